@@ -1,0 +1,183 @@
+"""Rows of one file, one after the other, in constant memory: jsonl, json, csv, parquet."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import re
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from assay.errors import DataError
+from assay.feedback.problems import RowError
+
+#: A row number, counted from 1, with the row or what is wrong with it.
+Item = tuple[int, dict[str, Any] | RowError]
+
+PARQUET_BATCH_ROWS = 1000
+_CHUNK_CHARS = 1 << 20
+_MALFORMED = "malformed JSON"
+_OBJECT = "one JSON object"
+_SPACE = re.compile(r"[\s,]*")
+
+
+def jsonl_rows(path: Path) -> Iterator[Item]:
+    """Yield one row per line (``.gz`` too); blank lines are passed over but keep their number."""
+    with _open_binary(path) as stream:
+        yield from _json_lines(stream, path)
+
+
+def _open_binary(path: Path) -> IO[bytes]:
+    return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")  # type: ignore[return-value]
+
+
+def _json_lines(stream: IO[bytes], path: Path) -> Iterator[Item]:
+    row = 0
+    try:
+        for row, line in enumerate(stream, start=1):
+            if not line.isspace():
+                yield row, _json_object(line)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise DataError(
+            "the compressed file is damaged",
+            where=f"{path}:{row + 1}",
+            expected="a whole gzip file",
+            got=str(error),
+            remedy="copy or download the file again",
+        ) from error
+
+
+def _json_object(line: bytes) -> dict[str, Any] | RowError:
+    try:
+        value = json.loads(line.decode("utf-8-sig") if line[:1] == b"\xef" else line.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        return RowError("not UTF-8", expected="UTF-8 text", got=f"byte 0x{line[error.start]:02x} at {error.start}")
+    except RecursionError:
+        return RowError(_MALFORMED, expected=_OBJECT, got="lists nested too deeply")
+    except ValueError as error:
+        return RowError(
+            _MALFORMED,
+            expected=f"{_OBJECT} on the line",
+            got=str(error),
+            remedy="mend or remove the line; `.json` files may also hold one array",
+        )
+    return value if isinstance(value, dict) else RowError("not a row", expected=_OBJECT, got=type(value).__name__)
+
+
+def json_rows(path: Path) -> Iterator[Item]:
+    """Yield the objects of one JSON array, or of one object a line."""
+    with path.open("rb") as stream:
+        head = stream.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
+        stream.seek(0)
+        if head != b"[":
+            yield from _json_lines(stream, path)
+            return
+        with io.TextIOWrapper(stream, encoding="utf-8-sig", newline="") as characters:
+            yield from _json_array(characters, path)
+
+
+def _json_array(stream: IO[str], path: Path) -> Iterator[Item]:
+    """Decode element by element, so that the array never lies in memory as a whole."""
+    decoder, row = json.JSONDecoder(), 0
+    buffer = _more(stream, _CHUNK_CHARS, path, row)
+    position = buffer.index("[") + 1
+    while True:
+        start = _SPACE.match(buffer, position)
+        position = start.end() if start else position
+        if buffer.startswith("]", position):
+            return
+        try:
+            value, position = decoder.raw_decode(buffer, position)
+        except ValueError as error:
+            more = _more(stream, max(_CHUNK_CHARS, len(buffer)), path, row)
+            if not more:
+                raise DataError(
+                    _MALFORMED, where=f"{path}:{row + 1}", expected="an array of objects", got=str(error)
+                ) from error
+            buffer, position = buffer[position:] + more, 0
+            continue
+        row += 1
+        yield row, value if isinstance(value, dict) else RowError("not a row", expected=_OBJECT, got=repr(value)[:60])
+
+
+def _more(stream: IO[str], chars: int, path: Path, row: int) -> str:
+    try:
+        return stream.read(chars)
+    except UnicodeDecodeError as error:
+        raise DataError("not UTF-8", where=f"{path}:{row + 1}", expected="UTF-8 text", got=str(error)) from error
+
+
+def csv_rows(path: Path) -> Iterator[Item]:
+    """Yield one row per record; cells are text, the row number is the line on which the record starts."""
+    csv.field_size_limit(2**31 - 1)
+    with path.open(encoding="utf-8-sig", newline="") as stream:
+        reader = csv.reader(stream, strict=True)
+        header = next(reader, None)
+        if header is None:
+            return
+        line = reader.line_num + 1
+        while True:
+            try:
+                cells = next(reader)
+            except StopIteration:
+                return
+            except (csv.Error, UnicodeDecodeError) as error:
+                yield line, RowError("malformed csv", expected="comma-separated UTF-8 text", got=str(error))
+                return
+            if cells:
+                yield line, _csv_row(header, cells)
+            line = reader.line_num + 1
+
+
+def _csv_row(header: list[str], cells: list[str]) -> dict[str, Any] | RowError:
+    if len(cells) == len(header):
+        return dict(zip(header, cells, strict=True))
+    return RowError(
+        "wrong number of cells",
+        expected=f"{len(header)} cells, as in the header",
+        got=f"{len(cells)} cells",
+        remedy='quote cells that hold commas or line ends ("…")',
+    )
+
+
+def parquet_rows(path: Path) -> Iterator[Item]:
+    """Yield the rows of a parquet file, batch by batch."""
+    row = 0
+    try:
+        # Buffered streams: otherwise a whole column chunk of a large row group lies in memory.
+        with pq.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False) as file:
+            for batch in file.iter_batches(batch_size=PARQUET_BATCH_ROWS, use_threads=False):
+                for value in batch.to_pylist():
+                    row += 1
+                    yield row, value
+    except pa.ArrowException as error:
+        raise DataError(
+            "the parquet file cannot be read",
+            where=f"{path}:{row + 1}",
+            expected="a whole parquet file",
+            got=str(error),
+        ) from error
+
+
+#: Readers by the end of the file name.
+FILE_ROWS: dict[str, Callable[[Path], Iterator[Item]]] = {
+    ".jsonl": jsonl_rows,
+    ".jsonl.gz": jsonl_rows,
+    ".ndjson": jsonl_rows,
+    ".json": json_rows,
+    ".csv": csv_rows,
+    ".parquet": parquet_rows,
+}
+
+
+def suffix_of(path: Path) -> str | None:
+    """Return the known ending of a file name, or None."""
+    name = path.name.lower()
+    return next((ending for ending in sorted(FILE_ROWS, key=len, reverse=True) if name.endswith(ending)), None)

@@ -1,0 +1,158 @@
+"""Readers of rows that judge one response at a time (KTO, pointwise, stepwise), and of prompts for RL (verl)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from assay.feedback.dialogues import cut_hh, hh_group, hh_messages, is_chat, looks_like_hh, prompt_messages, response_of
+from assay.feedback.drafts import Context, as_json
+from assay.feedback.fields import Row, cell, flag, items, leftover, number, optional_number, plain, shown, text
+from assay.feedback.pair_shapes import Records, unpack_chat
+from assay.feedback.problems import RowError
+from assay.feedback.records import Message, identity, message
+
+SOLUTION_CHARS = 16
+
+
+def rating_record(
+    prompt: list[Message],
+    response: str,
+    *,
+    grade: float | None = None,
+    label: bool | None = None,
+    dimension: str = "quality",
+    step: int | None = None,
+    source: str = "human",
+    annotator: str | None = None,
+    split_group: str | None = None,
+    meta: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Build one rating; without any prompt the response's own identity is the split group."""
+    prompt_id = identity(prompt)
+    own = prompt_id if prompt else identity([message("assistant", response)])
+    return {
+        "prompt": prompt,
+        "response": response,
+        "dimension": dimension,
+        "grade": grade,
+        "label": label,
+        "step": step,
+        "source": source,
+        "annotator": annotator,
+        "prompt_id": prompt_id,
+        "split_group": split_group or own,
+        "meta": as_json({"row": meta}) if meta else None,
+    }
+
+
+def prompt_record(
+    prompt: list[Message],
+    ground_truth: str | None = None,
+    *,
+    source: str = "",
+    split_group: str | None = None,
+    meta: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Build one prompt for reinforcement learning."""
+    prompt_id = identity(prompt)
+    return {
+        "prompt": prompt,
+        "ground_truth": ground_truth,
+        "source": source,
+        "prompt_id": prompt_id,
+        "split_group": split_group or prompt_id,
+        "meta": as_json({"row": meta}) if meta else None,
+    }
+
+
+def good_or_bad(row: Row, context: Context) -> Records:
+    """Read prompt, completion, label (true: good), the unpaired layout of KTO."""
+    prompt = prompt_messages(unpack_chat(cell(row, "prompt")), "prompt")
+    response = response_of(unpack_chat(cell(row, "completion")), "completion").text
+    meta = leftover(row, {"prompt", "completion", "label"})
+    return [rating_record(prompt, response, label=flag(cell(row, "label"), "label"), meta=meta)]
+
+
+def pointwise(row: Row, context: Context) -> Records:
+    """Read text and score; HH text is cut into prompt and response, other text is all response."""
+    body = text(row, "text")
+    grade = number(cell(row, "score"), "score")
+    meta = leftover(row, {"text", "score"})
+    if not looks_like_hh(body):
+        return [rating_record([], body, grade=grade, dimension="score", meta=meta)]
+    side = cut_hh(body, "text")
+    turns = hh_messages(side.prompt, "text")
+    return [rating_record(turns, side.response, grade=grade, dimension="score", split_group=hh_group(body), meta=meta)]
+
+
+def stepwise(row: Row, context: Context) -> Records:
+    """Read prompt, completions (the steps), labels: one rating per step.
+
+    The response of a rating is the solution up to and including its step, steps joined by line ends, so that each
+    rating can be judged on its own; ``meta.row.solution`` is shared by the steps of one solution.
+    """
+    prompt = prompt_messages(unpack_chat(cell(row, "prompt")), "prompt")
+    steps, labels = items(row, "completions"), items(row, "labels")
+    if len(steps) != len(labels) or not steps:
+        raise RowError("lists of different length", column="labels", expected=f"{len(steps)} labels, one per step",
+                       got=str(len(labels)))  # fmt: skip
+    for i, step in enumerate(steps):
+        if not isinstance(step, str):
+            raise RowError("wrong type", column=f"completions[{i}]", expected="text", got=shown(step))
+    solution = identity([*prompt, message("assistant", "\n".join(steps))])[:SOLUTION_CHARS]
+    meta = {**leftover(row, {"prompt", "completions", "labels"}), "solution": solution, "steps": len(steps)}
+    return [
+        rating_record(prompt, "\n".join(steps[: i + 1]), step=i, meta=meta, **_step_verdict(label, f"labels[{i}]"))
+        for i, label in enumerate(labels)
+    ]
+
+
+def _step_verdict(label: Any, column: str) -> dict[str, Any]:
+    """Return a label for truth values, a grade for any other number."""
+    if isinstance(label, float) and label not in (0.0, 1.0):
+        return {"grade": number(label, column), "dimension": "correct"}
+    return {"label": flag(label, column), "dimension": "correct"}
+
+
+def rl_prompt(row: Row, context: Context) -> Records:
+    """Read verl's prompts: data_source, prompt (messages), reward_model.ground_truth; the rest goes to meta."""
+    rule = cell(row, "reward_model")
+    if not isinstance(rule, dict):
+        raise RowError("wrong type", column="reward_model", expected='{"ground_truth": …}', got=shown(rule))
+    prompt = prompt_messages(unpack_chat(cell(row, "prompt")), "prompt")
+    meta = leftover(row, {"data_source", "prompt", "reward_model"})
+    meta |= {"reward_model": rest} if (rest := leftover(rule, ["ground_truth"])) else {}
+    return [prompt_record(prompt, plain(rule.get("ground_truth")), source=plain(row["data_source"]) or "", meta=meta)]
+
+
+def own_rating(row: Row, context: Context) -> Records:
+    """Read a rating in this package's own layout: prompt, response, and exactly one of grade and label."""
+    prompt = prompt_messages(row["prompt"], "prompt") if is_chat(row.get("prompt")) or row.get("prompt") else []
+    grade = optional_number(row, "grade")
+    label = None if row.get("label") is None else flag(row["label"], "label")
+    if (grade is None) == (label is None):
+        raise RowError("not one verdict", column="grade", expected="exactly one of grade and label", got="both or none")
+    names = ("annotator", "split_group")
+    record = rating_record(
+        prompt,
+        text(row, "response"),
+        grade=grade,
+        label=label,
+        dimension=plain(row.get("dimension")) or "quality",
+        step=None if row.get("step") is None else int(number(row["step"], "step")),
+        source=plain(row.get("source")) or "human",
+        **{name: plain(row.get(name)) for name in names},  # type: ignore[arg-type]
+    )
+    return [{**record, "meta": plain(row.get("meta"))}]
+
+
+def own_prompt(row: Row, context: Context) -> Records:
+    """Read a prompt in this package's own layout: prompt, ground_truth, source."""
+    turns = prompt_messages(unpack_chat(cell(row, "prompt")), "prompt")
+    record = prompt_record(
+        turns,
+        plain(row.get("ground_truth")),
+        source=plain(row.get("source")) or "",
+        split_group=plain(row.get("split_group")),
+    )
+    return [{**record, "meta": plain(row.get("meta"))}]

@@ -1,0 +1,186 @@
+"""From a source to a stream of records: layout chosen, rows parsed, troubles gathered, drops counted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+from assay.errors import ConfigError, DataError
+from assay.feedback.detection import Shape, detect, named_shape
+from assay.feedback.drafts import Context, Ties
+from assay.feedback.fields import plain
+from assay.feedback.mapped import MappedReader
+from assay.feedback.mapping import ColumnMapping, column_mapping
+from assay.feedback.paths import CellPath
+from assay.feedback.problems import Dropped, Problems, RowError, Tally
+from assay.feedback.sources import Part, Source
+
+SAMPLE_ROWS = 20
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """How to read a source; everything here decides what the records are."""
+
+    format: str = "auto"
+    mapping: ColumnMapping | None = None
+    tokenizer: Any = None
+    group: str | None = None
+    ties: Ties = "keep"
+
+    @classmethod
+    def of(
+        cls,
+        format: str = "auto",
+        mapping: ColumnMapping | Mapping[str, Any] | None = None,
+        tokenizer: Any = None,
+        group: str | None = None,
+        ties: Ties = "keep",
+    ) -> ReadOptions:
+        """Check the options against each other; a tokenizer may be a name or a folder.
+
+        Raises
+        ------
+        ConfigError, DataError
+            If they contradict each other, or the format is unknown.
+        """
+        if mapping is not None and format != "auto":
+            raise ConfigError("a format and a mapping exclude each other", where="format", got=format)
+        if ties not in ("keep", "drop"):
+            raise ConfigError("unknown way with ties", where="ties", expected="keep or drop", got=str(ties))
+        if format != "auto":
+            named_shape(format)
+        checked = None if mapping is None else column_mapping(mapping)
+        if checked is not None and checked.ties is not None:
+            ties = checked.ties
+        if group is not None:
+            _group_path(group)
+        return cls(format, checked, _tokenizer(tokenizer), group, ties)
+
+
+def _group_path(group: str) -> CellPath:
+    try:
+        return CellPath.parse(group)
+    except ValueError as error:
+        raise ConfigError(str(error), where="group") from error
+
+
+def _tokenizer(tokenizer: Any) -> Any:
+    if not isinstance(tokenizer, str):
+        return tokenizer
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(tokenizer)
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"the tokenizer {tokenizer!r} cannot be loaded",
+            where="tokenizer",
+            expected="a folder with a tokenizer, or the name of one that the Hub gives out now",
+            got=str(error).splitlines()[0][:160],
+        ) from error
+
+
+@dataclass
+class RecordStream:
+    """Iterates over ``(file, row, record)``; what happened on the way is in ``problems``, ``dropped`` and ``notes``."""
+
+    source: Source
+    options: ReadOptions
+    problems: Problems = field(default_factory=Problems)
+    dropped: Tally = field(default_factory=Tally)
+    notes: Tally = field(default_factory=Tally)
+    rows: int = 0
+
+    def __post_init__(self) -> None:
+        self._place = ""
+        self._context = Context(self.options.tokenizer, self.options.ties, self._note)
+        self._group = None if self.options.group is None else _group_path(self.options.group)
+        mapping = self.options.mapping
+        self.shape = _mapped_shape(mapping) if mapping is not None else self._common_shape()
+        if self.options.tokenizer is not None and self.shape.name != "tokenised_pair":
+            raise ConfigError(
+                "a tokenizer is for token ids only",
+                where="tokenizer",
+                expected="the columns chosen_ids and rejected_ids",
+                got=f"{self.source.name}: {self.shape.name}",
+                remedy="leave the tokenizer out",
+            )
+
+    def _note(self, name: str, times: int) -> None:
+        self.notes.add(name, self._place, times)
+
+    def _common_shape(self) -> Shape:
+        if self.options.format != "auto":
+            return named_shape(self.options.format)
+        found = {part.name: shape for part in self.source.parts if (shape := _shape_of(part)) is not None}
+        if not found:
+            raise _no_rows(self.source)
+        names = {shape.name for shape in found.values()}
+        if len(names) > 1:
+            listed = "; ".join(f"{file}: {shape.name}" for file, shape in found.items())
+            raise DataError(
+                "the files have different layouts", where=self.source.name, expected="one layout", got=listed,
+                remedy="give one of the files, or a split",
+            )  # fmt: skip
+        return next(iter(found.values()))
+
+    @property
+    def dimension(self) -> str | None:
+        """Return the one dimension whose grades decide, if the mapping names it."""
+        return None if self.options.mapping is None else self.options.mapping.compare
+
+    def __iter__(self) -> Iterator[tuple[str, int, dict[str, Any]]]:
+        """Parse row by row; rows that break the layout are gathered in ``problems``."""
+        for part in self.source.parts:
+            for number, row in part.rows():
+                self.rows += 1
+                self._place = f"{part.name}:{number}"
+                if isinstance(row, RowError):
+                    self.problems.add(part.name, number, row)
+                    continue
+                try:
+                    records = self.shape.parse(row, self._context)
+                    if self._group is not None:
+                        _regroup(records, self._group, row)
+                except RowError as error:
+                    self.problems.add(part.name, number, error)
+                except Dropped as verdict:
+                    self.dropped.add(verdict.reason, self._place)
+                else:
+                    for record in records:
+                        yield part.name, number, record
+        if not self.rows:
+            raise _no_rows(self.source)
+
+
+def _mapped_shape(mapping: ColumnMapping) -> Shape:
+    reader = MappedReader(mapping)
+    return Shape("mapping", mapping.kind, reader, (), grades_decide=reader.grades_decide)
+
+
+def _regroup(records: list[dict[str, Any]], path: CellPath, row: dict[str, Any]) -> None:
+    group = plain(path.get(row))
+    if group is None:
+        raise RowError("no split group", column=path.text, expected="a value in the group column", got="null")
+    for record in records:
+        record["split_group"] = group
+
+
+def _shape_of(part: Part) -> Shape | None:
+    """Detect the layout of a file by its first sound rows; None if it has no rows at all."""
+    first = list(islice(part.rows(), SAMPLE_ROWS))
+    sound = [row for _, row in first if not isinstance(row, RowError)]
+    if first and not sound:
+        problems = Problems()
+        for number, row in first:
+            if isinstance(row, RowError):
+                problems.add(part.name, number, row)
+        raise problems.error()
+    return detect(sound, part.name) if sound else None
+
+
+def _no_rows(source: Source) -> DataError:
+    return DataError("there are no rows", where=source.name, expected="at least one row", got="an empty file or list")

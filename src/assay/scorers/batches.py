@@ -1,0 +1,36 @@
+"""Padded batches: texts sorted by length and cut under a token budget."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+DEFAULT_TOKEN_BUDGET = 8192
+
+
+def pad(sequences: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:
+    """Pad token ids on the right; return ids and attention mask, both ``[N, L]`` int64."""
+    longest = max(len(ids) for ids in sequences)
+    ids = np.full((len(sequences), longest), pad_id, dtype=np.int64)
+    mask = np.zeros((len(sequences), longest), dtype=np.int64)
+    for row, sequence in enumerate(sequences):
+        ids[row, : len(sequence)] = sequence
+        mask[row, : len(sequence)] = 1
+    return torch.from_numpy(ids), torch.from_numpy(mask)
+
+
+def under_budget(lengths: Sequence[int] | np.ndarray, token_budget: int) -> Iterator[np.ndarray]:
+    """Cut items, sorted by length, into batches whose padded size stays under ``token_budget`` tokens.
+
+    An item longer than the budget makes a batch of its own. Yields arrays of item indices; together they are all items.
+    """
+    order = np.argsort(np.asarray(lengths), kind="stable")[::-1]
+    start = 0
+    while start < len(order):
+        longest = int(lengths[order[start]])
+        count = max(1, token_budget // max(longest, 1))
+        yield order[start : start + count]
+        start += count

@@ -1,0 +1,159 @@
+"""From a conversation to token ids: template, end token, length and side of truncation, decided once and stored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from transformers import PreTrainedTokenizerBase
+
+from assay.errors import ModelError
+from assay.feedback.records import as_chat, as_messages
+from assay.scorers.templates import Template
+
+Prompt = str | Sequence[dict[str, Any]]
+Reply = str | Sequence[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class ConversationSettings:
+    """Everything that decides which tokens a conversation becomes; stored with the model.
+
+    Attributes
+    ----------
+    template, template_source
+        Name of the template, and the Jinja source of a custom one.
+    end_token
+        Token that every sequence must end with, added where missing; None: the text ends as the template ends it.
+    max_length_tokens
+        Longest sequence. A longer one loses prompt tokens first, then the end of the reply; its end token stays.
+    truncation
+        Which side of the prompt is cut: ``"left"`` (the oldest turns) or ``"right"`` (the end of a long document).
+    """
+
+    template: str
+    max_length_tokens: int
+    end_token: str | None = None
+    truncation: Literal["left", "right"] = "left"
+    template_source: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the settings as plain JSON values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Token ids of one conversation.
+
+    ``prompt_tokens`` of the ids come before the reply. ``cut_prompt`` and ``cut_reply`` count the tokens that
+    truncation took.
+    """
+
+    ids: list[int]
+    prompt_tokens: int
+    cut_prompt: int = 0
+    cut_reply: int = 0
+
+
+class ConversationEncoder:
+    """Turn conversations, or text already templated, into token ids."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, settings: ConversationSettings) -> None:
+        self.tokenizer, self.settings = tokenizer, settings
+        self.template = Template(tokenizer, settings.template, settings.template_source)
+        self.pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
+        self._end_id = self._token_id(settings.end_token) if settings.end_token else None
+        self._bos_id = self._token_id(self.template.bos) if self.template.bos else None
+        if settings.max_length_tokens < 8:
+            raise ModelError(
+                "the maximum length is too small", expected="at least 8 tokens", got=str(settings.max_length_tokens)
+            )
+
+    def _token_id(self, token: str) -> int:
+        index = self.tokenizer.convert_tokens_to_ids(token)
+        if index is None or (index == self.tokenizer.unk_token_id and token != self.tokenizer.unk_token):
+            raise ModelError(f"the tokenizer does not know the token {token!r}", expected="one of its special tokens")
+        return int(index)
+
+    def render(self, prompt: Prompt, reply: Reply) -> str:
+        """Return the text that `encode` tokenises, without an added end token; a string is one message."""
+        return self.template.parts(chat_of(prompt), reply_of(reply))[0]
+
+    def encode(self, prompts: Sequence[Prompt], replies: Sequence[Reply]) -> list[Encoded]:
+        """Encode conversations, one reply for each prompt.
+
+        Raises
+        ------
+        ModelError
+            If the template refuses a conversation, or a conversation has no token at all.
+        """
+        parts = [self.template.parts(chat_of(p), reply_of(r)) for p, r in zip(prompts, replies, strict=True)]
+        return self._tokenise(parts)
+
+    def encode_text(self, texts: Sequence[str]) -> list[Encoded]:
+        """Encode text that is templated already: no template, no second leading token, end token only where missing.
+
+        A text over the maximum length is cut on the left (right with ``truncation="right"``), its leading token kept.
+        """
+        return self._tokenise([(text, len(text), len(text)) for text in texts])
+
+    def _ids(self, texts: list[str]) -> Any:
+        # verbose=False: lengths beyond the model's limit are handled, and counted, below
+        return self.tokenizer(texts, add_special_tokens=False, return_attention_mask=False, verbose=False)
+
+    def _with_bos(self, ids: list[int]) -> list[int]:
+        return ids if self._bos_id is None or ids[:1] == [self._bos_id] else [self._bos_id, *ids]
+
+    def _tokenise(self, parts: list[tuple[str, int, int]]) -> list[Encoded]:
+        if not parts:
+            return []
+        batch = self._ids([text for text, _, _ in parts])
+        encoded = []
+        for row, (text, body, start) in enumerate(parts):
+            ids = list(batch["input_ids"][row])
+            at_body = _token_at(batch, row, body, len(text), len(ids))
+            at_reply = _token_at(batch, row, start, len(text), len(ids))
+            shift = len(self._with_bos(ids)) - len(ids)
+            ids = self._with_bos(ids)
+            if self._end_id is not None and ids[-1:] != [self._end_id]:
+                ids.append(self._end_id)
+            if not ids:
+                raise ModelError("a conversation has no token at all", got=repr(text), remedy="set --end-token")
+            encoded.append(self._truncate(ids, at_body + shift, at_reply + shift))
+        return encoded
+
+    def _truncate(self, ids: list[int], body: int, reply: int) -> Encoded:
+        """Cut the prompt's own tokens ``[keep, body)`` first, then the reply from its end; the last token stays."""
+        over = len(ids) - self.settings.max_length_tokens
+        if over <= 0:
+            return Encoded(ids, reply)
+        keep = 1 if self._bos_id is not None else 0
+        room = max(body - keep, 0)
+        cut = min(over, room)
+        first = keep if self.settings.truncation == "left" else body - cut
+        ids = ids[:first] + ids[first + cut :]
+        cut_reply = over - cut
+        if cut_reply:
+            ids = ids[: len(ids) - cut_reply - 1] + ids[-1:]
+        return Encoded(ids, min(reply - cut, len(ids)), cut_prompt=cut, cut_reply=cut_reply)
+
+
+def _token_at(batch: Any, row: int, position: int, end: int, length: int) -> int:
+    """Return the index of the first token that reaches beyond character ``position`` (spaces may have none)."""
+    for char in range(position, min(position + 64, end)):
+        token = batch.char_to_token(row, char)
+        if token is not None:
+            return int(token)
+    return length
+
+
+def chat_of(prompt: Prompt) -> list[dict[str, Any]]:
+    """Return a prompt as the message dicts that templates read; a string is one user message."""
+    return as_chat(as_messages(prompt))
+
+
+def reply_of(reply: Reply) -> list[dict[str, Any]]:
+    """Return a reply as message dicts; a string is one assistant message."""
+    return [{"role": "assistant", "content": reply}] if isinstance(reply, str) else as_chat(as_messages(reply))

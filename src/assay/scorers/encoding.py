@@ -1,0 +1,148 @@
+"""A data set of comparisons as token ids: every distinct response encoded once, on disk, with what truncation cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from datasets import Dataset, Features, List, Value
+from datasets.fingerprint import Hasher
+
+from assay.feedback.pairs import Pairs, pairs
+from assay.feedback.records import as_chat
+from assay.scorers.conversation import ConversationEncoder
+from assay.scorers.provenance import conversation_fingerprint
+
+_BATCH_ROWS = 256
+_COLUMNS = Features(
+    {
+        "ids": List(List(Value("int32"))),
+        "cut_prompt": List(Value("int32")),
+        "cut_reply": List(Value("int32")),
+    }
+)
+
+
+@dataclass(frozen=True)
+class EncodedRecords:
+    """Comparisons as token ids.
+
+    Attributes
+    ----------
+    rows
+        One row per record; column ``ids`` holds the token ids of each response with its prompt.
+    pairs
+        The judgements, without those whose two texts became the same tokens.
+    offsets
+        ``[records + 1]``: response j of record i is text ``offsets[i] + j``.
+    lengths
+        ``[texts]``: tokens of each text.
+    cut_prompt, cut_reply
+        Texts that lost prompt tokens, and texts that lost part of the reply.
+    dropped_identical
+        Judgements dropped because truncation or tokenisation left both sides equal.
+    """
+
+    rows: Dataset
+    pairs: Pairs
+    offsets: np.ndarray
+    lengths: np.ndarray
+    cut_prompt: int
+    cut_reply: int
+    dropped_identical: int
+
+    def ids(self, record: int) -> list[list[int]]:
+        """Return the token ids of all responses of one record."""
+        return list(self.rows[int(record)]["ids"])
+
+    def margins(self, values: np.ndarray, view: Pairs | None = None) -> np.ndarray:
+        """Return score(a) - score(b) per judgement from a score per text; ``[E]`` or ``[E, members]``, float64.
+
+        ``view`` names other judgements of the same records; None: `pairs`.
+        """
+        scores, view = np.asarray(values, np.float64), view or self.pairs
+        return scores[self.offsets[view.row] + view.a] - scores[self.offsets[view.row] + view.b]
+
+
+def encode_records(data: Dataset, encoder: ConversationEncoder) -> EncodedRecords:
+    """Encode the responses of every record; repeatable work is kept in the datasets cache."""
+    key = Hasher.hash([data._fingerprint, conversation_fingerprint(encoder), "encode-1"])
+    rows = data.map(
+        _encode_batch,
+        fn_kwargs={"encoder": encoder},
+        batched=True,
+        batch_size=_BATCH_ROWS,
+        remove_columns=data.column_names,
+        features=_COLUMNS,
+        new_fingerprint=key,
+        desc="Tokenising",
+    )
+    counts: list[int] = []
+    lengths: list[int] = []
+    digests: list[int] = []
+    cut_prompt = cut_reply = 0
+    for batch in rows.iter(_BATCH_ROWS):
+        for ids in batch["ids"]:
+            counts.append(len(ids))
+            lengths.extend(len(x) for x in ids)
+            digests.extend(hash(tuple(x)) for x in ids)
+        cut_prompt += sum(n > 0 for row in batch["cut_prompt"] for n in row)
+        cut_reply += sum(n > 0 for row in batch["cut_reply"] for n in row)
+    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    view = pairs(data)
+    tokens = np.array(digests, np.int64)
+    same = tokens[offsets[view.row] + view.a] == tokens[offsets[view.row] + view.b]
+    return EncodedRecords(
+        rows=rows,
+        pairs=view.take(np.flatnonzero(~same)),
+        offsets=offsets,
+        lengths=np.array(lengths, np.int64),
+        cut_prompt=cut_prompt,
+        cut_reply=cut_reply,
+        dropped_identical=int(same.sum()),
+    )
+
+
+def _encode_batch(batch: dict[str, list[Any]], encoder: ConversationEncoder) -> dict[str, list[Any]]:
+    import json
+
+    prompts: list[Sequence[dict[str, Any]]] = []
+    replies: list[Any] = []
+    counts = []
+    for prompt, responses, packed in zip(batch["prompt"], batch["responses"], batch["response_messages"], strict=True):
+        chat = as_chat(prompt)
+        counts.append(len(responses))
+        for text, messages in zip(responses, packed or [None] * len(responses), strict=True):
+            prompts.append(chat)
+            replies.append(json.loads(messages) if messages else text)
+    encoded = iter(encoder.encode(prompts, replies))
+    out: dict[str, list[Any]] = {"ids": [], "cut_prompt": [], "cut_reply": []}
+    for count in counts:
+        part = [next(encoded) for _ in range(count)]
+        out["ids"].append([e.ids for e in part])
+        out["cut_prompt"].append([e.cut_prompt for e in part])
+        out["cut_reply"].append([e.cut_reply for e in part])
+    return out
+
+
+def score_records(
+    model: Any, records: EncodedRecords, *, dtype: Any = None, token_budget: int = 8192, texts_at_once: int = 4096
+) -> np.ndarray:
+    """Score every text of a data set in order, chunk by chunk; float32 ``[texts]`` or ``[texts, members]``."""
+    parts: list[np.ndarray] = []
+    waiting: list[list[int]] = []
+
+    def flush() -> None:
+        if waiting:
+            parts.append(model.score_encoded(waiting, dtype=dtype, token_budget=token_budget))
+            waiting.clear()
+
+    for batch in records.rows.iter(_BATCH_ROWS):
+        for ids in batch["ids"]:
+            waiting.extend(ids)
+        if len(waiting) >= texts_at_once:
+            flush()
+    flush()
+    return np.concatenate(parts) if parts else np.zeros(0, np.float32)

@@ -1,0 +1,123 @@
+"""Export: the same scores from a plain transformers sequence classifier, where one can express the model."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from transformers import AutoModelForSequenceClassification
+
+from assay.errors import ModelError
+from assay.scorers.reward_model import RewardModel
+from assay.scorers.scoring import evaluating
+from assay.scorers.templates import Template
+
+TOLERANCE = 1e-5
+_CHECKS = ("Yes.", "No, and here is a somewhat longer answer to look at.", "")
+
+
+def export(model: RewardModel, folder: str | os.PathLike[str]) -> float:
+    """Write a folder that ``AutoModelForSequenceClassification`` loads with equal scores; LoRA weights are merged.
+
+    The tokenizer gets the model's template as its chat template, end token included, so that
+    ``apply_chat_template`` and ``logits[:, 0]`` give `RewardModel.score`.
+
+    Returns
+    -------
+    float
+        The largest difference seen between the two on a few probe conversations.
+
+    Raises
+    ------
+    ModelError
+        If the plain class cannot express the model (pooling, head, pad token), with the reason.
+    """
+    reason = why_not(model)
+    if reason:
+        raise ModelError(
+            "this model cannot be exported as a plain sequence classifier",
+            got=reason,
+            remedy="train with --layout native, or serve the assay folder itself",
+        )
+    model.merge_adapter()
+    plain: Any = model.backbone if model.config.layout == "native" else _native_from(model)
+    text_config = plain.config.get_text_config()
+    plain.config.pad_token_id = text_config.pad_token_id = model.encoder.pad_id
+    plain.config.num_labels = 1
+    difference = _largest_difference(model, plain)
+    if not difference <= TOLERANCE:
+        raise ModelError(
+            "the exported classifier would score differently",
+            expected=f"within {TOLERANCE:g}",
+            got=f"{difference:.3g}",
+            remedy="serve the assay folder itself",
+        )
+    tokenizer = model.encoder.tokenizer
+    kept = tokenizer.chat_template
+    tokenizer.chat_template = chat_template_of(model)
+    try:
+        plain.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+    finally:
+        tokenizer.chat_template = kept
+    return difference
+
+
+def why_not(model: RewardModel) -> str | None:
+    """Return why the plain class cannot express a model, or None where it can."""
+    config = model.config
+    if config.layout == "native":
+        return None if not config.causal else _pad_problem(model)
+    if not config.causal or config.pooling != "last":
+        return f"its {config.pooling} pooling does not exist in the plain class of this backbone"
+    if config.head != "linear" or config.members != 1:
+        return "its head is not a single linear layer"
+    return _pad_problem(model)
+
+
+def _pad_problem(model: RewardModel) -> str | None:
+    if model.encoder.pad_id == model.encoder.tokenizer.eos_token_id:
+        return "pad and end token are the same, so the plain class cannot find the last token"
+    return None
+
+
+def _native_from(model: RewardModel) -> Any:
+    config: Any = model.backbone.config
+    config.num_labels = 1
+    try:
+        plain = AutoModelForSequenceClassification.from_config(config)
+    except ValueError as error:
+        raise ModelError(f"transformers has no sequence classifier for {type(config).__name__}") from error
+    linear = getattr(plain, "score", None)
+    if not isinstance(linear, nn.Linear) or linear.bias is not None:
+        raise ModelError(f"{type(plain).__name__} has no bias-free layer named score")
+    plain.base_model.load_state_dict(model.backbone.state_dict())
+    with torch.no_grad():
+        linear.weight.copy_(model.head.weight)
+    return plain.to(model.dtype)
+
+
+def _largest_difference(model: RewardModel, plain: nn.Module) -> float:
+    """Score probes through the plain class in one padded batch, as a foreign user would."""
+    encoded = [e.ids for e in model.encoder.encode(["Where is the key?"] * len(_CHECKS), list(_CHECKS))]
+    ours = model.score_encoded(encoded)
+    from assay.scorers.batches import pad
+
+    ids, mask = pad(encoded, model.encoder.pad_id)
+    with evaluating(plain):
+        theirs = plain(input_ids=ids.to(model.device), attention_mask=mask.to(model.device)).logits[:, 0]
+    return float(np.abs(ours - theirs.float().cpu().numpy()).max())
+
+
+def chat_template_of(model: RewardModel) -> str:
+    """Return the model's template as a chat template, its marks and end token written out."""
+    template: Template = model.encoder.template
+    if template.name == "chat":
+        return str(model.encoder.tokenizer.chat_template)
+    head = f"{{%- set bos = {template.bos!r} -%}}{{%- set sep = {template.sep!r} -%}}"
+    end = model.encoder.settings.end_token
+    tail = f"{{%- if not add_generation_prompt %}}{{{{ {end!r} }}}}{{% endif -%}}" if end else ""
+    return head + str(template._jinja) + tail

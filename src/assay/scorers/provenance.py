@@ -1,0 +1,121 @@
+"""What travels with a reward model beside its weights, and the checks that it is still the same model."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from importlib import metadata
+from typing import Any
+
+import torch
+
+from assay.errors import ModelError
+from assay.scorers.conversation import ConversationEncoder, ConversationSettings
+
+FILE = "assay.json"
+_FORMAT = 1
+_USER = {"role": "user", "content": "Name a sea.  Ein „Satz“ mit Ümläuten, 数字 42!\n\nAnd a line."}
+# Conversations whose token ids identify template and tokenizer as they behave, not as their files are written.
+_PROBES: tuple[tuple[list[dict[str, Any]], str], ...] = (
+    ([_USER], "The Baltic."),
+    ([_USER], ""),
+    (
+        [_USER, {"role": "assistant", "content": "Aral?"}, {"role": "user", "content": "Another."}],
+        " The North Sea, 2 x.",
+    ),
+    ([{"role": "system", "content": "Be brief."}, _USER], "Tyrrhenian"),
+)
+
+
+@dataclass
+class Provenance:
+    """Everything stored in ``assay.json``.
+
+    Attributes
+    ----------
+    conversation
+        How conversations become tokens.
+    fingerprint
+        Hashes of the probes' token ids and of the head's weights.
+    score
+        Mean and standard deviation of raw scores on training responses, or None.
+    calibration
+        A temperature and how it was fitted, or None.
+    data
+        Data card: what the model was trained on, in numbers.
+    versions
+        Libraries at training time.
+    """
+
+    conversation: ConversationSettings
+    fingerprint: dict[str, str] = field(default_factory=dict)
+    score: dict[str, float] | None = None
+    calibration: dict[str, Any] | None = None
+    data: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+
+    def write(self, folder: str | os.PathLike[str]) -> None:
+        """Write ``assay.json`` into ``folder``."""
+        with open(os.path.join(folder, FILE), "w", encoding="utf-8") as file:
+            json.dump({"format": _FORMAT, **asdict(self)}, file, indent=2, ensure_ascii=False)
+
+    @classmethod
+    def read(cls, folder: str | os.PathLike[str]) -> Provenance:
+        """Read ``assay.json``.
+
+        Raises
+        ------
+        ModelError
+            If the file is missing or is not what `write` wrote.
+        """
+        path = os.path.join(folder, FILE)
+        try:
+            with open(path, encoding="utf-8") as file:
+                content = json.load(file)
+            if content.pop("format") != _FORMAT:
+                raise ValueError("unknown format number")
+            return cls(**{**content, "conversation": ConversationSettings(**content["conversation"])})
+        except FileNotFoundError as error:
+            raise ModelError(
+                f"{FILE} is missing: template, end token and truncation are unknown",
+                where=str(folder),
+                expected="a folder written by assay train",
+                remedy="restore the file, or train again",
+            ) from error
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ModelError(f"{FILE} is damaged: {error}", where=path, remedy="restore the file") from error
+
+
+def conversation_fingerprint(encoder: ConversationEncoder) -> str:
+    """Hash the token ids of rendered probe conversations; a template that refuses one counts as its answer."""
+    digest = hashlib.sha256(json.dumps(encoder.settings.to_dict(), sort_keys=True).encode())
+    for prompt, reply in _PROBES:
+        try:
+            ids = encoder.encode([prompt], [reply])[0].ids
+        except ModelError:
+            ids = [-1]
+        digest.update(json.dumps(ids).encode())
+    return digest.hexdigest()
+
+
+def weights_fingerprint(state: dict[str, torch.Tensor]) -> str:
+    """Hash names and float32 values of a state dict, so that a change of one weight shows."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        digest.update(name.encode())
+        digest.update(state[name].detach().to("cpu", torch.float32).contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def current_versions() -> dict[str, str]:
+    """Return the versions of the libraries that decide a score."""
+    names = ("assay", "torch", "transformers", "tokenizers", "peft", "accelerate", "datasets", "numpy", "scikit-learn")
+    found = {}
+    for name in names:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found

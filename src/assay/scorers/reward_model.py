@@ -1,0 +1,296 @@
+"""The reward model: a pretrained backbone, a pooling rule and a head, with everything that scoring needs."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Literal, TypedDict
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import PretrainedConfig, PreTrainedModel
+
+from assay.errors import ModelError
+from assay.scorers import provenance
+from assay.scorers.card import write_card
+from assay.scorers.conversation import ConversationEncoder
+from assay.scorers.heads import make_head
+from assay.scorers.interface import Batch
+from assay.scorers.pooling import pool
+from assay.scorers.provenance import Provenance
+from assay.scorers.scoring import ScoringMixin
+
+_HEAD_FILE, _BACKBONE, _ADAPTER = "head.safetensors", "backbone", "adapter"
+TOKENIZER = "tokenizer"
+
+
+class RewardModelConfig(PretrainedConfig):
+    """Shape of a reward model; saved as ``config.json``.
+
+    Attributes
+    ----------
+    base_model
+        Name of the backbone it started from (Hub id, folder, or ``minilm``).
+    layout
+        ``"assay"``: bare backbone, pooling, head. ``"native"``: a transformers sequence classifier with one label.
+    pooling
+        ``"last"``, ``"mean"`` or ``"cls"``; unused in the native layout.
+    causal
+        Whether earlier states ignore later tokens.
+    head, head_hidden, head_dropout, head_seed, members
+        See `assay.scorers.heads`.
+    adapter
+        Whether the backbone carries LoRA weights; it is then stored as ``adapter/`` beside the name of its base.
+    """
+
+    model_type = "assay_reward_model"
+
+    def __init__(
+        self,
+        base_model: str = "",
+        layout: Literal["assay", "native"] = "assay",
+        pooling: str = "last",
+        causal: bool = True,
+        width: int = 0,
+        head: str = "linear",
+        head_hidden: int = 256,
+        head_dropout: float = 0.1,
+        head_seed: int = 0,
+        members: int = 1,
+        adapter: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.base_model, self.layout, self.pooling, self.causal, self.width = base_model, layout, pooling, causal, width
+        self.head, self.head_hidden, self.head_dropout, self.head_seed = head, head_hidden, head_dropout, head_seed
+        self.members, self.adapter = members, adapter
+
+
+class Output(TypedDict):
+    """What a forward pass returns: margins ``[E]`` or ``[E, members]``, scores ``[N]`` or ``[N, members]``."""
+
+    margins: Tensor
+    values: Tensor
+
+
+class RewardModel(ScoringMixin, PreTrainedModel):
+    """A scorer around a pretrained backbone; see `create_reward_model` to make one and `from_pretrained` to load one.
+
+    Parameters
+    ----------
+    config
+        Its shape.
+    backbone
+        The pretrained part: a bare transformer, a ``PeftModel`` around one, or (native layout) a sequence classifier.
+    encoder
+        Turns conversations into token ids.
+    record
+        What is stored beside the weights; None for a new model.
+    """
+
+    config_class = RewardModelConfig
+    base_model_prefix = "backbone"
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _supports_flash_attn = True
+
+    def __init__(
+        self,
+        config: RewardModelConfig,
+        backbone: nn.Module,
+        encoder: ConversationEncoder,
+        record: Provenance | None = None,
+    ) -> None:
+        super().__init__(config)
+        self.backbone: Any = backbone
+        self.encoder = encoder
+        self.record = record or Provenance(encoder.settings)
+        self.head = _head_of(config)
+        self._no_split_modules = getattr(backbone, "_no_split_modules", None)
+
+    def nodes(self, batch: Batch) -> Tensor:
+        """Return one pooled state per text, ``[N, d]`` float32; features computed before are passed through."""
+        if "features" in batch:
+            return batch["features"]
+        ids, mask = batch["input_ids"], batch["attention_mask"]
+        output = self.backbone(input_ids=ids, attention_mask=mask)
+        if self.config.layout == "native":
+            return output.logits.float()
+        return pool(output.last_hidden_state, mask, self.config.pooling)
+
+    def values(self, states: Tensor) -> Tensor:
+        """Return raw scores, ``[N]``, or ``[N, members]`` where there are several."""
+        # the head is tiny: full precision costs nothing and keeps the margins exact under autocast
+        with torch.autocast(states.device.type, enabled=False):
+            scores = self.head(states)
+        return scores.squeeze(-1) if scores.shape[-1] == 1 else scores
+
+    def edge_margins(self, states: Tensor, edges: Tensor) -> Tensor:
+        """Return score(a) - score(b), ``[E]`` or ``[E, members]``."""
+        return _margins(self.values(states), edges)
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        features: Tensor | None = None,
+        edges: Tensor | None = None,
+    ) -> Output:
+        """Score a batch; distributed wrappers need this one entry. Without ``edges`` the margins are empty."""
+        batch: Batch = {}
+        if features is not None:
+            batch["features"] = features
+        elif input_ids is not None:
+            batch["input_ids"] = input_ids
+            batch["attention_mask"] = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        values = self.values(self.nodes(batch))
+        if edges is None:
+            edges = torch.zeros(0, 2, dtype=torch.long, device=values.device)
+        return {"margins": _margins(values, edges), "values": values}
+
+    def gradient_checkpointing_enable(self, *args: Any, **kwargs: Any) -> None:
+        """Recompute the backbone's activations in the backward pass."""
+        self.backbone.gradient_checkpointing_enable(*args, **kwargs)
+
+    def gradient_checkpointing_disable(self) -> None:
+        """Keep activations again."""
+        self.backbone.gradient_checkpointing_disable()
+
+    def stamp(self) -> None:
+        """Recompute the fingerprints after training."""
+        self.record.fingerprint = {
+            "conversation": provenance.conversation_fingerprint(self.encoder),
+            "head": provenance.weights_fingerprint(self._head_state()),
+        }
+        self.record.versions = provenance.current_versions()
+
+    def select_member(self, index: int) -> None:
+        """Keep one of several heads; the model then gives one score per text."""
+        kept = {name: value[index : index + 1].clone() for name, value in self._head_state().items()}
+        self.config.members = 1
+        self.head = _head_of(self.config).to(next(iter(kept.values())).device)
+        self.head.load_state_dict(kept)
+
+    def _head_state(self, state: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
+        state = self.state_dict() if state is None else state
+        prefix = "head."
+        return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+
+    def merge_adapter(self) -> None:
+        """Fold LoRA weights into the backbone; scores stay the same up to rounding."""
+        if self.config.adapter:
+            self.backbone = self.backbone.merge_and_unload()
+            self.config.adapter = False
+
+    def save_pretrained(
+        self,
+        save_directory: str | os.PathLike[str],
+        is_main_process: bool = True,
+        state_dict: dict[str, Tensor] | None = None,
+        push_to_hub: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        """Save weights, head, tokenizer, and ``assay.json``, as one folder that `from_pretrained` reads.
+
+        The backbone goes to ``backbone/`` (a plain transformers folder) or, with LoRA, to ``adapter/``; the head is
+        always whole.
+        """
+        if not is_main_process:
+            return
+        folder = os.fspath(save_directory)
+        os.makedirs(folder, exist_ok=True)
+        self.stamp()
+        self.config.save_pretrained(folder)
+        prefix = "backbone."
+        inner = None
+        if state_dict is not None:
+            inner = {k.removeprefix(prefix): v for k, v in state_dict.items() if k.startswith(prefix)}
+        part = _ADAPTER if self.config.adapter else _BACKBONE
+        self.backbone.save_pretrained(os.path.join(folder, part), state_dict=inner)
+        head = {k: v.detach().cpu().contiguous() for k, v in self._head_state(state_dict).items()}
+        if head:
+            save_file(head, os.path.join(folder, _HEAD_FILE), metadata={"format": "pt"})
+        self.encoder.tokenizer.save_pretrained(os.path.join(folder, TOKENIZER))
+        self.record.write(folder)
+        write_card(os.path.join(folder, "README.md"), self)
+        if push_to_hub:
+            self.push_to_hub(kwargs["repo_id"])
+
+    def load_weights(self, folder: str | os.PathLike[str]) -> None:
+        """Load backbone (or adapter) and head from a folder that `save_pretrained` wrote into this very model.
+
+        Raises
+        ------
+        ModelError
+            If a file or a weight is missing, or has another shape.
+        """
+        part = os.path.join(folder, _ADAPTER if self.config.adapter else _BACKBONE)
+        if self.config.adapter:
+            from peft import load_peft_weights, set_peft_model_state_dict
+
+            set_peft_model_state_dict(self.backbone, load_peft_weights(part, device="cpu"))
+        else:
+            kind: Any = type(self.backbone)
+            fresh = kind.from_pretrained(part, dtype=self.dtype)
+            self.backbone.load_state_dict(fresh.state_dict())
+        self._load_head(folder)
+
+    def _load_head(self, folder: str | os.PathLike[str]) -> None:
+        if self.config.layout == "native":
+            return
+        path = os.path.join(folder, _HEAD_FILE)
+        if not os.path.isfile(path):
+            raise ModelError(
+                "the score head is missing; a reward model without it would score at random",
+                where=str(folder),
+                expected=_HEAD_FILE,
+                remedy="copy the whole model folder, or train again",
+            )
+        try:
+            self.head.load_state_dict(load_file(path))
+        except (RuntimeError, SafetensorError) as error:
+            raise ModelError(
+                "the score head does not fit the model's configuration",
+                where=path,
+                got=str(error).splitlines()[-1].strip(),
+            ) from error
+
+    @classmethod
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: str | os.PathLike[str], dtype: torch.dtype = torch.float32, **kwargs: Any
+    ) -> RewardModel:
+        """Load a model that assay trained, or any sequence classifier with one label, from a folder or the Hub.
+
+        Parameters
+        ----------
+        pretrained_model_name_or_path
+            Folder, run folder that holds ``model/``, or Hub id.
+        dtype
+            Of the backbone's weights; scores are computed in float32 unless told otherwise.
+
+        Raises
+        ------
+        ModelError
+            If a part is missing, or template, tokenizer or head are no longer those of training.
+        """
+        from assay.scorers.loading import load_reward_model
+
+        return load_reward_model(os.fspath(pretrained_model_name_or_path), dtype=dtype, **kwargs)
+
+
+def _head_of(config: RewardModelConfig) -> nn.Module:
+    if config.layout == "native":
+        return nn.Identity()
+    return make_head(
+        config.head,  # type: ignore[arg-type]
+        config.width,
+        members=config.members,
+        hidden=config.head_hidden,
+        dropout=config.head_dropout,
+        seed=config.head_seed,
+    )
+
+
+def _margins(values: Tensor, edges: Tensor) -> Tensor:
+    return values[edges[:, 0]] - values[edges[:, 1]]

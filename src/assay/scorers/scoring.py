@@ -1,0 +1,218 @@
+"""The one scoring call and its projections: texts in, numbers out, the same in any batch."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import torch
+
+from assay.errors import ModelError
+from assay.scorers.batches import DEFAULT_TOKEN_BUDGET, pad, under_budget
+from assay.scorers.conversation import Encoded, Prompt, Reply
+from assay.scorers.interface import Batch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from assay.scorers.reward_model import RewardModel
+
+
+@contextmanager
+def evaluating(model: torch.nn.Module) -> Iterator[None]:
+    """Switch to evaluation mode without gradients, and back."""
+    training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        model.train(training)
+
+
+class ScoringMixin:
+    """Scoring methods of a reward model."""
+
+    def score(
+        self,
+        prompts: Sequence[Prompt],
+        responses: Sequence[Reply],
+        *,
+        token_budget: int = DEFAULT_TOKEN_BUDGET,
+        dtype: torch.dtype | None = None,
+    ) -> np.ndarray:
+        """Score responses.
+
+        Parameters
+        ----------
+        prompts
+            Strings (one user message) or message lists, length n.
+        responses
+            Strings, or message lists where a reply is more than one text, length n.
+        token_budget
+            Padded tokens per forward pass; it changes speed and memory, never a score.
+        dtype
+            Compute in this dtype by autocast; None: in that of the weights, float32 unless loaded otherwise.
+
+        Returns
+        -------
+        ndarray
+            Raw scores, float32, shape ``[n]``; the mean over members where there are several. Their differences are
+            log-odds; their zero has no meaning. How many texts were truncated is told by a warning.
+        """
+        _same_length(prompts, responses)
+        encoded = self._model.encoder.encode(prompts, responses)
+        _warn_truncated(encoded)
+        return _mean_of_members(self.score_encoded([e.ids for e in encoded], token_budget=token_budget, dtype=dtype))
+
+    def score_text(
+        self, texts: Sequence[str], *, token_budget: int = DEFAULT_TOKEN_BUDGET, dtype: torch.dtype | None = None
+    ) -> np.ndarray:
+        """Score text that is templated already: no template, no second leading token, end token only where missing.
+
+        Returns float32 ``[n]``, equal to `score` on the conversations that the texts came from.
+        """
+        encoded = self._model.encoder.encode_text(texts)
+        _warn_truncated(encoded)
+        return _mean_of_members(self.score_encoded([e.ids for e in encoded], token_budget=token_budget, dtype=dtype))
+
+    def probability(self, prompts: Sequence[Prompt], a: Sequence[Reply], b: Sequence[Reply]) -> np.ndarray:
+        """Return the calibrated probability that a is better than b, float64 ``[n]``: ``sigmoid((s_a - s_b) / T)``.
+
+        A model that was never calibrated uses T = 1 and warns.
+        """
+        _same_length(prompts, a, b)
+        calibration = self._model.record.calibration
+        if calibration is None:
+            warnings.warn(
+                "this reward model is not calibrated: temperature 1 is used; run `assay calibrate`", stacklevel=2
+            )
+        temperature = calibration["temperature"] if calibration else 1.0
+        scores = self.score([*prompts, *prompts], [*a, *b]).astype(np.float64)
+        return 1.0 / (1.0 + np.exp(-(scores[: len(a)] - scores[len(a) :]) / temperature))
+
+    def prefix_scores(self, prompt: Prompt, response: Reply) -> np.ndarray:
+        """Return the score after each token of a response, float32 ``[T+1]``.
+
+        Entry 0 is the bare prompt; the last one equals `score`. One forward pass, since a causal state never changes
+        when text follows.
+
+        Raises
+        ------
+        ModelError
+            If the backbone is not causal: every earlier state would have seen the whole response.
+        """
+        model = self._model
+        if not model.config.causal or model.config.layout == "native" or model.config.pooling != "last":
+            raise ModelError(
+                "prefix scores need a causal backbone whose last token is pooled",
+                got=f"causal={model.config.causal}, pooling={model.config.pooling}, layout={model.config.layout}",
+                remedy="train with a causal --backbone",
+            )
+        encoded = model.encoder.encode([prompt], [response])[0]
+        if encoded.prompt_tokens == 0:
+            raise ModelError("the prompt has no token, so the bare prompt has no score")
+        ids, mask = pad([encoded.ids], model.encoder.pad_id)
+        with evaluating(model):
+            hidden = model.backbone(
+                input_ids=ids.to(model.device), attention_mask=mask.to(model.device)
+            ).last_hidden_state
+            values = model.values(hidden[0, encoded.prompt_tokens - 1 :].float())
+        return _mean_of_members(values.float().cpu().numpy())
+
+    def score_encoded(
+        self,
+        ids: Sequence[Sequence[int]],
+        *,
+        token_budget: int = DEFAULT_TOKEN_BUDGET,
+        dtype: torch.dtype | None = None,
+    ) -> np.ndarray:
+        """Score token ids; float32 ``[n]``, or ``[n, members]``."""
+        states = self.map_batches(ids, lambda batch: self._model.values(self._model.nodes(batch)), token_budget, dtype)
+        return states if states is not None else np.zeros(0, np.float32)
+
+    def features(
+        self,
+        ids: Sequence[Sequence[int]],
+        *,
+        token_budget: int = DEFAULT_TOKEN_BUDGET,
+        dtype: torch.dtype | None = None,
+    ) -> np.ndarray:
+        """Return the pooled states below the head, float32 ``[n, d]``."""
+        states = self.map_batches(ids, self._model.nodes, token_budget, dtype)
+        return states if states is not None else np.zeros((0, self._model.config.width), np.float32)
+
+    def map_batches(
+        self, ids: Sequence[Sequence[int]], function: Any, token_budget: int, dtype: torch.dtype | None
+    ) -> np.ndarray | None:
+        """Apply ``function`` to length-sorted batches and put its rows back in the order of ``ids``."""
+        model = self._model
+        out: np.ndarray | None = None
+        lengths = np.array([len(x) for x in ids])
+        with evaluating(model), torch.autocast(model.device.type, dtype=dtype, enabled=dtype is not None):
+            for rows in under_budget(lengths, token_budget):
+                tokens, mask = pad([ids[i] for i in rows], model.encoder.pad_id)
+                batch: Batch = {"input_ids": tokens.to(model.device), "attention_mask": mask.to(model.device)}
+                part = function(batch).float().cpu().numpy()
+                if out is None:
+                    out = np.zeros((len(ids), *part.shape[1:]), np.float32)
+                out[rows] = part
+        return out
+
+    @property
+    def _model(self) -> RewardModel:
+        return cast("RewardModel", self)
+
+    def push_to_hub(self, repo_id: str, *, private: bool = False, token: str | None = None) -> str:
+        """Upload the folder that `save_pretrained` writes, with a model card; return its address.
+
+        Raises
+        ------
+        ModelError
+            If the Hub cannot be reached, or refuses.
+        """
+        import tempfile
+
+        from huggingface_hub import HfApi
+        from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+        with tempfile.TemporaryDirectory() as folder:
+            self._model.save_pretrained(folder)
+            try:
+                api = HfApi(token=token)
+                api.create_repo(repo_id, private=private, exist_ok=True)
+                return str(api.upload_folder(repo_id=repo_id, folder_path=folder))
+            except (HfHubHTTPError, OfflineModeIsEnabled, OSError) as error:
+                raise ModelError(
+                    f"cannot upload to the Hub: {str(error).splitlines()[0]}",
+                    where=repo_id,
+                    remedy="check network and token",
+                ) from error
+
+
+def _same_length(*columns: Sequence[Any]) -> None:
+    if isinstance(columns[0], str) or len({len(column) for column in columns}) != 1:
+        raise ModelError(
+            "prompts and responses differ in number",
+            expected="sequences of the same length",
+            got=" and ".join(str(len(column)) for column in columns),
+            remedy="pass lists: score([prompt], [response])",
+        )
+
+
+def _warn_truncated(encoded: Sequence[Encoded]) -> None:
+    prompts = sum(e.cut_prompt > 0 for e in encoded)
+    replies = sum(e.cut_reply > 0 for e in encoded)
+    if prompts:
+        warnings.warn(
+            f"{prompts} of {len(encoded)} texts were longer than the maximum length and lost prompt tokens; "
+            f"{replies} of them lost part of the response too",
+            stacklevel=3,
+        )
+
+
+def _mean_of_members(values: np.ndarray) -> np.ndarray:
+    return values.mean(axis=1) if values.ndim == 2 else values

@@ -1,0 +1,1 @@
+"""What joins the parts over several steps: a training run, judging, calibration, recipes."""

@@ -1,0 +1,26 @@
+"""What the machine can do."""
+
+from __future__ import annotations
+
+import platform
+
+import torch
+
+
+def multiplies_in_bf16() -> bool:
+    """Tell whether bf16 products run in hardware; elsewhere they are emulated and several times slower than fp32."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if hasattr(torch.cpu, "get_capabilities"):
+        found = torch.cpu.get_capabilities()
+        return bool(found.get("avx512_bf16") or found.get("amx_bf16") or found.get("sve_bf16"))
+    return bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())
+
+
+def describe() -> dict[str, str | int]:
+    """Return processor, cores and accelerators, for result files."""
+    name = platform.processor() or platform.machine()
+    if hasattr(torch.cpu, "get_capabilities"):
+        name = str(torch.cpu.get_capabilities().get("cpu_name", name))
+    devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return {"cpu": name, "threads": torch.get_num_threads(), "gpu": ", ".join(devices) or "none"}

@@ -1,0 +1,151 @@
+"""Fill the report page from what a run knows."""
+
+from __future__ import annotations
+
+import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from assay.evaluation import DataRow, Evaluation, ReportContent, mistakes, write_report
+from assay.feedback import Pairs, pairs
+from assay.feedback.check_report import CheckReport
+from assay.workflows.data import Shares
+from assay.workflows.fitting import Fit
+from assay.workflows.settings import TrainSettings
+
+_MISTAKES = 12
+Judged = tuple[Pairs, np.ndarray, Evaluation]
+
+
+def write_run_report(
+    path: Path,
+    settings: TrainSettings,
+    shares: Shares,
+    result: Fit,
+    metrics: dict[str, Any],
+    judged: Judged | None = None,
+) -> None:
+    """Write ``report.html`` of a training run."""
+    source = Path(settings.data).name or settings.data
+    how = (
+        "its head on a frozen backbone"
+        if settings.freeze_backbone
+        else "LoRA inside the backbone"
+        if settings.lora
+        else "all weights"
+    )
+    backbone = Path(settings.backbone).name or settings.backbone
+    data = metrics["data"]
+    sentence = (
+        f"A reward model around {backbone} ({how}) was trained on {data['train_pairs']:,} judgements from {source} "
+        f"and judged on {data['test_pairs']:,} others, whose prompts it never saw."
+    )
+    content = ReportContent(
+        title=f"Reward model: {source}",
+        sentence=sentence,
+        evaluation=judged[2] if judged else None,
+        data_rows=data_rows(shares, result),
+        train_loss=result.train_loss,
+        validation_loss=result.validation_loss,
+        mistakes=mistakes(judged[0], judged[1], _MISTAKES, temperature=judged[2].temperature) if judged else (),
+        throughput=_readable_throughput(result, metrics),
+        config=settings.model_dump(mode="json"),
+        versions=metrics["versions"],
+        notes=_notes(shares, result),
+        missing={} if judged else {"evaluation": "no judgements were held out (--test-share 0)"},
+        created=_now(),
+    )
+    write_report(path, content)
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def _readable_throughput(result: Fit, metrics: dict[str, Any]) -> dict[str, Any]:
+    speed = result.throughput()
+    return {
+        "judgements per second": round(speed["pairs_per_second"], 1),
+        "tokens per second": round(speed["tokens_per_second"]),
+        "training seconds": round(result.seconds, 1),
+        "hardware": ", ".join(f"{key} {value}" for key, value in metrics["hardware"].items()),
+    }
+
+
+def data_rows(shares: Shares, result: Fit) -> list[DataRow]:
+    """Return the data check of training and test share as rows."""
+    train = pairs(shares.training)
+    test = pairs(shares.test) if shares.test is not None else None
+
+    def both(label: str, measure: Any, note: str = "") -> DataRow:
+        return DataRow(label, measure(train), measure(test) if test is not None else None, note)
+
+    rows = [
+        both("Judgements", len),
+        DataRow("Prompts", len(shares.training), len(shares.test) if shares.test is not None else None),
+        both("Split groups", lambda v: len(set(v.group)), "no group is on both sides"),
+        both("Ties", lambda v: int((v.p == 0.5).sum()), "counted at 1/2, left out of accuracy"),
+        both("Longer response preferred", _longer, "of judgements between responses of different length"),
+        both("Median characters of a response", lambda v: _median(v)),
+    ]
+    counts = result.counts
+    for name, label in (
+        ("texts_cut_in_the_prompt", "Texts that lost prompt tokens"),
+        ("texts_cut_in_the_response", "Texts that lost part of the response"),
+        ("pairs_equal_after_tokenising", "Judgements dropped: equal after tokenising"),
+    ):
+        count = counts.get(name, 0)
+        rows.append(
+            DataRow(
+                label,
+                count,
+                None,
+                "raise --max-length-tokens" if count and "lost" in label else "",
+                "warning" if count else "ok",
+            )
+        )
+    for report in shares.reads:
+        for reason, count in report.dropped.items():
+            rows.append(
+                DataRow(f"Rows dropped: {reason.replace('_', ' ')}", count, None, Path(report.source).name, "warning")
+            )
+    if shares.removed:
+        rows.append(
+            DataRow("Removed from training: also in test", shares.removed.train_judgements, None, "", "warning")
+        )
+    return rows
+
+
+def _longer(view: Pairs) -> str:
+    used = (view.length_a != view.length_b) & (view.p != 0.5)
+    if not used.any():
+        return "–"
+    wins = (view.length_a > view.length_b)[used] == (view.p > 0.5)[used]
+    return f"{100 * wins.mean():.1f} %"
+
+
+def _median(view: Pairs) -> int:
+    return int(np.median(np.concatenate([view.length_a, view.length_b]))) if len(view) else 0
+
+
+def _notes(shares: Shares, result: Fit) -> list[str]:
+    notes = []
+    if shares.validation is None and result.temperature is None:
+        notes.append(
+            "No judgements were kept for validation: training ran its full length and the model is not calibrated."
+        )
+    if result.temperature is not None and result.temperature.flags:
+        notes.append(f"The calibration deserves caution: {', '.join(result.temperature.flags).replace('_', ' ')}.")
+    if shares.test is not None and len(pairs(shares.test)) < 100:
+        notes.append(
+            "Fewer than 100 judgements were held out: the intervals are wide, and differences mostly undecided."
+        )
+    return notes
+
+
+def check_rows(report: CheckReport) -> list[DataRow]:
+    """Return errors and warnings of a data check as rows."""
+    found = [(finding, "error") for finding in report.errors] + [(finding, "warning") for finding in report.warnings]
+    return [DataRow(f.name, f.count, None, f.message, level) for f, level in found]  # type: ignore[arg-type]

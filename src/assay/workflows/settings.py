@@ -1,0 +1,198 @@
+"""Settings of the verbs that train and judge; one source for flags, YAML files, help and checks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from assay.config import Positional, Settings
+
+
+class RunSettings(Settings):
+    """How it runs."""
+
+    seed: int = Field(default=0, ge=0, description="decides splits, batches and initial weights")
+    overwrite: bool = Field(default=False, description="replace the output if it exists")
+    dry_run: bool = Field(default=False, description="check everything and say what would be done; write nothing")
+
+
+class ReadingSettings(Settings):
+    """What the data looks like."""
+
+    format: str = Field(default="auto", description="name of the layout; auto: by columns and values")
+    mapping: dict[str, Any] = Field(
+        default_factory=dict, description="which cells hold what, for any other layout (docs/data.md)"
+    )
+    split: str | None = Field(default=None, description="split of a Hub data set or folder")
+    tokenizer: str | None = Field(default=None, description="decodes data that comes as token ids")
+    group: str | None = Field(default=None, description="column that must not be on both sides of a split")
+    ties: Literal["keep", "drop"] = Field(default="keep", description="equal grades: keep as ties (p = 0.5), or drop")
+
+    def reading(self) -> dict[str, Any]:
+        """Return the options of `assay.feedback.read`."""
+        return {
+            "format": self.format,
+            "mapping": self.mapping or None,
+            "split": self.split,
+            "tokenizer": self.tokenizer,
+            "group": self.group,
+            "ties": self.ties,
+        }
+
+
+class LoraSettings(Settings):
+    """LoRA inside the backbone."""
+
+    rank: int = Field(default=16, ge=1, description="rank of the added matrices")
+    alpha: float = Field(default=32.0, gt=0, description="scale: the change is multiplied by alpha / rank")
+    dropout: float = Field(default=0.0, ge=0, lt=1, description="dropout before the added matrices")
+    targets: tuple[str, ...] = Field(default=(), description="names of layers; none: every linear layer")
+
+
+class ModelSettings(Settings):
+    """The reward model."""
+
+    backbone: str = Field(default="minilm", description="Hub id, folder, or minilm (packaged, needs no network)")
+    layout: Literal["assay", "native"] = Field(
+        default="assay", description="native: a plain transformers sequence classifier, which can always be exported"
+    )
+    pooling: Literal["auto", "last", "mean", "cls"] = Field(
+        default="auto", description="auto: last token of causal backbones, mean over tokens of encoders"
+    )
+    head: Literal["linear", "mlp"] = Field(default="linear", description="from a text's vector to its score")
+    head_hidden: int = Field(default=256, ge=1, description="hidden units of the mlp head")
+    template: str = Field(
+        default="auto", description="chat, plain, pair, hh, or a .jinja file; auto: chat template if there is one"
+    )
+    end_token: str = Field(
+        default="auto", description="token every text ends with; none: as the template ends; auto: decided and stored"
+    )
+    max_length_tokens: int | None = Field(default=None, ge=8, description="longest text; none: the backbone's, <= 1024")
+    truncation: Literal["left", "right"] = Field(
+        default="left", description="side of the prompt that is cut; right for documents to be summarised"
+    )
+    freeze_backbone: bool = Field(default=False, description="train the head only, on features computed once")
+    lora: LoraSettings | None = Field(default=None, description="train small added matrices in place of all weights")
+
+
+class OptimiserSettings(Settings):
+    """The training."""
+
+    epochs: int | None = Field(default=None, ge=1, description="passes over the data; none: 3, frozen backbone 30")
+    learning_rate: float | None = Field(
+        default=None, gt=0, description="none: 5e-5 below 100M parameters, else 1e-5; LoRA 2e-4"
+    )
+    head_learning_rate: float = Field(default=1e-3, gt=0, description="of the head, which starts from zero")
+    pairs_per_step: int = Field(default=32, ge=1, description="judgements per optimiser step, over all processes")
+    token_budget: int = Field(default=8192, ge=16, description="padded tokens per forward pass; memory, not results")
+    warmup_share: float = Field(default=0.1, ge=0, lt=1, description="share of steps in which the rate rises")
+    scheduler: str = Field(default="linear", description="learning-rate schedule, any name that transformers knows")
+    weight_decay: float = Field(default=0.01, ge=0, description="AdamW weight decay, of matrices only")
+    max_gradient_norm: float = Field(default=1.0, ge=0, description="gradients are clipped to it; 0: never")
+    centring: float = Field(default=0.0, ge=0, description="pull scores to zero: factor of (s_a + s_b)^2")
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        default="auto", description="auto: bf16 compute where the hardware multiplies in it; weights stay fp32"
+    )
+    gradient_checkpointing: bool = Field(default=False, description="less memory for about a third more work")
+    validation_share: float = Field(
+        default=0.1, ge=0, lt=0.5, description="of the training groups, held out for early stopping and calibration"
+    )
+    evaluations_per_epoch: int = Field(default=2, ge=1, description="how often the validation share is scored")
+    patience: int = Field(default=3, ge=0, description="evaluations without a better validation loss; 0: never stop")
+    logging_steps: int = Field(default=10, ge=1, description="steps between two lines of the log")
+    report_to: tuple[str, ...] = Field(default=(), description="loggers that transformers knows, such as tensorboard")
+
+
+class TrainSettings(RunSettings, ReadingSettings, ModelSettings, OptimiserSettings):
+    """What is trained on what."""
+
+    data: Annotated[str, Positional] = Field(description="judgements: a file, a folder, or a Hub id")
+    out: str = Field(description="run folder to make")
+    test: str | None = Field(default=None, description="judgements to test on; none: a share of the data")
+    test_share: float = Field(default=0.2, ge=0, lt=1, description="share of the groups held out as test; 0: no test")
+    test_groups_seed: int | None = Field(default=None, ge=0, description="seed of the split; none: --seed")
+    calibration_folds: int = Field(default=5, ge=2, description="cross-fitting folds where the backbone is frozen")
+    baseline_blind: bool = Field(default=False, description="also train the same model without seeing the prompt")
+    resamples: int = Field(default=2000, ge=100, description="bootstrap resamples behind every interval")
+    resume: bool = Field(default=False, description="continue an interrupted run, or begin if there is none")
+
+    def conflicts(self) -> Iterator[tuple[str, str]]:
+        """Yield settings that contradict each other."""
+        if self.freeze_backbone and self.lora is not None:
+            yield "lora", "trains inside the backbone, which --freeze-backbone keeps as it is; choose one"
+        if self.freeze_backbone and self.layout == "native":
+            yield "layout", "native cannot be trained with a frozen backbone; use assay"
+        if self.layout == "native" and self.head != "linear":
+            yield "head", "the native layout has its own linear head"
+        if self.head == "linear" and self.head_hidden != 256:
+            yield "head_hidden", "belongs to --head mlp"
+        if self.resume and self.overwrite:
+            yield "resume", "continues what --overwrite would delete; choose one"
+        if self.freeze_backbone and self.gradient_checkpointing:
+            yield "gradient_checkpointing", "has nothing to save with a frozen backbone"
+
+
+class CheckSettings(RunSettings, ReadingSettings):
+    """What is checked."""
+
+    data: Annotated[str, Positional] = Field(description="feedback: a file, a folder, or a Hub id")
+    test: str | None = Field(default=None, description="second data set that must share no group with the first")
+    backbone: str = Field(default="minilm", description="whose tokens count for truncation; none: no token counts")
+    max_length_tokens: int | None = Field(default=None, ge=8, description="longest text; none: the backbone's, <= 1024")
+    out: str | None = Field(default=None, description="JSON file to write the report to")
+
+
+class JudgeSettings(RunSettings, ReadingSettings):
+    """What is judged on what."""
+
+    model: Annotated[str, Positional] = Field(
+        description="run or model folder, Hub id, or any sequence classifier with one label"
+    )
+    data: Annotated[str, Positional] = Field(description="judgements: a file, a folder, or a Hub id")
+    template: str = Field(default="auto", description="for plain classifiers: as in training")
+    end_token: str = Field(default="auto", description="for plain classifiers: as in training")
+    max_length_tokens: int | None = Field(default=None, ge=8, description="for plain classifiers: as in training")
+    token_budget: int = Field(default=8192, ge=16, description="padded tokens per forward pass")
+
+    def encoder_options(self) -> dict[str, Any]:
+        """Return what a plain classifier cannot tell about its training."""
+        given = {"template": self.template, "end_token": self.end_token, "max_length_tokens": self.max_length_tokens}
+        return {name: value for name, value in given.items() if value not in ("auto", None)}
+
+
+class EvaluateSettings(JudgeSettings):
+    """Against what, and where the result goes."""
+
+    against: str | None = Field(default=None, description="second model, compared on the same judgements")
+    train: str | None = Field(
+        default=None, description="training data of the model, to fit the baselines on; none: those stored in its run"
+    )
+    include_seen: bool = Field(default=False, description="also judge on groups that trained the model")
+    resamples: int = Field(default=2000, ge=100, description="bootstrap resamples behind every interval")
+    out: str | None = Field(default=None, description="folder for metrics.json and report.html")
+
+
+class CalibrateSettings(JudgeSettings):
+    """Where the calibrated model goes."""
+
+    out: str = Field(description="model folder to make")
+    check_share: float = Field(
+        default=0.5, gt=0, lt=1, description="share of the groups kept aside to check that calibration helps"
+    )
+    include_seen: bool = Field(default=False, description="also use groups that trained the model")
+
+
+class ScoreSettings(JudgeSettings):
+    """What is written where."""
+
+    out: str | None = Field(default=None, description="JSON Lines file; none: standard output")
+    tokens: bool = Field(default=False, description="also the score after each token (causal models)")
+
+
+class ExportSettings(RunSettings):
+    """What is exported."""
+
+    model: Annotated[str, Positional] = Field(description="run or model folder")
+    out: str = Field(description="folder to make: a plain sequence classifier with equal scores")

@@ -1,0 +1,214 @@
+"""``assay train``: judgements in; a trained, calibrated, judged and saved reward model, and a report, out."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from assay.config import dump_yaml
+from assay.console import say
+from assay.errors import ConfigError
+from assay.feedback import pairs
+from assay.output import check_new, new_folder, write_atomic, write_json
+from assay.scorers import RewardModel, create_reward_model
+from assay.scorers.provenance import current_versions
+from assay.training.plan import plan_batches
+from assay.workflows import hardware
+from assay.workflows.data import Shares, group_keys, read_judgements, share_out, without_prompts
+from assay.workflows.fitting import Fit, fit, model_options, resolved
+from assay.workflows.judging import fit_baselines, judge, margins_on
+from assay.workflows.reporting import write_run_report
+from assay.workflows.settings import TrainSettings
+
+SEEN_GROUPS = "seen_groups.npy"
+
+
+def train(settings: TrainSettings) -> dict[str, Any]:
+    """Run `assay train`; return what ``metrics.json`` holds.
+
+    The run folder holds ``model/``, ``config.yaml`` (resolved), ``metrics.json``, ``report.html``, ``baselines/``
+    and, while it runs (then under ``RUN.partial``), ``checkpoints/``.
+
+    Raises
+    ------
+    AssayError
+        Before anything is written, if data, model, settings or output place do not fit. Later, if the disk is full or
+        the loss is no number; the partial folder is then kept for ``--resume``.
+    """
+    started = time.perf_counter()
+    check_new(settings.out, overwrite=settings.overwrite)
+    shares = prepare(settings)
+    for report in shares.reads:
+        say("\n".join(report.lines()))
+    model = create_reward_model(model_options(settings, settings.seed))
+    parameters = sum(p.numel() for p in model.parameters())
+    settings = resolved(settings, parameters)
+    if settings.dry_run:
+        return _plan_only(settings, shares, model)
+    with new_folder(settings.out, overwrite=settings.overwrite, resume=settings.resume, keep_on_error=True) as folder:
+        _same_run(folder, settings, shares)
+        done = _train_in(folder, settings, shares, model)
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+        shutil.rmtree(folder / "blind", ignore_errors=True)
+        done["seconds"] = time.perf_counter() - started
+        write_json(folder / "metrics.json", done)
+    return done
+
+
+def prepare(settings: TrainSettings) -> Shares:
+    """Read the data and share it out by purpose."""
+    data, report = read_judgements(settings.data, settings)
+    reads, test = [report], None
+    if settings.test is not None:
+        test, second = read_judgements(settings.test, settings)
+        reads.append(second)
+    seed = settings.seed if settings.test_groups_seed is None else settings.test_groups_seed
+    return share_out(
+        data,
+        test=test,
+        test_share=settings.test_share,
+        validation_share=0.0 if settings.freeze_backbone else settings.validation_share,
+        seed=seed,
+        reads=reads,
+    )
+
+
+def _train_in(folder: Path, settings: TrainSettings, shares: Shares, model: RewardModel) -> dict[str, Any]:
+    result = fit(settings, shares, folder, model)
+    model = result.model
+    model.record.data = data_card(settings, shares)
+    model.save_pretrained(folder / "model")
+    np.save(folder / "model" / SEEN_GROUPS, group_keys(shares.training))
+    write_atomic(folder / "config.yaml", dump_yaml(settings.model_copy(update={"resume": False, "overwrite": False})))
+    baselines = fit_baselines(shares.training, folder / "baselines")
+    metrics: dict[str, Any] = {
+        "data": data_counts(shares, result),
+        "throughput": result.throughput(),
+        "training": {"train_loss": result.train_loss, "validation_loss": result.validation_loss},
+        "calibration": model.record.calibration,
+        "score": model.record.score,
+        "seed": settings.seed,
+        "settings": settings.model_dump(mode="json"),
+        "hardware": hardware.describe(),
+        "versions": current_versions(),
+    }
+    if shares.test is None:
+        metrics["evaluation"] = None
+        metrics["notes"] = ["no test share: nothing was evaluated (--test-share 0)"]
+        say(metrics["notes"][0])
+        write_run_report(folder / "report.html", settings, shares, result, metrics)
+        return metrics
+    view, delta, evaluation, cut = judge(
+        model,
+        shares.test,
+        baselines=baselines,
+        extra={"blind": _blind_margins(settings, shares, folder)} if settings.baseline_blind else None,
+        token_budget=settings.token_budget,
+        seed=settings.seed,
+        resamples=settings.resamples,
+    )
+    found = evaluation.to_dict()
+    metrics = {"evaluation": found, "baselines": found.pop("baselines"), **metrics}
+    metrics["data"]["test_truncation"] = cut
+    write_run_report(folder / "report.html", settings, shares, result, metrics, (view, delta, evaluation))
+    return metrics
+
+
+def _blind_margins(settings: TrainSettings, shares: Shares, folder: Path) -> np.ndarray:
+    """Train the same model without prompts; its margins on the test share show what the responses alone give away."""
+    hidden = Shares(
+        without_prompts(shares.fit),
+        without_prompts(shares.validation) if shares.validation is not None else None,
+        without_prompts(shares.test) if shares.test is not None else None,
+    )
+    blind = fit(settings, hidden, folder / "blind").model
+    return margins_on(blind, hidden.test, pairs(hidden.test), settings.token_budget)[0]
+
+
+def data_counts(shares: Shares, result: Fit) -> dict[str, Any]:
+    """Count judgements, groups and what was lost on the way."""
+    counts: dict[str, Any] = {
+        "train_pairs": len(pairs(shares.fit)),
+        "validation_pairs": len(pairs(shares.validation)) if shares.validation is not None else 0,
+        "test_pairs": len(pairs(shares.test)) if shares.test is not None else 0,
+        "train_groups": len(set(shares.training["split_group"])),
+        "test_groups": len(set(shares.test["split_group"])) if shares.test is not None else 0,
+        "sources": [report.to_dict() for report in shares.reads],
+        **result.counts,
+    }
+    if shares.removed:
+        counts["removed_from_training_because_in_test"] = shares.removed.to_dict()
+    return counts
+
+
+def data_card(settings: TrainSettings, shares: Shares) -> dict[str, Any]:
+    """Return what the model card says of the data: names of sources without their folders, and counts."""
+    return {
+        "trained_on": ", ".join(Path(report.source).name for report in shares.reads[:1]),
+        "judgements": len(pairs(shares.training)),
+        "prompts": len(shares.training),
+        "seed": settings.seed,
+    }
+
+
+def _same_run(folder: Path, settings: TrainSettings, shares: Shares) -> None:
+    """Refuse to resume a run of other settings or other data."""
+    import json
+
+    path = folder / "run.json"
+    identity: dict[str, Any] = {
+        "settings": settings.model_dump(mode="json", exclude={"resume", "overwrite", "out", "dry_run"}),
+        "judgements": _data_key(shares),
+        "torch": torch.__version__,
+    }
+    if path.exists():
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        changed = [key for key in identity if stored.get(key) != json.loads(json.dumps(identity[key]))]
+        if changed:
+            old, new = stored.get("settings", {}), dict(identity["settings"])
+            names = [name for name in new if old.get(name) != new[name]] if "settings" in changed else changed
+            raise ConfigError(
+                f"the interrupted run differs from this one in: {', '.join(names)}",
+                where=str(folder),
+                expected="the same data and settings",
+                remedy="repeat the first command with --resume, or begin anew with --overwrite",
+            )
+    write_json(path, identity)
+
+
+def _data_key(shares: Shares) -> str:
+    import hashlib
+
+    digest = hashlib.sha256()
+    for part in (shares.fit, shares.validation, shares.test):
+        if part is not None:
+            for name in ("prompt_id", "edges", "responses"):
+                for value in part[name]:
+                    digest.update(repr(value).encode("utf-8", "surrogatepass"))
+        digest.update(b"|")
+    return digest.hexdigest()
+
+
+def _plan_only(settings: TrainSettings, shares: Shares, model: RewardModel) -> dict[str, Any]:
+    from assay.scorers.encoding import encode_records
+    from assay.training.data import TrainingRecords
+
+    records = encode_records(shares.fit, model.encoder)
+    plan = plan_batches(
+        TrainingRecords(records, model.encoder.pad_id).sizes(),
+        epochs=settings.epochs or 1,
+        pairs_per_step=settings.pairs_per_step,
+        token_budget=settings.token_budget,
+        seed=settings.seed,
+    )
+    return {
+        "dry_run": True,
+        "steps": len(plan),
+        "data": data_counts(shares, Fit(model)),
+        "settings": settings.model_dump(mode="json"),
+    }

@@ -1,0 +1,168 @@
+"""Files, folders, saved data sets and Hub ids; broken ones say where and what."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from datasets import Dataset, DatasetDict
+
+from assay.errors import DataError
+from assay.feedback import read, read_with_report
+from tests.feedback.conftest import WriteRows
+
+ROWS: list[dict[str, Any]] = [
+    {"prompt": f"Q{i}", "chosen": f"A{i}", "rejected": f"B{i}", "margin": i} for i in range(3)
+]
+
+
+def answers(source: Any, cache: Path, **options: Any) -> list[str]:
+    return [record["responses"][0] for record in read(source, cache_dir=cache, **options)]
+
+
+@pytest.mark.parametrize("name", ["x.jsonl", "x.jsonl.gz", "x.json"])
+def test_lines(name: str, write: WriteRows, cache: Path) -> None:
+    assert answers(write(ROWS, name), cache) == ["A0", "A1", "A2"]
+
+
+def test_json_array_larger_than_a_chunk(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("assay.feedback.files._CHUNK_CHARS", 16)
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps(ROWS, indent=1), encoding="utf-8")
+    assert answers(path, cache) == ["A0", "A1", "A2"]
+
+
+def test_csv_with_line_ends_in_cells(tmp_path: Path, cache: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text('prompt,chosen,rejected,margin\nQ,"A\n1",B,0.5\nQ2,"A,2",B,\n', encoding="utf-8")
+    data = read(path, cache_dir=cache)
+    assert [record["responses"][0] for record in data] == ["A\n1", "A,2"]
+    assert [record["edges"][0]["m"] for record in data] == [0.5, 0.0]
+
+
+def test_parquet(tmp_path: Path, cache: Path) -> None:
+    path = tmp_path / "x.parquet"
+    pq.write_table(pa.Table.from_pylist(ROWS), path)
+    assert answers(path, cache) == ["A0", "A1", "A2"]
+
+
+def test_folder_and_split_of_a_folder(write: WriteRows, tmp_path: Path, cache: Path) -> None:
+    write(ROWS[:2], "d/train-0.jsonl")
+    write(ROWS[2:], "d/test.jsonl.gz")
+    (tmp_path / "d" / "README.md").write_text("no data", encoding="utf-8")
+    assert sorted(answers(tmp_path / "d", cache)) == ["A0", "A1", "A2"]
+    assert answers(tmp_path / "d", cache, split="train") == ["A0", "A1"]
+    with pytest.raises(DataError, match="no data for split 'dev'"):
+        read(tmp_path / "d", split="dev")
+
+
+def test_files_of_different_layouts_are_not_mixed(write: WriteRows, tmp_path: Path) -> None:
+    write(ROWS, "d/a.jsonl")
+    write([{"text": "x", "score": 1}], "d/b.jsonl")
+    with pytest.raises(DataError, match="different layouts"):
+        read(tmp_path / "d")
+
+
+def test_saved_and_live_data_sets(tmp_path: Path, cache: Path) -> None:
+    data = Dataset.from_list(ROWS)
+    assert answers(data, cache) == ["A0", "A1", "A2"]
+    data.save_to_disk(str(tmp_path / "one"))
+    assert answers(tmp_path / "one", cache) == ["A0", "A1", "A2"]
+    DatasetDict(train=data, test=data.select([1])).save_to_disk(str(tmp_path / "two"))
+    assert answers(tmp_path / "two", cache, split="test") == ["A1"]
+    with pytest.raises(DataError, match="several splits"):
+        read(tmp_path / "two")
+
+
+def test_records_pass_through(tmp_path: Path) -> None:
+    data = read(ROWS)
+    again, report = read_with_report(data)
+    assert again is data
+    assert (report.records, report.edges, report.responses) == (3, 3, 6)
+    data.save_to_disk(str(tmp_path / "records"))
+    assert read(tmp_path / "records").to_list() == data.to_list()
+
+
+def test_records_can_be_regrouped() -> None:
+    data = read([{**row, "topic": "t"} for row in ROWS])
+    assert set(read(data, group="meta.row.topic")["split_group"]) == {"t"}
+
+
+def test_hub_id_with_split(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
+    asked = []
+
+    def load_dataset(name: str, split: str | None = None) -> Any:
+        asked.append((name, split))
+        data = Dataset.from_list(ROWS)
+        return data if split else DatasetDict(train=data)
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    assert answers("org/name:train[:2]", cache) == ["A0", "A1", "A2"]
+    assert answers("org/name", cache) == ["A0", "A1", "A2"]
+    assert asked == [("org/name", "train[:2]"), ("org/name", None)]
+
+
+def test_hub_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load_dataset(name: str, split: str | None = None) -> Any:
+        raise ConnectionError("no network")
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    with pytest.raises(DataError, match="offline: download it first"):
+        read("org/name")
+
+
+def test_a_mistyped_path_is_not_asked_of_the_hub(
+    write: WriteRows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(ROWS, "data/train.jsonl")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match=r"did you mean data/train.jsonl"):
+        read("data/trian.jsonl")
+    with pytest.raises(DataError, match="no such file or folder"):
+        read("data/train")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("x.jsonl", b"", r"x.jsonl: there are no rows"),
+        ("x.jsonl", b"\n\n", r"x.jsonl: there are no rows"),
+        ("x.csv", b"prompt,chosen,rejected\n", r"x.csv: there are no rows"),
+        ("x.json", b"[]", r"x.json: there are no rows"),
+        ("x.json", b'[{"prompt": "Q"', r"x.json:1: malformed JSON"),
+        ("x.jsonl", b'{"a": 1\n', r"x.jsonl:1: malformed JSON"),
+        ("x.jsonl", b"[1]\n", r"x.jsonl:1: not a row"),
+        ("x.jsonl", b'{"a": "\xff"}\n', r"x.jsonl:1: not UTF-8"),
+        ("x.jsonl.gz", b"no gzip", r"x.jsonl.gz:1: the compressed file is damaged"),
+        ("x.parquet", b"no parquet", r"x.parquet:1: the parquet file cannot be read"),
+        ("x.txt", b"text", r"x.txt: the kind of file is unknown"),
+    ],
+)
+def test_broken_files(name: str, content: bytes, message: str, tmp_path: Path, cache: Path) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        read(path, cache_dir=cache)
+    assert not cache.exists() or not list(cache.iterdir())
+
+
+def test_a_csv_row_with_too_many_cells(tmp_path: Path, cache: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text("prompt,chosen,rejected\nQ,A,B\nQ,A,B,C\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"x.csv:3: wrong number of cells"):
+        read(path, cache_dir=cache)
+
+
+def test_an_empty_list() -> None:
+    with pytest.raises(DataError, match="no rows"):
+        read([])
+
+
+def test_a_split_where_there_is_none(write: WriteRows) -> None:
+    with pytest.raises(DataError, match="no splits"):
+        read(write(ROWS), split="train")
