@@ -57,7 +57,9 @@ def hierarchical_effect(
     """
     codes, names = _codes(groups)
     there = np.isfinite(terms)
-    sums = np.stack([np.bincount(codes, np.where(t, row, 0.0) * weight, len(names)) for row, t in zip(terms, there, strict=True)])
+    sums = np.stack(
+        [np.bincount(codes, np.where(t, row, 0.0) * weight, len(names)) for row, t in zip(terms, there, strict=True)]
+    )
     mass = np.stack([np.bincount(codes, t * weight, len(names)) for t in there])
     rng = np.random.default_rng(seed)
     means = np.empty(resamples)

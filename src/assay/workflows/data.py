@@ -2,19 +2,38 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 from datasets import Dataset
 
-from assay.errors import DataError
-from assay.feedback import Overlap, ReadReport, kind_of, pairs, read_with_report, split, without_groups
+from assay.errors import DataError, ModelError
+from assay.console import say
+from assay.feedback import (
+    CheckReport,
+    Overlap,
+    ReadReport,
+    check,
+    kind_of,
+    pairs,
+    read_with_report,
+    split,
+    without_groups,
+)
 from assay.feedback.records import message
+from assay.feedback.splitting import group_columns
 from assay.workflows.settings import ReadingSettings
+
+SEEN_GROUPS = "seen_groups.npy"
 
 # Fewer held-out judgements than this tell neither when to stop nor a temperature.
 FEWEST_VALIDATION = 20
+# Checking reads every row once more; beyond this many it is left to `assay check`.
+MOST_ROWS_CHECKED = 200_000
+_BATCH_ROWS = 1000
 
 
 @dataclass(frozen=True)
@@ -50,7 +69,7 @@ class Shares:
 
 
 def read_judgements(source: str, reading: ReadingSettings) -> tuple[Dataset, ReadReport]:
-    """Read comparisons that hold at least one judgement.
+    """Read the comparisons that hold at least one judgement; the others are left out and counted in the report.
 
     Raises
     ------
@@ -61,19 +80,36 @@ def read_judgements(source: str, reading: ReadingSettings) -> tuple[Dataset, Rea
     kind = kind_of(data)
     if kind != "comparisons":
         raise DataError(
-            f"this data holds {kind}, not comparisons",
+            "these are no judgements between responses",
             where=source,
-            expected="judgements between responses of one prompt",
-            remedy="a reward model is trained on comparisons; map the columns with --mapping, see docs/data.md",
+            expected="comparisons: responses of one prompt, and which of them is better",
+            got=f"{kind}, read as {report.format}",
+            remedy="name the columns with --mapping.prompt, --mapping.chosen, --mapping.rejected (docs/data.md)",
         )
-    if not report.edges:
+    judged = group_columns(data)[1] > 0
+    if not judged.any():
         raise DataError(
             "no pair of responses is judged here",
             where=source,
             expected="at least one judgement",
-            remedy="label some first",
+            got=f"{report.responses} responses to {len(data)} prompts, read as {report.format}, none preferred",
+            remedy="label some first, or say where the verdict is: --mapping.choice, --mapping.grades (docs/data.md)",
         )
+    if not judged.all():
+        report.dropped["prompts without a judgement"] = int((~judged).sum())
+        data = data.select(np.flatnonzero(judged))
     return data, report
+
+
+def check_sources(reading: ReadingSettings, reads: Iterable[ReadReport]) -> list[CheckReport]:
+    """Check the sources of a run for its report; one that is large is left out, and that is said."""
+    checks = []
+    for report in reads:
+        if report.rows > MOST_ROWS_CHECKED:
+            say(f"{report.source}: {report.rows:,} rows are not checked again here; assay check {report.source} does")
+        else:
+            checks.append(check(report.source, **reading.reading()))
+    return checks
 
 
 def share_out(
@@ -90,17 +126,20 @@ def share_out(
     if test is not None:
         data, removed = without_groups(data, test)
         if len(data) == 0:
-            raise DataError("every training prompt is also in the test data", expected="different prompts")
+            raise DataError(
+                "every training prompt is also in the test data",
+                expected="prompts that are on one side only",
+                got=f"{removed.train_rows} of {removed.train_rows} training prompts in both",
+                remedy="leave --test out: a share is then held out by group",
+            )
     elif test_share > 0:
         data, test = split(data, test=test_share, seed=seed)
     fit, validation = data, None
     if validation_share > 0:
-        count = len(pairs(data))
-        if validation_share * count >= FEWEST_VALIDATION:
+        names, judgements = group_columns(data)
+        if validation_share * judgements.sum() >= FEWEST_VALIDATION and len(np.unique(names)) > 1:
             # another stream than the test split's, so that the two draws are independent
             fit, validation = split(data, test=validation_share, seed=seed + 1_000_003)
-    if len(pairs(fit)) == 0:
-        raise DataError("no judgement is left to train on", remedy="lower --test-share or --validation-share")
     return Shares(fit, validation, test, reads or [], removed)
 
 
@@ -110,31 +149,66 @@ def without_prompts(data: Dataset) -> Dataset:
     return data.map(lambda _: {"prompt": empty}, features=data.features, desc="Hiding prompts")
 
 
+def content_key(parts: Iterable[Dataset | None]) -> str:
+    """Hash prompts, responses and judgements, in order and by part, so that a resumed run can tell its data again."""
+    digest = hashlib.sha256()
+    for data in parts:
+        digest.update(b"part")
+        if data is None:
+            continue
+        view = pairs(data)
+        for array in (view.row, view.a, view.b, view.p, view.m, view.w):
+            digest.update(array.tobytes())
+        for name in ("prompt_id", "split_group"):
+            digest.update("\0".join(group_columns(data, name)[0]).encode("utf-8", "surrogatepass"))
+        for batch in data.select_columns(["responses"]).iter(_BATCH_ROWS):
+            texts = "\0".join(text for responses in batch["responses"] for text in responses)
+            digest.update(texts.encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()
+
+
 def group_keys(data: Dataset) -> np.ndarray:
     """Return sorted uint64 keys of split groups and prompts, to recognise them later without their texts."""
-    import hashlib
-
-    def key(name: str) -> int:
-        return int.from_bytes(hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()[:8], "little")
-
-    names = {*data["split_group"], *data["prompt_id"]}
-    return np.sort(np.fromiter((key(name) for name in names), np.uint64, count=len(names)))
+    names = np.unique(np.concatenate([group_columns(data, name)[0] for name in ("split_group", "prompt_id")]))
+    return np.unique(_hashed(names))
 
 
 def unseen(data: Dataset, seen: np.ndarray) -> tuple[Dataset, int]:
     """Return the records whose group and prompt are not among ``seen``, and how many were left out."""
-    keep = [
-        row
-        for row, record in enumerate(data.select_columns(["split_group", "prompt_id"]))
-        if not np.isin(_keys_of(record), seen).any()
-    ]
-    return (data if len(keep) == len(data) else data.select(keep)), len(data) - len(keep)
+    known = np.zeros(len(data), bool)
+    for column in ("split_group", "prompt_id"):
+        names, of_row = np.unique(group_columns(data, column)[0], return_inverse=True)
+        known |= np.isin(_hashed(names), seen)[of_row]
+    return (data.select(np.flatnonzero(~known)) if known.any() else data), int(known.sum())
 
 
-def _keys_of(record: dict[str, Any]) -> np.ndarray:
-    import hashlib
+def _hashed(names: np.ndarray) -> np.ndarray:
+    digests = (hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest() for name in names)
+    return np.fromiter((int.from_bytes(digest[:8], "little") for digest in digests), np.uint64, count=len(names))
 
-    digests = (
-        hashlib.sha256(record[c].encode("utf-8", "surrogatepass")).digest() for c in ("split_group", "prompt_id")
-    )
-    return np.array([int.from_bytes(d[:8], "little") for d in digests], np.uint64)
+
+def write_seen_groups(folder: Path, keys: np.ndarray) -> None:
+    """Store the keys of the groups that trained or calibrated a model beside its weights."""
+    np.save(folder / SEEN_GROUPS, keys)
+
+
+def seen_groups(model: str) -> np.ndarray | None:
+    """Return the keys of the groups that trained a model, or None where its folder does not tell.
+
+    Raises
+    ------
+    ModelError
+        If the file is damaged.
+    """
+    for folder in (Path(model), Path(model) / "model"):
+        path = folder / SEEN_GROUPS
+        if path.is_file():
+            try:
+                return np.asarray(np.load(path, allow_pickle=False), np.uint64)
+            except (ValueError, EOFError) as error:
+                raise ModelError(
+                    "the list of groups that trained this model is damaged, so nothing tells what it has seen",
+                    where=str(path),
+                    remedy="restore the file",
+                ) from error
+    return None

@@ -18,6 +18,7 @@ from assay.scorers import LoraOptions, ModelOptions, RewardModel, create_reward_
 from assay.scorers.encoding import EncodedRecords, encode_records, score_records
 from assay.scorers.features import FeatureCache
 from assay.training import PairwiseObjective, PreferenceArguments, PreferenceTrainer
+from assay.training.checkpoints import newest_complete, step_of
 from assay.training.data import TrainingRecords
 from assay.training.progress import TerminalProgress
 from assay.workflows.data import Shares
@@ -38,7 +39,7 @@ class Fit:
     seconds
         Of training alone.
     pairs, tokens
-        Judgements and tokens that training went through, all epochs.
+        Judgements and tokens that training went through in those seconds, all epochs.
     counts
         What truncation cut and what was dropped.
     temperature
@@ -85,12 +86,14 @@ def model_options(settings: ModelSettings, seed: int) -> ModelOptions:
 
 def resolved(settings: TrainSettings, parameters: int) -> TrainSettings:
     """Replace settings that depend on others by the values that will be used."""
+    frozen = settings.freeze_backbone
     rate = 2e-4 if settings.lora else 5e-5 if parameters < 100_000_000 else 1e-5
-    bf16 = settings.precision == "bf16" or (settings.precision == "auto" and multiplies_in_bf16())
+    # features are computed once and the model scores in fp32, so a frozen backbone gets bf16 only where it is asked for
+    bf16 = settings.precision == "bf16" or (settings.precision == "auto" and not frozen and multiplies_in_bf16())
     return settings.model_copy(
         update={
-            "epochs": settings.epochs or (30 if settings.freeze_backbone else 3),
-            "learning_rate": settings.learning_rate or rate,
+            "epochs": settings.epochs or (30 if frozen else 3),
+            "learning_rate": None if frozen else settings.learning_rate or rate,
             "precision": "bf16" if bf16 else "fp32",
         }
     )
@@ -150,18 +153,24 @@ def fit(settings: TrainSettings, shares: Shares, folder: Path, model: RewardMode
         return _fit_frozen(settings, shares, folder, model)
     train = encode_records(shares.fit, model.encoder)
     held_out = encode_records(shares.validation, model.encoder) if shares.validation is not None else None
+    shown = TerminalProgress()
     trainer = PreferenceTrainer(
         model,
         arguments(settings, folder, settings.seed),
         TrainingRecords(train, model.encoder.pad_id),
         held_out,
         PairwiseObjective(settings.centring),
-        callbacks=[TerminalProgress()],
+        callbacks=[shown],
     )
-    trainer.train(resume_from_checkpoint=settings.resume)
-    result = _result(model, trainer, train)
+    whole = newest_complete(folder / "checkpoints") if settings.resume else None
+    try:
+        trainer.train(resume_from_checkpoint=settings.resume)
+    finally:
+        # an interrupted run must give the terminal its cursor back
+        shown.on_train_end(trainer.args, trainer.state, trainer.control)
+    result = _result(model, trainer, train, since=step_of(whole) if whole else 0)
     dtype = torch.bfloat16 if settings.precision == "bf16" else None
-    if held_out is not None:
+    if held_out is not None and (held_out.pairs.w > 0).any():
         values = score_records(model, held_out, token_budget=settings.token_budget)
         result.temperature = fit_temperature(held_out.margins(values), held_out.pairs.p, held_out.pairs.w)
         # the scores of unseen texts show where scores lie in use; those of training texts are stretched
@@ -178,7 +187,7 @@ def _fit_frozen(settings: TrainSettings, shares: Shares, folder: Path, model: Re
     """
     data = shares.training
     records = encode_records(data, model.encoder)
-    cache = FeatureCache(model)
+    cache = FeatureCache(model, dtype=torch.bfloat16 if settings.precision == "bf16" else None)
     features = cache.features_of(records)
     fold_of = _fold_numbers(data, records, settings.calibration_folds, settings.seed)
     count = int(fold_of.max()) + 1
@@ -240,9 +249,10 @@ def _fold_numbers(data: Dataset, records: EncodedRecords, count: int, seed: int)
     return np.array([number[group] for group in records.pairs.group], np.int64)
 
 
-def _result(model: RewardModel, trainer: PreferenceTrainer, records: EncodedRecords) -> Fit:
+def _result(model: RewardModel, trainer: PreferenceTrainer, records: EncodedRecords, since: int = 0) -> Fit:
+    """Gather what was logged; ``since`` is the step that a resumed run began at, whose work took other seconds."""
     history = trainer.state.log_history
-    done = trainer.plan.epoch(trainer.state.global_step)
+    done = trainer.plan.epoch(trainer.state.global_step) - trainer.plan.epoch(since)
     return Fit(
         model=model,
         train_loss=[(entry["step"], entry["loss"]) for entry in history if "loss" in entry],

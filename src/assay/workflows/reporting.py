@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from assay.evaluation import DataRow, Evaluation, ReportContent, mistakes, write_report
+from assay.evaluation import data_rows as check_rows
 from assay.feedback import Pairs, pairs
 from assay.feedback.check_report import CheckReport
 from assay.workflows.data import Shares
@@ -25,9 +28,10 @@ def write_run_report(
     shares: Shares,
     result: Fit,
     metrics: dict[str, Any],
+    checks: Sequence[CheckReport],
     judged: Judged | None = None,
 ) -> None:
-    """Write ``report.html`` of a training run."""
+    """Write ``report.html`` of a training run; ``checks`` are those of the data and, where it is another, of the test."""
     source = Path(settings.data).name or settings.data
     how = (
         "its head on a frozen backbone"
@@ -39,14 +43,20 @@ def write_run_report(
     backbone = Path(settings.backbone).name or settings.backbone
     data = metrics["data"]
     sentence = (
-        f"A reward model around {backbone} ({how}) was trained on {data['train_pairs']:,} judgements from {source} "
-        f"and judged on {data['test_pairs']:,} others, whose prompts it never saw."
+        f"A reward model around {backbone} ({how}) was trained on {data['train_pairs']:,} judgements from {source}"
+    )
+    if data["validation_pairs"]:
+        sentence += f", stopped and calibrated on {data['validation_pairs']:,}"
+    sentence += (
+        f" and judged on {data['test_pairs']:,} others, whose prompts it never saw."
+        if judged
+        else ". It was not judged: no judgements were held out."
     )
     content = ReportContent(
         title=f"Reward model: {source}",
         sentence=sentence,
         evaluation=judged[2] if judged else None,
-        data_rows=data_rows(shares, result),
+        data_rows=data_rows(shares, result, checks),
         train_loss=result.train_loss,
         validation_loss=result.validation_loss,
         mistakes=mistakes(judged[0], judged[1], _MISTAKES, temperature=judged[2].temperature) if judged else (),
@@ -74,8 +84,8 @@ def _readable_throughput(result: Fit, metrics: dict[str, Any]) -> dict[str, Any]
     }
 
 
-def data_rows(shares: Shares, result: Fit) -> list[DataRow]:
-    """Return the data check of training and test share as rows."""
+def data_rows(shares: Shares, result: Fit, checks: Sequence[CheckReport] = ()) -> list[DataRow]:
+    """Return the data check as rows: what each share holds, what was cut, and what the check of the sources found."""
     train = pairs(shares.training)
     test = pairs(shares.test) if shares.test is not None else None
 
@@ -88,7 +98,7 @@ def data_rows(shares: Shares, result: Fit) -> list[DataRow]:
         both("Split groups", lambda v: len(set(v.group)), "no group is on both sides"),
         both("Ties", lambda v: int((v.p == 0.5).sum()), "counted at 1/2, left out of accuracy"),
         both("Longer response preferred", _longer, "of judgements between responses of different length"),
-        both("Median characters of a response", lambda v: _median(v)),
+        both("Median characters of a response", _median),
     ]
     counts = result.counts
     for name, label in (
@@ -106,16 +116,27 @@ def data_rows(shares: Shares, result: Fit) -> list[DataRow]:
                 "warning" if count else "ok",
             )
         )
-    for report in shares.reads:
-        for reason, count in report.dropped.items():
-            rows.append(
-                DataRow(f"Rows dropped: {reason.replace('_', ' ')}", count, None, Path(report.source).name, "warning")
-            )
     if shares.removed:
         rows.append(
             DataRow("Removed from training: also in test", shares.removed.train_judgements, None, "", "warning")
         )
-    return rows
+    return rows + _findings(shares, checks)
+
+
+def _findings(shares: Shares, checks: Sequence[CheckReport]) -> list[DataRow]:
+    """Return errors and warnings of the checked sources, or what reading dropped where a source was not checked."""
+    if len(checks) < len(shares.reads):
+        drops = [
+            (reason, n, Path(report.source).name) for report in shares.reads for reason, n in report.dropped.items()
+        ]
+        return [
+            DataRow("Not checked row by row", None, None, "too many rows: run assay check", "warning"),
+            *(DataRow(f"Rows dropped: {reason}", count, None, source, "warning") for reason, count, source in drops),
+        ]
+    found = [row for row in check_rows(*checks[:2]) if row.level != "ok"]
+    if len(checks) == 1:
+        found = [replace(row, note=f"{row.note} (counted before the split)".strip()) for row in found]
+    return found or [DataRow("Repeats, contradictions, empty or damaged texts", 0, None, "none found")]
 
 
 def _longer(view: Pairs) -> str:
@@ -143,9 +164,3 @@ def _notes(shares: Shares, result: Fit) -> list[str]:
             "Fewer than 100 judgements were held out: the intervals are wide, and differences mostly undecided."
         )
     return notes
-
-
-def check_rows(report: CheckReport) -> list[DataRow]:
-    """Return errors and warnings of a data check as rows."""
-    found = [(finding, "error") for finding in report.errors] + [(finding, "warning") for finding in report.warnings]
-    return [DataRow(f.name, f.count, None, f.message, level) for f, level in found]  # type: ignore[arg-type]

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from assay.config import Positional, Settings
+from assay.feedback import ColumnMapping
 
 
 class RunSettings(Settings):
@@ -22,8 +23,8 @@ class ReadingSettings(Settings):
     """What the data looks like."""
 
     format: str = Field(default="auto", description="name of the layout; auto: by columns and values")
-    mapping: dict[str, Any] = Field(
-        default_factory=dict, description="which cells hold what, for any other layout (docs/data.md)"
+    mapping: ColumnMapping | None = Field(
+        default=None, description="which cells hold what, for any other layout (docs/data.md)"
     )
     split: str | None = Field(default=None, description="split of a Hub data set or folder")
     tokenizer: str | None = Field(default=None, description="decodes data that comes as token ids")
@@ -34,7 +35,7 @@ class ReadingSettings(Settings):
         """Return the options of `assay.feedback.read`."""
         return {
             "format": self.format,
-            "mapping": self.mapping or None,
+            "mapping": self.mapping,
             "split": self.split,
             "tokenizer": self.tokenizer,
             "group": self.group,
@@ -105,6 +106,11 @@ class OptimiserSettings(Settings):
     report_to: tuple[str, ...] = Field(default=(), description="loggers that transformers knows, such as tensorboard")
 
 
+_OF_OUR_HEAD = ("head", "pooling", "head_learning_rate")
+# Heads are trained on everything; those of the folds calibrate, so there is no validation share.
+_OF_THE_BACKBONE = ("learning_rate", "max_gradient_norm", "gradient_checkpointing", "validation_share")
+
+
 class TrainSettings(RunSettings, ReadingSettings, ModelSettings, OptimiserSettings):
     """What is trained on what."""
 
@@ -119,19 +125,33 @@ class TrainSettings(RunSettings, ReadingSettings, ModelSettings, OptimiserSettin
     resume: bool = Field(default=False, description="continue an interrupted run, or begin if there is none")
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
-        """Yield settings that contradict each other."""
+        """Yield settings that contradict each other, or that would be accepted and then ignored."""
+        if self.resume and self.overwrite:
+            yield "resume", "continues what --overwrite would delete; choose one"
         if self.freeze_backbone and self.lora is not None:
             yield "lora", "trains inside the backbone, which --freeze-backbone keeps as it is; choose one"
         if self.freeze_backbone and self.layout == "native":
             yield "layout", "native cannot be trained with a frozen backbone; use assay"
-        if self.layout == "native" and self.head != "linear":
-            yield "head", "the native layout has its own linear head"
-        if self.head == "linear" and self.head_hidden != 256:
+        if self.head == "linear" and self._changed("head_hidden"):
             yield "head_hidden", "belongs to --head mlp"
-        if self.resume and self.overwrite:
-            yield "resume", "continues what --overwrite would delete; choose one"
-        if self.freeze_backbone and self.gradient_checkpointing:
-            yield "gradient_checkpointing", "has nothing to save with a frozen backbone"
+        if self.layout == "native":
+            yield from self._without_effect(_OF_OUR_HEAD, "belongs to --layout assay; the native layout has its own")
+        if self.freeze_backbone:
+            yield from self._without_effect(
+                _OF_THE_BACKBONE, "has no effect on a frozen backbone; only the head trains"
+            )
+        else:
+            yield from self._without_effect(("calibration_folds",), "belongs to --freeze-backbone")
+        if self.test is not None:
+            yield from self._without_effect(("test_share",), "nothing is split off beside --test")
+        elif self.test_share == 0 and self.baseline_blind:
+            yield "baseline_blind", "is judged on held-out judgements, and --test-share 0 holds none out"
+
+    def _without_effect(self, names: tuple[str, ...], reason: str) -> Iterator[tuple[str, str]]:
+        yield from ((name, reason) for name in names if self._changed(name))
+
+    def _changed(self, name: str) -> bool:
+        return bool(getattr(self, name) != type(self).model_fields[name].default)
 
 
 class CheckSettings(RunSettings, ReadingSettings):
@@ -140,8 +160,14 @@ class CheckSettings(RunSettings, ReadingSettings):
     data: Annotated[str, Positional] = Field(description="feedback: a file, a folder, or a Hub id")
     test: str | None = Field(default=None, description="second data set that must share no group with the first")
     backbone: str = Field(default="minilm", description="whose tokens count for truncation; none: no token counts")
+    template: str = Field(default="auto", description="as in training, for the token counts")
     max_length_tokens: int | None = Field(default=None, ge=8, description="longest text; none: the backbone's, <= 1024")
     out: str | None = Field(default=None, description="JSON file to write the report to")
+
+    def conflicts(self) -> Iterator[tuple[str, str]]:
+        """Yield settings that would be accepted and then ignored."""
+        if self.backbone == "none" and (self.max_length_tokens is not None or self.template != "auto"):
+            yield "backbone", "none counts no tokens, so --max-length-tokens and --template have no effect"
 
 
 class JudgeSettings(RunSettings, ReadingSettings):

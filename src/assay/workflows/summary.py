@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from assay.console import show
+from assay.feedback import pairs
+from assay.workflows.data import Shares
 from assay.workflows.settings import CalibrateSettings, TrainSettings
 
 _NAMES = {
@@ -14,13 +16,36 @@ _NAMES = {
 }
 
 
+def shares_lines(settings: TrainSettings, shares: Shares) -> list[str]:
+    """Say which judgements train, validate and test, and what was left out so that no group is on both sides."""
+    lines = []
+    if shares.removed:
+        lines.append(f"left out of training, since the test data holds their prompts: {_overlap(shares)}")
+    for role, data in (("train on", shares.fit), ("validate on", shares.validation), ("test on", shares.test)):
+        if data is not None:
+            view = pairs(data)
+            lines.append(f"{role} {len(view):,} judgements of {len(set(view.group)):,} split groups")
+    if shares.test is None:
+        lines.append("nothing is held out for a test, so nothing will be evaluated (--test-share 0)")
+    elif settings.test is None:
+        lines[-1] += f", {settings.test_share:.0%} held out by group (--test-share, or --test DATA)"
+    if shares.validation is None and not settings.freeze_backbone:
+        lines.append("no validation share (none wanted, or too few judgements): no early stopping and no calibration")
+    return lines
+
+
+def _overlap(shares: Shares) -> str:
+    found = shares.removed
+    return f"{found.train_judgements:,} judgements of {found.train_rows:,} prompts" if found else "none"
+
+
 def show_train_summary(settings: TrainSettings, metrics: dict[str, Any]) -> None:
     """Say how good the model is, beside the baselines, and where everything lies."""
     if metrics.get("dry_run"):
         data = metrics["data"]
         show(
             f"would train on {data['train_pairs']:,} judgements in {metrics['steps']:,} steps"
-            f" and test on {data['test_pairs']:,}"
+            f" and test on {data['test_pairs']:,}; nothing was written"
         )
         return
     found = metrics.get("evaluation")
@@ -37,6 +62,8 @@ def show_train_summary(settings: TrainSettings, metrics: dict[str, Any]) -> None
         after = found["calibrated"] or found
         state = "calibrated" if found["calibrated"] else "not calibrated"
         show(f"  NLL {after['nll']:.3f} (a coin: 0.693), ECE {after['ece']:.3f}, {state}")
+    else:
+        show("not evaluated: no judgements were held out")
     speed = metrics["throughput"]
     show(f"trained in {speed['training_seconds']:.0f} s at {speed['pairs_per_second']:.1f} judgements a second")
     show(f"model, metrics.json and report.html are in {settings.out}")

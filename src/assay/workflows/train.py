@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,49 +18,76 @@ from assay.console import say
 from assay.errors import ConfigError
 from assay.feedback import pairs
 from assay.output import check_new, new_folder, write_atomic, write_json
-from assay.scorers import RewardModel, create_reward_model
+from assay.scorers import RewardModel, backbones, create_reward_model
 from assay.scorers.provenance import current_versions
+from assay.training.checkpoints import newest_complete, remove_torn
 from assay.training.plan import plan_batches
 from assay.workflows import hardware
-from assay.workflows.data import Shares, group_keys, read_judgements, share_out, without_prompts
+from assay.workflows.data import (
+    Shares,
+    check_sources,
+    content_key,
+    group_keys,
+    read_judgements,
+    share_out,
+    without_prompts,
+    write_seen_groups,
+)
 from assay.workflows.fitting import Fit, fit, model_options, resolved
 from assay.workflows.judging import fit_baselines, judge, margins_on
 from assay.workflows.reporting import write_run_report
 from assay.workflows.settings import TrainSettings
+from assay.workflows.summary import shares_lines
 
-SEEN_GROUPS = "seen_groups.npy"
+_IDENTITY = "run.json"
 
 
 def train(settings: TrainSettings) -> dict[str, Any]:
     """Run `assay train`; return what ``metrics.json`` holds.
 
-    The run folder holds ``model/``, ``config.yaml`` (resolved), ``metrics.json``, ``report.html``, ``baselines/``
-    and, while it runs (then under ``RUN.partial``), ``checkpoints/``.
+    The run folder holds ``model/``, ``config.yaml`` (resolved), ``metrics.json``, ``report.html``, ``data_check.json``,
+    ``baselines/`` and, while it runs (then under ``RUN.partial``), ``checkpoints/``.
 
     Raises
     ------
     AssayError
         Before anything is written, if data, model, settings or output place do not fit. Later, if the disk is full or
-        the loss is no number; the partial folder is then kept for ``--resume``.
+        the loss is no number; the partial folder is then kept for ``--resume`` if it holds a whole checkpoint.
     """
     started = time.perf_counter()
     check_new(settings.out, overwrite=settings.overwrite)
+    backbones.load_config(settings.backbone)  # a mistyped name shows before much data is read
     shares = prepare(settings)
-    for report in shares.reads:
-        say("\n".join(report.lines()))
+    say("\n".join([*(line for report in shares.reads for line in report.lines()), *shares_lines(settings, shares)]))
     model = create_reward_model(model_options(settings, settings.seed))
-    parameters = sum(p.numel() for p in model.parameters())
-    settings = resolved(settings, parameters)
+    settings = resolved(settings, sum(p.numel() for p in model.parameters()))
     if settings.dry_run:
         return _plan_only(settings, shares, model)
     with new_folder(settings.out, overwrite=settings.overwrite, resume=settings.resume, keep_on_error=True) as folder:
         _same_run(folder, settings, shares)
-        done = _train_in(folder, settings, shares, model)
-        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-        shutil.rmtree(folder / "blind", ignore_errors=True)
-        done["seconds"] = time.perf_counter() - started
-        write_json(folder / "metrics.json", done)
+        with _kept_if_resumable(folder):
+            done = _train_in(folder, settings, shares, model)
+            for name in ("checkpoints", "blind"):
+                shutil.rmtree(folder / name, ignore_errors=True)
+            (folder / _IDENTITY).unlink()
+            done["seconds"] = time.perf_counter() - started
+            write_json(folder / "metrics.json", done)
     return done
+
+
+@contextmanager
+def _kept_if_resumable(folder: Path) -> Iterator[None]:
+    """Remove what an error or Ctrl-C leaves behind, unless ``--resume`` can go on from it."""
+    try:
+        yield
+    except BaseException:
+        remove_torn(folder / "checkpoints")
+        whole = newest_complete(folder / "checkpoints")
+        if whole is None:
+            shutil.rmtree(folder, ignore_errors=True)
+        else:
+            say(f"kept {folder} up to {whole.name}: the same command with --resume goes on from there")
+        raise
 
 
 def prepare(settings: TrainSettings) -> Shares:
@@ -83,8 +113,10 @@ def _train_in(folder: Path, settings: TrainSettings, shares: Shares, model: Rewa
     model = result.model
     model.record.data = data_card(settings, shares)
     model.save_pretrained(folder / "model")
-    np.save(folder / "model" / SEEN_GROUPS, group_keys(shares.training))
+    write_seen_groups(folder / "model", group_keys(shares.training))
     write_atomic(folder / "config.yaml", dump_yaml(settings.model_copy(update={"resume": False, "overwrite": False})))
+    checks = check_sources(settings, shares.reads)
+    write_json(folder / "data_check.json", [check.to_dict() for check in checks])
     baselines = fit_baselines(shares.training, folder / "baselines")
     metrics: dict[str, Any] = {
         "data": data_counts(shares, result),
@@ -98,10 +130,8 @@ def _train_in(folder: Path, settings: TrainSettings, shares: Shares, model: Rewa
         "versions": current_versions(),
     }
     if shares.test is None:
-        metrics["evaluation"] = None
-        metrics["notes"] = ["no test share: nothing was evaluated (--test-share 0)"]
-        say(metrics["notes"][0])
-        write_run_report(folder / "report.html", settings, shares, result, metrics)
+        metrics = {"evaluation": None, "baselines": None, **metrics}
+        write_run_report(folder / "report.html", settings, shares, result, metrics, checks)
         return metrics
     view, delta, evaluation, cut = judge(
         model,
@@ -115,7 +145,7 @@ def _train_in(folder: Path, settings: TrainSettings, shares: Shares, model: Rewa
     found = evaluation.to_dict()
     metrics = {"evaluation": found, "baselines": found.pop("baselines"), **metrics}
     metrics["data"]["test_truncation"] = cut
-    write_run_report(folder / "report.html", settings, shares, result, metrics, (view, delta, evaluation))
+    write_run_report(folder / "report.html", settings, shares, result, metrics, checks, (view, delta, evaluation))
     return metrics
 
 
@@ -136,8 +166,8 @@ def data_counts(shares: Shares, result: Fit) -> dict[str, Any]:
         "train_pairs": len(pairs(shares.fit)),
         "validation_pairs": len(pairs(shares.validation)) if shares.validation is not None else 0,
         "test_pairs": len(pairs(shares.test)) if shares.test is not None else 0,
-        "train_groups": len(set(shares.training["split_group"])),
-        "test_groups": len(set(shares.test["split_group"])) if shares.test is not None else 0,
+        "train_groups": len(set(pairs(shares.training).group)),
+        "test_groups": len(set(pairs(shares.test).group)) if shares.test is not None else 0,
         "sources": [report.to_dict() for report in shares.reads],
         **result.counts,
     }
@@ -158,12 +188,10 @@ def data_card(settings: TrainSettings, shares: Shares) -> dict[str, Any]:
 
 def _same_run(folder: Path, settings: TrainSettings, shares: Shares) -> None:
     """Refuse to resume a run of other settings or other data."""
-    import json
-
-    path = folder / "run.json"
+    path = folder / _IDENTITY
     identity: dict[str, Any] = {
         "settings": settings.model_dump(mode="json", exclude={"resume", "overwrite", "out", "dry_run"}),
-        "judgements": _data_key(shares),
+        "judgements": content_key((shares.fit, shares.validation, shares.test)),
         "torch": torch.__version__,
     }
     if path.exists():
@@ -179,19 +207,6 @@ def _same_run(folder: Path, settings: TrainSettings, shares: Shares) -> None:
                 remedy="repeat the first command with --resume, or begin anew with --overwrite",
             )
     write_json(path, identity)
-
-
-def _data_key(shares: Shares) -> str:
-    import hashlib
-
-    digest = hashlib.sha256()
-    for part in (shares.fit, shares.validation, shares.test):
-        if part is not None:
-            for name in ("prompt_id", "edges", "responses"):
-                for value in part[name]:
-                    digest.update(repr(value).encode("utf-8", "surrogatepass"))
-        digest.update(b"|")
-    return digest.hexdigest()
 
 
 def _plan_only(settings: TrainSettings, shares: Shares, model: RewardModel) -> dict[str, Any]:

@@ -1,0 +1,109 @@
+"""What the studies share: cells that train one arm with one seed, kept in files, so that a study can be resumed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from assay.feedback import pairs
+from assay.scorers import create_reward_model
+from assay.workflows.data import Shares, share_out, without_prompts
+from assay.workflows.fitting import fit, model_options, resolved
+from assay.workflows.judging import fit_baselines, margins_on
+from assay.workflows.settings import TrainSettings
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results"
+
+
+def quiet() -> None:
+    """One thread for each run, and no progress bars."""
+    import torch
+    from datasets import disable_progress_bars
+    from transformers.utils import logging
+
+    torch.set_num_threads(1)
+    disable_progress_bars()
+    logging.disable_progress_bar()
+
+
+def shares_for(arm: str, train: Any, test: Any, seed: int) -> Shares:
+    """Share out the training side; a frozen backbone calibrates by cross-fitting, so it needs no validation share."""
+    shares = share_out(
+        train, test=test, test_share=0, validation_share=0 if arm.startswith("frozen") else 0.1, seed=seed
+    )
+    if arm != "blind":
+        return shares
+    if shares.validation is None:
+        raise ValueError("too few judgements for a validation share")
+    return Shares(without_prompts(shares.fit), without_prompts(shares.validation), without_prompts(test))
+
+
+def train_and_judge(shares: Shares, arm: str, seed: int, **options: Any) -> dict[str, Any]:
+    """Fit with the library's own workflow; return the margins on the test share and what intervals need."""
+    settings = TrainSettings(
+        data="-", out="-", seed=seed, freeze_backbone=arm.startswith("frozen"), token_budget=4096, **options
+    )
+    model = create_reward_model(model_options(settings, seed))
+    settings = resolved(settings, sum(p.numel() for p in model.parameters()))
+    started = time.time()
+    with tempfile.TemporaryDirectory() as folder:
+        result = fit(settings, shares, Path(folder), model)
+    if shares.test is None:
+        raise ValueError("a study needs a test share")
+    view = pairs(shares.test)
+    delta, _ = margins_on(result.model, shares.test, view)
+    words = fit_baselines(shares.training)["bag_of_words"].delta(view)
+    sides = zip(view.row, view.a, view.b, strict=True)
+    return {
+        "seed": seed,
+        "train_pairs": len(pairs(shares.fit)),
+        "temperature": result.temperature.value if result.temperature else None,
+        "seconds": round(time.time() - started, 1),
+        "group": [short_key(group) for group in view.group],
+        "row": [short_key(f"{shares.test[int(row)]['prompt_id']}/{a}/{b}") for row, a, b in sides],
+        "p": view.p.tolist(),
+        "w": view.w.tolist(),
+        "length": (view.length_a - view.length_b).tolist(),
+        "delta": np.round(delta, 4).tolist(),
+        "bag_of_words": np.round(words, 4).tolist(),
+    }
+
+
+def short_key(text: str) -> str:
+    """Return a key that tells texts apart without holding them."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+
+
+def keep(folder: Path, name: str, content: dict[str, Any]) -> None:
+    """Write a finished cell, whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.json"
+    beside = path.with_suffix(".partial")
+    beside.write_text(json.dumps(content, separators=(",", ":")), encoding="utf-8")
+    beside.rename(path)
+
+
+def run_missing(script: str, names: list[str], folder: Path, minutes: float, extra: list[str]) -> None:
+    """Run the cells that are not there yet, two processes at a time, and begin none after the time is up."""
+    end = time.time() + 60 * minutes
+
+    def one(name: str) -> None:
+        if (folder / f"{name}.json").exists() or time.time() > end:
+            return
+        print(f"{time.strftime('%H:%M:%S')} {name}", flush=True)
+        done = subprocess.run([sys.executable, script, *extra, "--cell", name], capture_output=True, text=True)
+        if done.returncode:
+            print(f"{name} failed:\n{done.stderr[-2000:]}", flush=True)
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(one, names))

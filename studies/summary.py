@@ -1,0 +1,314 @@
+"""From finished cells to a study's result file, its page and its figure."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from assay.evaluation import brier, calibration_error, nll
+from assay.evaluation.metrics import accuracy_terms, decided
+from assay.evaluation.verdicts import hierarchical_effect, minimum_detectable_effect, verdict_on
+from assay.output import write_atomic, write_json
+from assay.scorers.provenance import current_versions
+from assay.workflows import hardware
+
+RESULTS = Path(__file__).parent / "results"
+NAMES = {
+    "full": "fine-tuned",
+    "frozen": "frozen backbone",
+    "frozen_tenth": "frozen, 10 % of the labels",
+    "blind": "fine-tuned, prompt hidden",
+    "length": "by length",
+    "bag_of_words": "bag of words",
+}
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """One claim, fixed before the run: arm ``better`` is more accurate than arm ``worse``."""
+
+    claim: str
+    better: str
+    worse: str
+    smallest_effect: float
+
+
+class Arm:
+    """One arm on one data set: matrices ``[seeds, judgements]`` on a common list of judgements; NaN: not judged."""
+
+    def __init__(self, runs: Sequence[dict[str, Any]], index: dict[str, int], values: str) -> None:
+        shape = (len(runs), len(index))
+        self.seeds = [run["seed"] for run in runs]
+        self.temperature = np.array([run["temperature"] or 1.0 for run in runs])
+        self.delta = np.full(shape, np.nan)
+        for row, run in enumerate(runs):
+            places = [index[key] for key in keys_of(run)]
+            self.delta[row, places] = run[values]
+
+
+def keys_of(run: dict[str, Any]) -> list[str]:
+    """Name each judgement of a run; the same pair judged again is another judgement."""
+    seen: Counter[str] = Counter()
+    names = []
+    for row in run["row"]:
+        seen[row] += 1
+        names.append(f"{row}#{seen[row]}")
+    return names
+
+
+class DataSet:
+    """All cells of one data set."""
+
+    def __init__(self, name: str, cells: Sequence[dict[str, Any]]) -> None:
+        self.name, self.cells = name, cells
+        by_arm: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        for cell in cells:
+            by_arm[cell["cell"].rsplit(".", 2)[1]] += cell["runs"]
+        runs = [run for many in by_arm.values() for run in many]
+        self.index = {key: place for place, key in enumerate(sorted({k for run in runs for k in keys_of(run)}))}
+        count = len(self.index)
+        self.p, self.w, self.length = np.full(count, 0.5), np.zeros(count), np.zeros(count)
+        self.group = np.full(count, "", dtype=object)
+        for run in runs:
+            places = [self.index[key] for key in keys_of(run)]
+            for target, source in ((self.p, "p"), (self.w, "w"), (self.length, "length"), (self.group, "group")):
+                target[places] = run[source]
+        self.arms = {
+            arm: Arm(sorted(many, key=lambda r: r["seed"]), self.index, "delta") for arm, many in by_arm.items()
+        }
+        reference = by_arm.get("full") or runs
+        self.arms["bag_of_words"] = Arm(sorted(reference, key=lambda r: r["seed"]), self.index, "bag_of_words")
+        judged = np.isfinite(self.arms["bag_of_words"].delta)
+        length = Arm(reference, self.index, "length")
+        # the better of the two rules, so that nothing is gained by naming the weaker one
+        longer = np.nansum(self.hits(self.length[None]) * self.w * decided(self.p)) / (self.w * decided(self.p)).sum()
+        self.longer_wins = float(longer)
+        length.delta = np.where(judged, self.length[None] * (1 if longer >= 0.5 else -1), np.nan)
+        self.arms["length"] = length
+        self.seconds = sum(run["seconds"] for run in runs)
+
+    def hits(self, delta: np.ndarray) -> np.ndarray:
+        """Return 1, 1/2 or 0 per judgement; NaN where not judged."""
+        safe = np.where(np.isfinite(delta), delta, 0.0)
+        return np.where(np.isfinite(delta), np.stack([accuracy_terms(row, self.p) for row in safe]), np.nan)
+
+    @property
+    def weight(self) -> np.ndarray:
+        """Weight of each decided judgement."""
+        return self.w * decided(self.p)
+
+    def paired(self, better: str, worse: str) -> np.ndarray | None:
+        """Return differences of hits for the seeds that both arms have."""
+        if better not in self.arms or worse not in self.arms:
+            return None
+        a, b = self.arms[better], self.arms[worse]
+        common = [seed for seed in a.seeds if seed in b.seeds]
+        if not common:
+            return None
+        rows = [(a.seeds.index(seed), b.seeds.index(seed)) for seed in common]
+        left = self.hits(a.delta[[i for i, _ in rows]])
+        return left - self.hits(b.delta[[j for _, j in rows]])
+
+
+def describe_arm(data: DataSet, name: str) -> dict[str, Any]:
+    """Return accuracy with its interval, and means over seeds of the probability metrics."""
+    arm = data.arms[name]
+    hits = data.hits(arm.delta)
+    found: dict[str, Any] = {
+        "seeds": arm.seeds,
+        "accuracy": hierarchical_effect(hits, data.weight, data.group).to_dict(),
+        "accuracy_by_seed": [float(np.nansum(h * data.weight) / data.weight[np.isfinite(h)].sum()) for h in hits],
+    }
+    for side, chosen in (
+        ("longer_wins", data.length * (data.p - 0.5) > 0),
+        ("shorter_wins", data.length * (data.p - 0.5) < 0),
+    ):
+        if chosen.any():
+            found[f"accuracy_{side}"] = hierarchical_effect(
+                hits[:, chosen], data.weight[chosen], data.group[chosen]
+            ).value
+    if name in ("length", "bag_of_words"):
+        return found
+    metrics = defaultdict(list)
+    for row, temperature in zip(arm.delta, arm.temperature, strict=True):
+        there = np.isfinite(row)
+        delta, p, w = row[there], data.p[there], data.w[there]
+        for state, scaled in (("raw", delta), ("calibrated", delta / temperature)):
+            error = calibration_error(scaled, p, w)
+            metrics[f"nll_{state}"].append(nll(scaled, p, w))
+            metrics[f"brier_{state}"].append(brier(scaled, p, w))
+            metrics[f"ece_{state}"].append(error.value)
+            metrics[f"ece_debiased_{state}"].append(error.debiased)
+            metrics[f"ece_in_null_band_{state}"].append(float(error.value <= error.null_band95[1]))
+    return found | {name: float(np.mean(values)) for name, values in metrics.items()}
+
+
+def informative(data: DataSet) -> dict[str, Any]:
+    """Tell whether a plain head learns from more labels here: its gain from 10 % to all, against twice its error."""
+    terms = data.paired("frozen", "frozen_tenth")
+    if terms is None:
+        return {"verdict": "not measured yet"}
+    effect = hierarchical_effect(terms, data.weight, data.group)
+    return {"verdict": "yes" if effect.value > 2 * effect.standard_error else "no", "gain": effect.to_dict()}
+
+
+def write_summary(
+    study: str, docstring: str, folder: Path, contrasts: Sequence[Contrast], planned: Sequence[str]
+) -> None:
+    """Write ``results/STUDY.json``, ``STUDY.md`` and ``STUDY.svg`` from the finished cells."""
+    cells = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
+    by_set: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for cell in cells:
+        by_set[cell["cell"].rsplit(".", 2)[0]].append(cell)
+    sets = {name: DataSet(name, many) for name, many in by_set.items()}
+    arms = {name: {arm: describe_arm(data, arm) for arm in data.arms} for name, data in sets.items()}
+    verdicts = []
+    for name, data in sets.items():
+        for contrast in contrasts:
+            terms = data.paired(contrast.better, contrast.worse)
+            if terms is None:
+                continue
+            effect = hierarchical_effect(terms, data.weight, data.group)
+            verdicts.append(
+                {
+                    "claim": contrast.claim,
+                    "data": name,
+                    "verdict": verdict_on(effect, contrast.smallest_effect),
+                    "effect": effect.value,
+                    "ci95": list(effect.ci95),
+                    "smallest_effect": contrast.smallest_effect,
+                    "minimum_detectable_effect": minimum_detectable_effect(effect),
+                    "seeds": effect.seeds,
+                    "groups": effect.groups,
+                }
+            )
+    missing = [name for name in planned if name not in {cell["cell"] for cell in cells}]
+    result = {
+        "study": study,
+        "verdicts": verdicts,
+        "arms": arms,
+        "data": {name: _about(data) for name, data in sets.items()},
+        "cells_missing": missing,
+        "training_seconds": sum(data.seconds for data in sets.values()),
+        "hardware": hardware.describe(),
+        "versions": current_versions(),
+    }
+    write_json(RESULTS / f"{study}.json", result)
+    write_atomic(RESULTS / f"{study}.md", page(study, docstring, result))
+    draw(RESULTS / f"{study}.svg", arms)
+    print(f"{RESULTS / study}.md written; {len(missing)} planned cells are missing")
+
+
+def _about(data: DataSet) -> dict[str, Any]:
+    reading = data.cells[0]["reading"]
+    return {
+        "records": reading["records"],
+        "judgements": reading["edges"],
+        "dropped": reading["dropped"],
+        "test_judgements": len(data.index),
+        "test_groups": len(set(data.group)),
+        "longer_wins": data.longer_wins,
+        "informative": informative(data),
+    }
+
+
+def page(study: str, docstring: str, result: dict[str, Any]) -> str:
+    """Return the study's page as Markdown."""
+    lines = [f"# Study: {study.replace('_', ' ')}", "", "```text", docstring.strip(), "```", ""]
+    if result["cells_missing"]:
+        lines += [
+            f"**Not finished:** {len(result['cells_missing'])} planned cells have not run: "
+            f"{', '.join(result['cells_missing'])}.",
+            "",
+        ]
+    lines += [
+        "## Verdicts",
+        "",
+        "| claim | data | verdict | effect, points | 95 % interval | detectable, points | seeds |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for v in result["verdicts"]:
+        low, high = v["ci95"]
+        lines.append(
+            f"| {v['claim']} | {v['data']} | **{v['verdict']}** | {100 * v['effect']:+.1f} | {100 * low:+.1f} to "
+            f"{100 * high:+.1f} | {100 * v['minimum_detectable_effect']:.1f} | {v['seeds']} |"
+        )
+    lines += ["", f"![accuracy of each arm]({study}.svg)", ""]
+    for name, arms in result["arms"].items():
+        about = result["data"][name]
+        lines += [
+            f"## {name}",
+            "",
+            f"{about['judgements']:,} judgements, {about['test_judgements']:,} of them tested on, from "
+            f"{about['test_groups']:,} groups. The longer response wins {100 * about['longer_wins']:.1f} %. "
+            f"Informative (a plain head gains from more labels): {about['informative']['verdict']}.",
+            "",
+            "| arm | accuracy | 95 % interval | where longer wins | where shorter wins | NLL raw | NLL calibrated | "
+            "ECE raw | ECE calibrated | in null band | seeds |",
+            "|---|---|---|---|---|---|---|---|---|---|---|",
+        ]
+        order = [arm for arm in NAMES if arm in arms]
+        for arm in order:
+            a = arms[arm]
+            low, high = a["accuracy"]["ci95"]
+            cells = [
+                NAMES[arm],
+                _percent(a["accuracy"]["value"]),
+                f"{100 * low:.1f} to {100 * high:.1f}",
+                _percent(a.get("accuracy_longer_wins")),
+                _percent(a.get("accuracy_shorter_wins")),
+                *(_number(a.get(key)) for key in ("nll_raw", "nll_calibrated", "ece_raw", "ece_calibrated")),
+                _percent(a.get("ece_in_null_band_calibrated"), 0),
+                str(len(a["seeds"])),
+            ]
+            lines.append(f"| {' | '.join(cells)} |")
+        lines.append("")
+    versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
+    return "\n".join(
+        [
+            *lines,
+            f"Training took {result['training_seconds'] / 60:.0f} minutes of one thread in all, on "
+            f"{result['hardware']['cpu']}. {versions}.",
+            "",
+        ]
+    )
+
+
+def _percent(value: float | None, digits: int = 1) -> str:
+    return "–" if value is None else f"{100 * value:.{digits}f} %"
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def draw(path: Path, arms: dict[str, dict[str, Any]]) -> None:
+    """Draw the accuracy of every arm with its interval, one panel per data set."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    from matplotlib import pyplot as plt
+
+    plt.rcParams |= {"svg.hashsalt": "assay", "font.size": 9}
+    figure, axes = plt.subplots(1, len(arms), figsize=(3.2 * len(arms) + 1.6, 2.6), sharey=True, squeeze=False)
+    order = [arm for arm in NAMES if any(arm in found for found in arms.values())][::-1]
+    for axis, (name, found) in zip(axes[0], arms.items(), strict=True):
+        for height, arm in enumerate(order):
+            if arm in found:
+                value, (low, high) = found[arm]["accuracy"]["value"], found[arm]["accuracy"]["ci95"]
+                axis.plot([100 * low, 100 * high], [height, height], color="#3b6ea5", lw=2)
+                axis.plot(100 * value, height, "o", color="#1d3f66", ms=5)
+        axis.axvline(50, color="#999999", lw=0.8, ls=":")
+        axis.set_title(name)
+        axis.set_xlabel("accuracy, %")
+        axis.set_yticks(range(len(order)), [NAMES[arm] for arm in order])
+        axis.spines[["top", "right"]].set_visible(False)
+    figure.tight_layout()
+    figure.savefig(path, metadata={"Date": None})
+    plt.close(figure)
