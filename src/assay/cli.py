@@ -4,115 +4,69 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
-from typing import Any
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
 
-from assay.config import Settings, parse
 from assay.console import run_verb, show
 from assay.errors import ConfigError
 
+if TYPE_CHECKING:
+    from assay.workflows.verbs import Verb
+
+#: Verb -> what it does.
+VERBS: dict[str, str] = {
+    "check": "Check feedback before it is used: schema, repeats, leaks, length bias, truncation.",
+    "train": "Train, calibrate and judge a reward model; make a run folder with a report.",
+    "evaluate": "Judge any reward model on held-out judgements, alone or against another.",
+    "calibrate": "Fit the calibration of any reward model on judgements it was not trained on.",
+    "score": "Score responses, or every token of them.",
+    "export": "Write a plain transformers sequence classifier with equal scores.",
+    "run": "Run the stages of a recipe in order.",
+    "demo": "Do the main job on the bundled sample, without network.",
+}
+
 
 def _quiet() -> None:
-    """Keep libraries from drawing bars for work of a second; ours show what takes long."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    """Keep libraries from drawing bars for work of a second, and from warning about each other."""
+    import warnings
+
     from datasets import disable_progress_bars
     from transformers.utils import logging
 
     logging.disable_progress_bar()
     logging.set_verbosity_error()
     disable_progress_bars()
+    # peft reads a property that newer transformers renamed
+    warnings.filterwarnings("ignore", ".is_gradient_checkpointing. is deprecated", FutureWarning)
 
 
-def _check(settings: Any) -> int:
-    from assay.console import results_console
-    from assay.workflows.score_verbs import check_data
+def verb_named(name: str) -> Verb:
+    """Return a verb's settings and function.
 
-    report = check_data(settings)
-    report.render(results_console())
-    return 0 if report.ok else 1
+    Raises
+    ------
+    ConfigError
+        If there is no such verb; the nearest is suggested.
+    """
+    if name not in VERBS:
+        near = get_close_matches(name, VERBS, n=1)
+        raise ConfigError(
+            f"no such verb: {name}",
+            expected=", ".join(VERBS),
+            remedy=f"assay {near[0]}" if near else "assay --help",
+        )
+    from assay.workflows.recipe_stages import RunRecipeSettings
+    from assay.workflows.recipes import DemoSettings, run_demo, run_recipe
+    from assay.workflows.verbs import STAGES, Verb
 
-
-def _train(settings: Any) -> None:
-    from assay.workflows.summary import show_train_summary
-    from assay.workflows.train import train
-
-    show_train_summary(settings, train(settings))
-
-
-def _evaluate(settings: Any) -> None:
-    from assay.workflows.judge_verbs import evaluate_model
-
-    evaluate_model(settings)
-
-
-def _calibrate(settings: Any) -> None:
-    from assay.workflows.judge_verbs import calibrate_model
-    from assay.workflows.summary import show_calibration
-
-    show_calibration(settings, calibrate_model(settings))
-
-
-def _score(settings: Any) -> None:
-    from assay.workflows.score_verbs import score_data
-
-    score_data(settings)
-
-
-def _export(settings: Any) -> None:
-    from assay.workflows.score_verbs import export_model
-
-    found = export_model(settings)
-    if "largest_difference" in found:
-        show(f"{settings.out}: a plain sequence classifier; largest score difference {found['largest_difference']:.2g}")
-    else:
-        show(f"would export: {found['reason_against'] or 'yes'}")
-
-
-def _run(settings: Any) -> None:
-    from assay.workflows.recipes import run_recipe
-
-    run_recipe(settings)
-
-
-def _demo(settings: Any) -> None:
-    from assay.workflows.recipes import run_demo
-
-    run_demo(settings)
-
-
-def _settings_of(verb: str) -> type[Settings]:
-    from assay.workflows import recipes, settings
-
-    known: dict[str, type[Settings]] = {
-        "check": settings.CheckSettings,
-        "train": settings.TrainSettings,
-        "evaluate": settings.EvaluateSettings,
-        "calibrate": settings.CalibrateSettings,
-        "score": settings.ScoreSettings,
-        "export": settings.ExportSettings,
-        "run": recipes.RunRecipeSettings,
-        "demo": recipes.DemoSettings,
-    }
-    return known[verb]
-
-
-#: Verb -> (what it does, its function).
-VERBS: dict[str, tuple[str, Callable[[Any], int | None]]] = {
-    "check": ("Check feedback before it is used: schema, repeats, leaks, length bias, truncation.", _check),
-    "train": ("Train, calibrate and judge a reward model; make a run folder with a report.", _train),
-    "evaluate": ("Judge any reward model on held-out judgements, alone or against another.", _evaluate),
-    "calibrate": ("Fit the calibration of any reward model on judgements it was not trained on.", _calibrate),
-    "score": ("Score responses, or every token of them.", _score),
-    "export": ("Write a plain transformers sequence classifier with equal scores.", _export),
-    "run": ("Run the stages of a recipe in order.", _run),
-    "demo": ("Do the main job on the bundled sample, without network.", _demo),
-}
+    others = {"run": Verb(RunRecipeSettings, run_recipe), "demo": Verb(DemoSettings, run_demo)}
+    return (STAGES | others)[name]
 
 
 def help_page() -> str:
     """Return the page of all verbs."""
     lines = ["usage: assay VERB ...", "", "Calibrated reward models from little, noisy and graded feedback.", ""]
-    lines += [f"  {verb:<10} {summary}" for verb, (summary, _) in VERBS.items()]
+    lines += [f"  {verb:<10} {summary}" for verb, summary in VERBS.items()]
     return "\n".join(
         [*lines, "", "assay VERB --help lists the settings of a verb; all can come from --config FILE.yaml."]
     )
@@ -130,20 +84,16 @@ def main(argv: list[str] | None = None) -> int:
         show(__version__)
         return 0
 
-    def verb() -> int | None:
-        if words[0] not in VERBS:
-            from difflib import get_close_matches
+    # read by libraries when they are imported
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 
-            near = get_close_matches(words[0], VERBS, n=1)
-            raise ConfigError(
-                f"no such verb: {words[0]}",
-                expected=", ".join(VERBS),
-                remedy=f"assay {near[0]}" if near else "assay --help",
-            )
-        summary, function = VERBS[words[0]]
-        settings = parse(_settings_of(words[0]), words[1:], prog=f"assay {words[0]}", summary=summary)
+    def verb() -> int | None:
+        found = verb_named(words[0])
+        from assay.config import parse
+
+        settings = parse(found.settings, words[1:], prog=f"assay {words[0]}", summary=VERBS[words[0]])
         _quiet()
-        return function(settings)
+        return found.run(settings)
 
     return run_verb(verb)
 

@@ -89,7 +89,9 @@ class Progress(AbstractContextManager["Progress[T]"], Generic[T]):
         console = _console(stderr=True)
         if console.is_terminal:
             columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
-            self._bar = Bar(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console, transient=True)
+            times = (TimeElapsedColumn(), TimeRemainingColumn())
+            # by default rich would send standard output to this console, even where it goes to a file
+            self._bar = Bar(*columns, *times, console=console, transient=True, redirect_stdout=False)
             self._bar.add_task(self._description, total=self._total)
             self._bar.start()
         return self

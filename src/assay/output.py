@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from pydantic import BaseModel
 
@@ -166,8 +166,9 @@ def _translated(place: Path, only: frozenset[int] | None = None) -> Iterator[Non
         raise OutputError(problem, where=str(getattr(error, "filename", None) or place), remedy=remedy) from error
 
 
-def write_atomic(path: str | os.PathLike[str], content: str | bytes) -> None:
-    """Write one file so that it is seen whole or not at all, also after a power cut.
+@contextmanager
+def new_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """Give a file to write to, which is seen under its name only when the block ends well, also after a power cut.
 
     Raises
     ------
@@ -176,19 +177,36 @@ def write_atomic(path: str | os.PathLike[str], content: str | bytes) -> None:
     """
     target = Path(path)
     beside = target.with_name(f".{target.name}.{os.getpid()}")
-    # a lone surrogate (half an emoji, from a cut string) has no UTF-8; its escape is valid in JSON and harmless in text
-    data = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
-    with _translated(target):
-        try:
+    try:
+        with _translated(target):
             target.parent.mkdir(parents=True, exist_ok=True)
-            with beside.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
+            file = beside.open("wb")
+        with file, _translated(target, _FULL):
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        with _translated(target):
             os.replace(beside, target)
-        finally:
-            if beside.is_file():
-                beside.unlink()
+    finally:
+        if beside.is_file():
+            beside.unlink()
+
+
+def write_atomic(path: str | os.PathLike[str], content: str | bytes) -> None:
+    """Write one file so that it is seen whole or not at all, also after a power cut.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    """
+    with new_file(path) as file:
+        file.write(as_bytes(content))
+
+
+def as_bytes(content: str | bytes) -> bytes:
+    """Encode as UTF-8; a lone surrogate (half an emoji, from a cut string) becomes its escape, valid in JSON."""
+    return content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:

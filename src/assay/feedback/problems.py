@@ -60,12 +60,12 @@ class Problems:
     def error(self) -> DataError:
         """Build the one message: the first trouble in full, the next places by name, and how many there are."""
         place, worst = self.first[0]
-        problem, remedy = worst.problem, worst.remedy
+        problem, remedy = worst.problem, worst.remedy or "mend or remove this row"
         if self.count > 1:
             problem += f" (the first of {self.count} rows that cannot be read)"
             left = self.count - len(self.first)
             others = [*self.lines()[1:], *([f"and {left} more"] if left else [])]
-            remedy = (remedy or "mend or remove these rows") + "".join(f"\n  also:     {line}" for line in others)
+            remedy = (worst.remedy or "mend or remove these rows") + "".join(f"\n  also:     {line}" for line in others)
         return DataError(problem, where=place, expected=worst.expected, got=worst.got, remedy=remedy)
 
 

@@ -183,4 +183,10 @@ def _shape_of(part: Part) -> Shape | None:
 
 
 def _no_rows(source: Source) -> DataError:
-    return DataError("there are no rows", where=source.name, expected="at least one row", got="an empty file or list")
+    return DataError(
+        "there are no rows",
+        where=source.name,
+        expected="at least one row",
+        got="an empty file or list",
+        remedy="check the path, and what wrote the file",
+    )

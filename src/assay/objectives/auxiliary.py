@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
+
+from assay.objectives.shapes import at_least_float32, fitted
 
 
 def centring_loss(values_a: Tensor, values_b: Tensor, weight: Tensor | float = 1.0) -> Tensor:
@@ -22,9 +23,13 @@ def centring_loss(values_a: Tensor, values_b: Tensor, weight: Tensor | float = 1
     -------
     Tensor
         The *sum* over entries; divide by the weight of the step, as for the pairwise loss.
+
+    Raises
+    ------
+    ValueError
+        If the two sides differ in shape, or ``weight`` does not fit them.
     """
-    total = values_a.float() + values_b.float()
-    w = torch.as_tensor(weight, dtype=total.dtype, device=total.device)
-    if w.dim() == 1 and total.dim() == 2:
-        w = w.unsqueeze(-1)
-    return (w * total.square()).sum()
+    if values_a.shape != values_b.shape:
+        raise ValueError(f"the two sides have shapes {tuple(values_a.shape)} and {tuple(values_b.shape)}")
+    total = at_least_float32(values_a) + at_least_float32(values_b)
+    return (fitted(weight, total, "weight") * total.square()).sum()

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from assay.objectives.shapes import at_least_float32, fitted
+
 Reduction = Literal["mean", "sum", "none"]
 
 
@@ -58,10 +60,9 @@ def pairwise_loss(
     >>> pairwise_loss(torch.tensor([1.0]), target=0.8, margin=0.5).item()  # doctest: +ELLIPSIS
     0.57407...
     """
-    if delta.dtype in (torch.float16, torch.bfloat16):
-        delta = delta.float()
+    delta = at_least_float32(delta)
     p, m, w = (
-        _like(value, delta, name) for value, name in ((target, "target"), (margin, "margin"), (weight, "weight"))
+        fitted(value, delta, name) for value, name in ((target, "target"), (margin, "margin"), (weight, "weight"))
     )
     z = delta - m
     # softplus(-z) = -log sigmoid(z), linear instead of infinite at large |z|
@@ -75,16 +76,3 @@ def pairwise_loss(
     total = w.sum()
     # all weights 0: 0/1 gives a loss of 0 and a gradient of 0, not NaN
     return loss.sum() / torch.where(total > 0, total, torch.ones_like(total))
-
-
-def _like(value: Tensor | float, delta: Tensor, name: str) -> Tensor:
-    """Bring a setting to dtype, device and shape of ``delta``; refuse a shape that would broadcast ``delta`` itself."""
-    tensor = torch.as_tensor(value, dtype=delta.dtype, device=delta.device)
-    if tensor.dim() == 1 and delta.dim() == 2 and tensor.shape[0] == delta.shape[0]:
-        tensor = tensor.unsqueeze(-1)
-    try:
-        return tensor.expand_as(delta)
-    except RuntimeError as error:
-        raise ValueError(
-            f"{name} has shape {tuple(tensor.shape)}, which does not fit margins of shape {tuple(delta.shape)}"
-        ) from error

@@ -1,12 +1,12 @@
 """What tells good from bad: reward models, and everything between a conversation and its score."""
 
+from assay.scorers.adapters import LoraOptions as LoraOptions
 from assay.scorers.conversation import ConversationEncoder as ConversationEncoder
 from assay.scorers.conversation import ConversationSettings as ConversationSettings
+from assay.scorers.creation import ModelOptions as ModelOptions
+from assay.scorers.creation import create_reward_model as create_reward_model
 from assay.scorers.export import export as export
 from assay.scorers.interface import Batch as Batch
 from assay.scorers.interface import Scorer as Scorer
-from assay.scorers.loading import LoraOptions as LoraOptions
-from assay.scorers.loading import ModelOptions as ModelOptions
-from assay.scorers.loading import create_reward_model as create_reward_model
 from assay.scorers.reward_model import RewardModel as RewardModel
 from assay.scorers.reward_model import RewardModelConfig as RewardModelConfig

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import os
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -58,8 +61,16 @@ def minilm_folder() -> str:
 
 
 def locate(name: str) -> str:
-    """Return the folder or Hub id behind a backbone's name."""
-    return minilm_folder() if name == MINILM else name
+    """Return the folder or Hub id behind a backbone's name; a folder as its absolute path."""
+    if name == MINILM:
+        return minilm_folder()
+    folder = os.path.abspath(os.path.expanduser(name))
+    return folder if os.path.isdir(folder) else name
+
+
+def lasting_name(name: str) -> str:
+    """Return the name under which a backbone is found again, from whatever working directory."""
+    return name if name == MINILM else locate(name)
 
 
 def _load(what: str, name: str, loader: Any, **options: Any) -> Any:
@@ -68,7 +79,7 @@ def _load(what: str, name: str, loader: Any, **options: Any) -> Any:
         return loader.from_pretrained(locate(name), **options)
     except ModelError:
         raise
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(
             f"cannot load the {what} {name!r}: {first}",
@@ -77,30 +88,106 @@ def _load(what: str, name: str, loader: Any, **options: Any) -> Any:
         ) from error
 
 
+def _refuse_missing(name: str, missing: Iterable[str]) -> None:
+    found = sorted(missing)
+    if found:
+        raise ModelError(
+            "weights are missing; the model would be partly random",
+            where=name,
+            expected="every weight of the architecture in config.json",
+            got=f"{len(found)} missing: {', '.join(found[:3])}",
+            remedy="copy the whole folder again",
+        )
+
+
 def load_config(name: str) -> PretrainedConfig:
-    """Load a backbone's configuration."""
-    return _load("backbone", name, AutoConfig)
+    """Load a backbone's configuration.
+
+    Raises
+    ------
+    ModelError
+        If it cannot be found, or is that of an encoder-decoder, whose states belong to two texts.
+    """
+    config: PretrainedConfig = _load("backbone", name, AutoConfig)
+    if getattr(config, "is_encoder_decoder", False):
+        raise ModelError(
+            "an encoder-decoder cannot be the backbone of a reward model",
+            where=name,
+            expected="a causal language model, or an encoder",
+            got=str(config.model_type),
+        )
+    return config
 
 
 def load_backbone(name: str, dtype: torch.dtype = torch.float32) -> nn.Module:
-    """Load the bare transformer (no language-model head) in ``dtype``."""
-    return _load("backbone", name, AutoModel, dtype=dtype)
+    """Load the bare transformer (no language-model head) in ``dtype``; a missing weight is an error."""
+    load_config(name)
+    model, info = _load("backbone", name, AutoModel, dtype=dtype, output_loading_info=True)
+    unread = {key for key in info["missing_keys"] if "pooler" in key.split(".")}
+    _refuse_missing(name, info["missing_keys"] - unread)
+    with torch.no_grad():
+        for key in unread:
+            # nothing reads it, but random values would make the same backbone look different in every run
+            model.get_parameter(key).zero_()
+    return model
 
 
 def load_classifier(name: str, dtype: torch.dtype = torch.float32) -> nn.Module:
-    """Load a sequence classifier with one label; a head that the folder lacks is set to zero."""
+    """Load a sequence classifier with one label as it is; a missing weight is an error, never a random one."""
     model, info = _load(
-        "classifier",
-        name,
-        AutoModelForSequenceClassification,
-        dtype=dtype,
-        num_labels=1,
-        output_loading_info=True,
-        ignore_mismatched_sizes=True,
+        "classifier", name, AutoModelForSequenceClassification, dtype=dtype, num_labels=1, output_loading_info=True
     )
-    if info["missing_keys"] or info["mismatched_keys"]:
-        zero_output(model)
+    _refuse_missing(name, info["missing_keys"])
     return model
+
+
+def load_stored_weights(model: Any, folder: str) -> None:
+    """Load a stored backbone's weights into a model of the same shape; all of them must be there."""
+    fresh, info = _load("backbone", folder, type(model), dtype=model.dtype, output_loading_info=True)
+    _refuse_missing(folder, info["missing_keys"])
+    model.load_state_dict(fresh.state_dict())
+
+
+def start_classifier(name: str, dtype: torch.dtype = torch.float32, seed: int = 0) -> tuple[nn.Module, list[str]]:
+    """Make a sequence classifier with one label from any backbone, to be trained.
+
+    Layers above the backbone that the folder lacks start from ``seed``, the last of them at zero. Returns the
+    classifier and the names of the modules that were made new.
+    """
+    load_config(name)
+    with seeded(seed):
+        model, info = _load(
+            "classifier",
+            name,
+            AutoModelForSequenceClassification,
+            dtype=dtype,
+            num_labels=1,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+        )
+    new = {*info["missing_keys"], *(str(entry[0]) for entry in info["mismatched_keys"])}
+    inner = f"{model.base_model_prefix}."
+    _refuse_missing(name, (key for key in new if key.startswith(inner) and "pooler" not in key.split(".")))
+    if new:
+        zero_output(model)
+    return model, sorted({key.removeprefix(inner).split(".")[0] for key in new})
+
+
+def share_pad(classifier: Any, pad_id: int) -> None:
+    """Tell a sequence classifier the pad token: it reads the score at the last token that is another one."""
+    classifier.config.get_text_config().pad_token_id = pad_id
+    classifier.config.pad_token_id = pad_id
+
+
+@contextlib.contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Seed torch's global generator for what can draw from nothing else, and put its state back."""
+    state = torch.get_rng_state()
+    torch.manual_seed(seed)
+    try:
+        yield
+    finally:
+        torch.set_rng_state(state)
 
 
 def zero_output(classifier: nn.Module) -> None:
@@ -113,10 +200,20 @@ def zero_output(classifier: nn.Module) -> None:
         nn.init.zeros_(linear[-1].bias)
 
 
-def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
-    """Load a tokenizer, with a pad token that differs from the end token wherever the vocabulary offers one."""
+def load_tokenizer(name: str, *, choose_pad: bool = True) -> PreTrainedTokenizerBase:
+    """Load a tokenizer, with a pad token that differs from the end token wherever the vocabulary offers one.
+
+    ``choose_pad=False`` keeps the pad token that was stored.
+    """
     tokenizer: PreTrainedTokenizerBase = _load("tokenizer of", name, AutoTokenizer)
-    if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
+    if not tokenizer.is_fast:
+        raise ModelError(
+            "this tokenizer cannot tell which characters a token came from",
+            where=name,
+            expected="a fast tokenizer (tokenizer.json)",
+            got=type(tokenizer).__name__,
+        )
+    if choose_pad and (tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id):
         for token in (tokenizer.unk_token, tokenizer.bos_token, tokenizer.eos_token):
             if token is not None and token != tokenizer.eos_token:
                 tokenizer.pad_token = token
@@ -127,15 +224,20 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
+def window(config: PretrainedConfig) -> int | None:
+    """Return how many positions a backbone has, or None where it sets no limit."""
+    text = config.get_text_config()
+    limit = getattr(text, "max_position_embeddings", None)
+    if not limit or limit <= 0:
+        return None
+    # RoBERTa-like models number positions from pad_token_id + 1 and so lose two of them
+    return int(limit) - 2 if text.model_type in ("roberta", "xlm-roberta", "camembert", "longformer") else int(limit)
+
+
 def default_max_length(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int:
     """Return the longest sequence the backbone was made for, at most 1,024 tokens unless asked for more."""
-    text = config.get_text_config()
-    limits = [getattr(text, name, None) for name in ("max_position_embeddings", "n_positions")]
-    known = [int(limit) for limit in (*limits, tokenizer.model_max_length) if limit and 0 < limit < 10**9]
-    # RoBERTa-like models number positions from pad_token_id + 1 and so lose two of them
-    if getattr(text, "model_type", "") in ("roberta", "xlm-roberta", "camembert", "longformer"):
-        known = [limit - 2 if limit == text.max_position_embeddings else limit for limit in known]
-    return min([*known, _LONGEST_DEFAULT])
+    limits = (window(config), tokenizer.model_max_length, _LONGEST_DEFAULT)
+    return min(int(limit) for limit in limits if limit and limit > 0)
 
 
 @torch.no_grad()

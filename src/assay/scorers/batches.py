@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 
 DEFAULT_TOKEN_BUDGET = 8192
+#: Token ids of one text.
+TokenIds = Sequence[int] | np.ndarray
 
 
-def pad(sequences: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:
+def pad(sequences: Sequence[TokenIds], pad_id: int) -> tuple[Tensor, Tensor]:
     """Pad token ids on the right; return ids and attention mask, both ``[N, L]`` int64."""
     longest = max(len(ids) for ids in sequences)
     ids = np.full((len(sequences), longest), pad_id, dtype=np.int64)

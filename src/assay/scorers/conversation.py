@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -14,6 +15,7 @@ from assay.scorers.templates import Template
 
 Prompt = str | Sequence[dict[str, Any]]
 Reply = str | Sequence[dict[str, Any]]
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -58,18 +60,45 @@ class Encoded:
 
 
 class ConversationEncoder:
-    """Turn conversations, or text already templated, into token ids."""
+    """Turn conversations, or text already templated, into token ids.
+
+    A special token written inside a message is that token, as in every tool that tokenises rendered text: clean what
+    strangers wrote before it is scored.
+
+    Raises
+    ------
+    ModelError
+        If the settings name an unknown template or token, or a maximum length too small to hold a reply.
+    """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, settings: ConversationSettings) -> None:
         self.tokenizer, self.settings = tokenizer, settings
         self.template = Template(tokenizer, settings.template, settings.template_source)
         self.pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
         self._end_id = self._token_id(settings.end_token) if settings.end_token else None
-        self._bos_id = self._token_id(self.template.bos) if self.template.bos else None
-        if settings.max_length_tokens < 8:
+        until, after = self.template.frame()
+        self._bos_id = self._leading_id(until)
+        self._tail = self._tail_of(until, after)
+        smallest = max(8, 2 + len(self._tail))
+        if settings.max_length_tokens < smallest:
             raise ModelError(
-                "the maximum length is too small", expected="at least 8 tokens", got=str(settings.max_length_tokens)
+                "the maximum length is too small",
+                expected=f"at least {smallest} tokens",
+                got=str(settings.max_length_tokens),
             )
+
+    def _leading_id(self, rendered: str) -> int | None:
+        """Return the leading token: what the template writes, or what the tokenizer's plain encoding starts with."""
+        written = (t for t in (self.tokenizer.bos_token, self.tokenizer.cls_token) if t and rendered.startswith(t))
+        token = next(written, self.template.bos)
+        return self._token_id(token) if token else None
+
+    def _tail_of(self, until: str, after: str) -> list[int]:
+        """Return the tokens that end every sequence: what the template writes after a reply, and the end token."""
+        text = until + after
+        batch = self._ids([text])
+        ids = list(batch["input_ids"][0])
+        return self._with_end(ids[_token_at(batch, 0, len(until), len(text), len(ids)) :])
 
     def _token_id(self, token: str) -> int:
         index = self.tokenizer.convert_tokens_to_ids(token)
@@ -100,11 +129,25 @@ class ConversationEncoder:
         return self._tokenise([(text, len(text), len(text)) for text in texts])
 
     def _ids(self, texts: list[str]) -> Any:
-        # verbose=False: lengths beyond the model's limit are handled, and counted, below
-        return self.tokenizer(texts, add_special_tokens=False, return_attention_mask=False, verbose=False)
+        try:
+            # verbose=False: lengths beyond the model's limit are handled, and counted, below
+            return self.tokenizer(texts, add_special_tokens=False, return_attention_mask=False, verbose=False)
+        except (TypeError, UnicodeEncodeError) as error:
+            row = next((row for row, text in enumerate(texts) if _SURROGATE.search(text)), None)
+            if row is None:
+                raise
+            raise ModelError(
+                "a text holds half of a surrogate pair, which is no character",
+                where=f"text {row + 1} of {len(texts)}",
+                got=ascii(texts[row][:80]),
+                remedy="read the source as UTF-8, or drop such characters",
+            ) from error
 
     def _with_bos(self, ids: list[int]) -> list[int]:
         return ids if self._bos_id is None or ids[:1] == [self._bos_id] else [self._bos_id, *ids]
+
+    def _with_end(self, ids: list[int]) -> list[int]:
+        return ids if self._end_id is None or ids[-1:] == [self._end_id] else [*ids, self._end_id]
 
     def _tokenise(self, parts: list[tuple[str, int, int]]) -> list[Encoded]:
         if not parts:
@@ -116,28 +159,27 @@ class ConversationEncoder:
             at_body = _token_at(batch, row, body, len(text), len(ids))
             at_reply = _token_at(batch, row, start, len(text), len(ids))
             shift = len(self._with_bos(ids)) - len(ids)
-            ids = self._with_bos(ids)
-            if self._end_id is not None and ids[-1:] != [self._end_id]:
-                ids.append(self._end_id)
+            ids = self._with_end(self._with_bos(ids))
             if not ids:
                 raise ModelError("a conversation has no token at all", got=repr(text), remedy="set --end-token")
             encoded.append(self._truncate(ids, at_body + shift, at_reply + shift))
         return encoded
 
     def _truncate(self, ids: list[int], body: int, reply: int) -> Encoded:
-        """Cut the prompt's own tokens ``[keep, body)`` first, then the reply from its end; the last token stays."""
-        over = len(ids) - self.settings.max_length_tokens
+        """Cut the prompt's own tokens ``[keep, body)`` first, then the reply from its end; what ends it stays."""
+        limit = self.settings.max_length_tokens
+        over = len(ids) - limit
         if over <= 0:
             return Encoded(ids, reply)
-        keep = 1 if self._bos_id is not None else 0
-        room = max(body - keep, 0)
-        cut = min(over, room)
+        tail = len(self._tail) if self._tail and ids[-len(self._tail) :] == self._tail else 1
+        keep = 1 if ids[0] == self._bos_id else 0
+        body = min(body, len(ids) - tail)
+        cut = min(over, max(body - keep, 0))
         first = keep if self.settings.truncation == "left" else body - cut
         ids = ids[:first] + ids[first + cut :]
-        cut_reply = over - cut
-        if cut_reply:
-            ids = ids[: len(ids) - cut_reply - 1] + ids[-1:]
-        return Encoded(ids, min(reply - cut, len(ids)), cut_prompt=cut, cut_reply=cut_reply)
+        if cut < over:
+            ids = ids[: limit - tail] + ids[-tail:]
+        return Encoded(ids, min(reply - cut, len(ids)), cut_prompt=cut, cut_reply=over - cut)
 
 
 def _token_at(batch: Any, row: int, position: int, end: int, length: int) -> int:
@@ -150,10 +192,23 @@ def _token_at(batch: Any, row: int, position: int, end: int, length: int) -> int
 
 
 def chat_of(prompt: Prompt) -> list[dict[str, Any]]:
-    """Return a prompt as the message dicts that templates read; a string is one user message."""
+    """Return a prompt as the message dicts that templates read; a string is one user message.
+
+    Raises
+    ------
+    ModelError
+        If it is neither text nor a list of messages.
+    """
+    if not isinstance(prompt, str) and not all(isinstance(turn, dict) and "role" in turn for turn in prompt):
+        raise ModelError(
+            "a conversation is neither text nor a list of messages",
+            expected="a string, or a list such as [{'role': 'user', 'content': '…'}]",
+            got=repr(prompt)[:80],
+            remedy="pass one such list for each conversation: score([messages], [reply])",
+        )
     return as_chat(as_messages(prompt))
 
 
 def reply_of(reply: Reply) -> list[dict[str, Any]]:
     """Return a reply as message dicts; a string is one assistant message."""
-    return [{"role": "assistant", "content": reply}] if isinstance(reply, str) else as_chat(as_messages(reply))
+    return [{"role": "assistant", "content": reply}] if isinstance(reply, str) else chat_of(reply)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -53,22 +54,42 @@ class EncodedRecords:
     cut_reply: int
     dropped_identical: int
 
-    def ids(self, record: int) -> list[list[int]]:
+    @cached_property
+    def _tokens(self) -> list[np.ndarray]:
+        """Token ids of all texts end to end, one array for each piece of the table; a view, nothing is read yet."""
+        return [chunk.flatten().flatten().to_numpy() for chunk in self.rows.with_format("arrow")[:]["ids"].chunks]
+
+    @cached_property
+    def _starts(self) -> tuple[np.ndarray, np.ndarray]:
+        """Place of every text in the tokens of the whole table, and of every piece."""
+        pieces = [0, *np.cumsum([len(tokens) for tokens in self._tokens])]
+        return np.concatenate([[0], np.cumsum(self.lengths)]), np.array(pieces)
+
+    def text(self, index: int) -> np.ndarray:
+        """Return the token ids of one text, int32."""
+        starts, pieces = self._starts
+        # an empty text at the seam of two pieces may be cut from either
+        piece = min(int(np.searchsorted(pieces, starts[index], side="right")), len(self._tokens)) - 1
+        return self._tokens[piece][starts[index] - pieces[piece] : starts[index + 1] - pieces[piece]]
+
+    def ids(self, record: int) -> list[np.ndarray]:
         """Return the token ids of all responses of one record."""
-        return list(self.rows[int(record)]["ids"])
+        return [self.text(index) for index in range(self.offsets[record], self.offsets[record + 1])]
 
     def margins(self, values: np.ndarray, view: Pairs | None = None) -> np.ndarray:
         """Return score(a) - score(b) per judgement from a score per text; ``[E]`` or ``[E, members]``, float64.
 
         ``view`` names other judgements of the same records; None: `pairs`.
         """
-        scores, view = np.asarray(values, np.float64), view or self.pairs
+        scores, view = np.asarray(values, np.float64), self.pairs if view is None else view
         return scores[self.offsets[view.row] + view.a] - scores[self.offsets[view.row] + view.b]
 
 
 def encode_records(data: Dataset, encoder: ConversationEncoder) -> EncodedRecords:
     """Encode the responses of every record; repeatable work is kept in the datasets cache."""
-    key = Hasher.hash([data._fingerprint, conversation_fingerprint(encoder), "encode-1"])
+    # the fingerprint knows probes only; two tokenizers that agree on them may still differ on this text
+    vocabulary = repr(sorted(encoder.tokenizer.get_vocab().items()))
+    key = Hasher.hash([data._fingerprint, conversation_fingerprint(encoder), vocabulary, "encode-2"])
     rows = data.map(
         _encode_batch,
         fn_kwargs={"encoder": encoder},
@@ -131,18 +152,8 @@ def score_records(
     model: Any, records: EncodedRecords, *, dtype: Any = None, token_budget: int = 8192, texts_at_once: int = 4096
 ) -> np.ndarray:
     """Score every text of a data set in order, chunk by chunk; float32 ``[texts]`` or ``[texts, members]``."""
-    parts: list[np.ndarray] = []
-    waiting: list[list[int]] = []
-
-    def flush() -> None:
-        if waiting:
-            parts.append(model.score_encoded(waiting, dtype=dtype, token_budget=token_budget))
-            waiting.clear()
-
-    for batch in records.rows.iter(_BATCH_ROWS):
-        for ids in batch["ids"]:
-            waiting.extend(ids)
-        if len(waiting) >= texts_at_once:
-            flush()
-    flush()
+    parts = []
+    for start in range(0, len(records.lengths), texts_at_once):
+        ids = [records.text(index) for index in range(start, min(start + texts_at_once, len(records.lengths)))]
+        parts.append(model.score_encoded(ids, dtype=dtype, token_budget=token_budget))
     return np.concatenate(parts) if parts else np.zeros(0, np.float32)

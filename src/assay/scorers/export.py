@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerBase
 
 from assay.errors import ModelError
+from assay.scorers.backbones import seeded, share_pad
+from assay.scorers.batches import pad
 from assay.scorers.reward_model import RewardModel
 from assay.scorers.scoring import evaluating
-from assay.scorers.templates import Template
+from assay.scorers.templates import DATE_STRING
 
 TOLERANCE = 1e-5
+_PROMPT = "Where is the key?"
 _CHECKS = ("Yes.", "No, and here is a somewhat longer answer to look at.", "")
 
 
@@ -44,9 +48,7 @@ def export(model: RewardModel, folder: str | os.PathLike[str]) -> float:
         )
     model.merge_adapter()
     plain: Any = model.backbone if model.config.layout == "native" else _native_from(model)
-    text_config = plain.config.get_text_config()
-    plain.config.pad_token_id = text_config.pad_token_id = model.encoder.pad_id
-    plain.config.num_labels = 1
+    share_pad(plain, model.encoder.pad_id)
     difference = _largest_difference(model, plain)
     if not difference <= TOLERANCE:
         raise ModelError(
@@ -59,6 +61,7 @@ def export(model: RewardModel, folder: str | os.PathLike[str]) -> float:
     kept = tokenizer.chat_template
     tokenizer.chat_template = chat_template_of(model)
     try:
+        _refuse_other_tokens(model, tokenizer)
         plain.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
     finally:
@@ -85,10 +88,11 @@ def _pad_problem(model: RewardModel) -> str | None:
 
 
 def _native_from(model: RewardModel) -> Any:
-    config: Any = model.backbone.config
+    config: Any = copy.deepcopy(model.backbone.config)
     config.num_labels = 1
     try:
-        plain = AutoModelForSequenceClassification.from_config(config)
+        with seeded(0):  # every weight is overwritten below; the caller's random state is not ours to move
+            plain = AutoModelForSequenceClassification.from_config(config)
     except ValueError as error:
         raise ModelError(f"transformers has no sequence classifier for {type(config).__name__}") from error
     linear = getattr(plain, "score", None)
@@ -102,10 +106,8 @@ def _native_from(model: RewardModel) -> Any:
 
 def _largest_difference(model: RewardModel, plain: nn.Module) -> float:
     """Score probes through the plain class in one padded batch, as a foreign user would."""
-    encoded = [e.ids for e in model.encoder.encode(["Where is the key?"] * len(_CHECKS), list(_CHECKS))]
+    encoded = [e.ids for e in model.encoder.encode([_PROMPT] * len(_CHECKS), list(_CHECKS))]
     ours = model.score_encoded(encoded)
-    from assay.scorers.batches import pad
-
     ids, mask = pad(encoded, model.encoder.pad_id)
     with evaluating(plain):
         theirs = plain(input_ids=ids.to(model.device), attention_mask=mask.to(model.device)).logits[:, 0]
@@ -113,11 +115,28 @@ def _largest_difference(model: RewardModel, plain: nn.Module) -> float:
 
 
 def chat_template_of(model: RewardModel) -> str:
-    """Return the model's template as a chat template, its marks and end token written out."""
-    template: Template = model.encoder.template
-    if template.name == "chat":
-        return str(model.encoder.tokenizer.chat_template)
-    head = f"{{%- set bos = {template.bos!r} -%}}{{%- set sep = {template.sep!r} -%}}"
-    end = model.encoder.settings.end_token
-    tail = f"{{%- if not add_generation_prompt %}}{{{{ {end!r} }}}}{{% endif -%}}" if end else ""
-    return head + str(template._jinja) + tail
+    """Return the model's template as a chat template, with its marks, its fixed date and its end token written out."""
+    template, end = model.encoder.template, model.encoder.settings.end_token
+    marks = {"bos": template.bos, "sep": template.sep, "date_string": DATE_STRING}
+    head = "".join(f"{{% set {name} = {value!r} %}}" for name, value in marks.items())
+    # an empty expression on either side keeps Jinja from trimming the source's own white space
+    source = template.jinja.removesuffix("\n")  # Jinja drops it at the end of a source, but not within
+    body = f"{{{{ '' }}}}{source}{{{{ '' }}}}"
+    if not end:
+        return head + body
+    return (
+        f"{head}{{% set text %}}{body}{{% endset %}}{{{{ text }}}}"
+        f"{{% if not add_generation_prompt and not text.endswith({end!r}) %}}{{{{ {end!r} }}}}{{% endif %}}"
+    )
+
+
+def _refuse_other_tokens(model: RewardModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Encode a probe through the exported template, as a foreign user would, and compare."""
+    chat = [{"role": "user", "content": _PROMPT}, {"role": "assistant", "content": _CHECKS[0]}]
+    text = tokenizer.apply_chat_template(chat, tokenize=False)
+    theirs = tokenizer(text, add_special_tokens=False)["input_ids"]
+    ours = model.encoder.encode([_PROMPT], [_CHECKS[0]])[0]
+    if theirs != ours.ids and not ours.cut_prompt:
+        raise ModelError(
+            "the exported template would write other tokens", got=repr(text), remedy="serve the assay folder itself"
+        )

@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import os
 import tempfile
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +18,8 @@ import numpy as np
 import torch
 from datasets import config as datasets_config
 
+from assay.errors import ModelError
+from assay.scorers.batches import TokenIds
 from assay.scorers.encoding import EncodedRecords
 from assay.scorers.provenance import weights_fingerprint
 from assay.scorers.reward_model import RewardModel
@@ -50,10 +53,9 @@ class FeatureCache:
 
     def features_of(self, records: EncodedRecords) -> np.ndarray:
         """Return the features of every text of a data set, in order: float32 ``[texts, d]``."""
-        ids = [ids for row in records.rows.iter(256) for texts in row["ids"] for ids in texts]
-        return self.features(ids)
+        return self.features([records.text(index) for index in range(len(records.lengths))])
 
-    def features(self, ids: Sequence[Sequence[int]]) -> np.ndarray:
+    def features(self, ids: Sequence[TokenIds]) -> np.ndarray:
         """Return the features of token ids; what the store lacks is computed and added, in pieces that each count."""
         keys = [hashlib.sha256(np.asarray(x, np.int32).tobytes()).digest()[:16] for x in ids]
         known = self._read(set(keys))
@@ -73,12 +75,15 @@ class FeatureCache:
     def _read(self, wanted: set[bytes]) -> dict[bytes, np.ndarray]:
         found: dict[bytes, np.ndarray] = {}
         for path in sorted(self.folder.glob("*.npz")):
-            with np.load(path) as file:
-                keys = [bytes(key) for key in file["keys"]]
-                rows = [row for row, key in enumerate(keys) if key in wanted]
-                if rows:
-                    values = file["features"]
-                    found.update((keys[row], values[row]) for row in rows)
+            try:
+                with np.load(path) as file:
+                    keys = [bytes(key) for key in file["keys"]]
+                    rows = [row for row, key in enumerate(keys) if key in wanted]
+                    values = file["features"] if rows else None
+            except (zipfile.BadZipFile, KeyError, EOFError, ValueError) as error:
+                raise ModelError("a file of cached features is damaged", where=str(path), remedy="delete it") from error
+            if values is not None:
+                found.update((keys[row], values[row]) for row in rows)
         return found
 
     def _write(self, keys: list[bytes], features: np.ndarray) -> None:

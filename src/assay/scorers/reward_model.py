@@ -6,23 +6,16 @@ import os
 from typing import Any, Literal, TypedDict
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
-from assay.errors import ModelError
-from assay.scorers import provenance
-from assay.scorers.card import write_card
+from assay.scorers import provenance, storage
 from assay.scorers.conversation import ConversationEncoder
 from assay.scorers.heads import make_head
 from assay.scorers.interface import Batch
 from assay.scorers.pooling import pool
 from assay.scorers.provenance import Provenance
 from assay.scorers.scoring import ScoringMixin
-
-_HEAD_FILE, _BACKBONE, _ADAPTER = "head.safetensors", "backbone", "adapter"
-TOKENIZER = "tokenizer"
 
 
 class RewardModelConfig(PretrainedConfig):
@@ -149,31 +142,28 @@ class RewardModel(ScoringMixin, PreTrainedModel):
             edges = torch.zeros(0, 2, dtype=torch.long, device=values.device)
         return {"margins": _margins(values, edges), "values": values}
 
-    def gradient_checkpointing_enable(self, *args: Any, **kwargs: Any) -> None:
-        """Recompute the backbone's activations in the backward pass."""
-        self.backbone.gradient_checkpointing_enable(*args, **kwargs)
-
-    def gradient_checkpointing_disable(self) -> None:
-        """Keep activations again."""
-        self.backbone.gradient_checkpointing_disable()
-
-    def stamp(self) -> None:
-        """Recompute the fingerprints after training."""
+    def stamp(self, head: dict[str, Tensor] | None = None) -> None:
+        """Recompute the fingerprints after training; ``head`` holds the gathered head where it is sharded."""
         self.record.fingerprint = {
             "conversation": provenance.conversation_fingerprint(self.encoder),
-            "head": provenance.weights_fingerprint(self._head_state()),
+            "head": provenance.weights_fingerprint(self.head_state() if head is None else head),
         }
         self.record.versions = provenance.current_versions()
 
     def select_member(self, index: int) -> None:
         """Keep one of several heads; the model then gives one score per text."""
-        kept = {name: value[index : index + 1].clone() for name, value in self._head_state().items()}
-        self.config.members = 1
-        self.head = _head_of(self.config).to(next(iter(kept.values())).device)
-        self.head.load_state_dict(kept)
+        if not 0 <= index < self.config.members:
+            raise IndexError(f"member {index} of {self.config.members}")
+        if self.config.members > 1:
+            kept = {name: value[index : index + 1].clone() for name, value in self.head_state().items()}
+            self.config.members = 1
+            self.head = _head_of(self.config).to(next(iter(kept.values())).device)
+            self.head.load_state_dict(kept)
 
-    def _head_state(self, state: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
-        state = self.state_dict() if state is None else state
+    def head_state(self, state: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
+        """Return the head's weights by name, out of ``state`` (the whole model's) if given; empty if native."""
+        if state is None:
+            return self.head.state_dict()
         prefix = "head."
         return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
 
@@ -196,65 +186,30 @@ class RewardModel(ScoringMixin, PreTrainedModel):
         The backbone goes to ``backbone/`` (a plain transformers folder) or, with LoRA, to ``adapter/``; the head is
         always whole.
         """
-        if not is_main_process:
-            return
-        folder = os.fspath(save_directory)
-        os.makedirs(folder, exist_ok=True)
-        self.stamp()
-        self.config.save_pretrained(folder)
-        prefix = "backbone."
-        inner = None
-        if state_dict is not None:
-            inner = {k.removeprefix(prefix): v for k, v in state_dict.items() if k.startswith(prefix)}
-        part = _ADAPTER if self.config.adapter else _BACKBONE
-        self.backbone.save_pretrained(os.path.join(folder, part), state_dict=inner)
-        head = {k: v.detach().cpu().contiguous() for k, v in self._head_state(state_dict).items()}
-        if head:
-            save_file(head, os.path.join(folder, _HEAD_FILE), metadata={"format": "pt"})
-        self.encoder.tokenizer.save_pretrained(os.path.join(folder, TOKENIZER))
-        self.record.write(folder)
-        write_card(os.path.join(folder, "README.md"), self)
-        if push_to_hub:
-            self.push_to_hub(kwargs["repo_id"])
+        if is_main_process:
+            storage.save(self, save_directory, state_dict)
+            if push_to_hub:
+                self.push_to_hub(kwargs["repo_id"])
 
     def load_weights(self, folder: str | os.PathLike[str]) -> None:
-        """Load backbone (or adapter) and head from a folder that `save_pretrained` wrote into this very model.
+        """Load backbone (or adapter) and head from a folder that `save_pretrained` wrote, into this very model.
 
         Raises
         ------
         ModelError
             If a file or a weight is missing, or has another shape.
         """
-        part = os.path.join(folder, _ADAPTER if self.config.adapter else _BACKBONE)
-        if self.config.adapter:
-            from peft import load_peft_weights, set_peft_model_state_dict
+        storage.load_weights(self, folder)
 
-            set_peft_model_state_dict(self.backbone, load_peft_weights(part, device="cpu"))
-        else:
-            kind: Any = type(self.backbone)
-            fresh = kind.from_pretrained(part, dtype=self.dtype)
-            self.backbone.load_state_dict(fresh.state_dict())
-        self._load_head(folder)
+    def push_to_hub(self, repo_id: str, *, private: bool = False, token: str | None = None) -> str:
+        """Upload the folder that `save_pretrained` writes, with a model card; return its address.
 
-    def _load_head(self, folder: str | os.PathLike[str]) -> None:
-        if self.config.layout == "native":
-            return
-        path = os.path.join(folder, _HEAD_FILE)
-        if not os.path.isfile(path):
-            raise ModelError(
-                "the score head is missing; a reward model without it would score at random",
-                where=str(folder),
-                expected=_HEAD_FILE,
-                remedy="copy the whole model folder, or train again",
-            )
-        try:
-            self.head.load_state_dict(load_file(path))
-        except (RuntimeError, SafetensorError) as error:
-            raise ModelError(
-                "the score head does not fit the model's configuration",
-                where=path,
-                got=str(error).splitlines()[-1].strip(),
-            ) from error
+        Raises
+        ------
+        ModelError
+            If the Hub cannot be reached, or refuses.
+        """
+        return storage.upload(self, repo_id, private=private, token=token)
 
     @classmethod
     def from_pretrained(

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
+from scipy.special import expit
 
 from assay.errors import ModelError
-from assay.scorers.batches import DEFAULT_TOKEN_BUDGET, pad, under_budget
+from assay.scorers.batches import DEFAULT_TOKEN_BUDGET, TokenIds, pad, under_budget
 from assay.scorers.conversation import Encoded, Prompt, Reply
 from assay.scorers.interface import Batch
 
@@ -92,7 +93,7 @@ class ScoringMixin:
             )
         temperature = calibration["temperature"] if calibration else 1.0
         scores = self.score([*prompts, *prompts], [*a, *b]).astype(np.float64)
-        return 1.0 / (1.0 + np.exp(-(scores[: len(a)] - scores[len(a) :]) / temperature))
+        return expit((scores[: len(a)] - scores[len(a) :]) / temperature)
 
     def prefix_scores(self, prompt: Prompt, response: Reply) -> np.ndarray:
         """Return the score after each token of a response, float32 ``[T+1]``.
@@ -113,6 +114,7 @@ class ScoringMixin:
                 remedy="train with a causal --backbone",
             )
         encoded = model.encoder.encode([prompt], [response])[0]
+        _warn_truncated([encoded])
         if encoded.prompt_tokens == 0:
             raise ModelError("the prompt has no token, so the bare prompt has no score")
         ids, mask = pad([encoded.ids], model.encoder.pad_id)
@@ -125,7 +127,7 @@ class ScoringMixin:
 
     def score_encoded(
         self,
-        ids: Sequence[Sequence[int]],
+        ids: Sequence[TokenIds],
         *,
         token_budget: int = DEFAULT_TOKEN_BUDGET,
         dtype: torch.dtype | None = None,
@@ -136,7 +138,7 @@ class ScoringMixin:
 
     def features(
         self,
-        ids: Sequence[Sequence[int]],
+        ids: Sequence[TokenIds],
         *,
         token_budget: int = DEFAULT_TOKEN_BUDGET,
         dtype: torch.dtype | None = None,
@@ -146,13 +148,14 @@ class ScoringMixin:
         return states if states is not None else np.zeros((0, self._model.config.width), np.float32)
 
     def map_batches(
-        self, ids: Sequence[Sequence[int]], function: Any, token_budget: int, dtype: torch.dtype | None
+        self, ids: Sequence[TokenIds], function: Any, token_budget: int, dtype: torch.dtype | None
     ) -> np.ndarray | None:
         """Apply ``function`` to length-sorted batches and put its rows back in the order of ``ids``."""
         model = self._model
         out: np.ndarray | None = None
         lengths = np.array([len(x) for x in ids])
-        with evaluating(model), torch.autocast(model.device.type, dtype=dtype, enabled=dtype is not None):
+        half = dtype in (torch.float16, torch.bfloat16)
+        with evaluating(model), torch.autocast(model.device.type, dtype=dtype if half else None, enabled=half):
             for rows in under_budget(lengths, token_budget):
                 tokens, mask = pad([ids[i] for i in rows], model.encoder.pad_id)
                 batch: Batch = {"input_ids": tokens.to(model.device), "attention_mask": mask.to(model.device)}
@@ -166,50 +169,29 @@ class ScoringMixin:
     def _model(self) -> RewardModel:
         return cast("RewardModel", self)
 
-    def push_to_hub(self, repo_id: str, *, private: bool = False, token: str | None = None) -> str:
-        """Upload the folder that `save_pretrained` writes, with a model card; return its address.
-
-        Raises
-        ------
-        ModelError
-            If the Hub cannot be reached, or refuses.
-        """
-        import tempfile
-
-        from huggingface_hub import HfApi
-        from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
-
-        with tempfile.TemporaryDirectory() as folder:
-            self._model.save_pretrained(folder)
-            try:
-                api = HfApi(token=token)
-                api.create_repo(repo_id, private=private, exist_ok=True)
-                return str(api.upload_folder(repo_id=repo_id, folder_path=folder))
-            except (HfHubHTTPError, OfflineModeIsEnabled, OSError) as error:
-                raise ModelError(
-                    f"cannot upload to the Hub: {str(error).splitlines()[0]}",
-                    where=repo_id,
-                    remedy="check network and token",
-                ) from error
-
 
 def _same_length(*columns: Sequence[Any]) -> None:
-    if isinstance(columns[0], str) or len({len(column) for column in columns}) != 1:
+    if any(isinstance(column, str) for column in columns):
+        raise ModelError(
+            "a single text came where a list of texts belongs",
+            expected="lists of the same length",
+            remedy="score([prompt], [response])",
+        )
+    if len({len(column) for column in columns}) != 1:
         raise ModelError(
             "prompts and responses differ in number",
-            expected="sequences of the same length",
+            expected="lists of the same length",
             got=" and ".join(str(len(column)) for column in columns),
-            remedy="pass lists: score([prompt], [response])",
         )
 
 
 def _warn_truncated(encoded: Sequence[Encoded]) -> None:
     prompts = sum(e.cut_prompt > 0 for e in encoded)
     replies = sum(e.cut_reply > 0 for e in encoded)
-    if prompts:
+    if prompts or replies:
         warnings.warn(
-            f"{prompts} of {len(encoded)} texts were longer than the maximum length and lost prompt tokens; "
-            f"{replies} of them lost part of the response too",
+            f"{len(encoded)} texts, {sum(e.cut_prompt > 0 or e.cut_reply > 0 for e in encoded)} of them longer than "
+            f"the maximum length: {prompts} lost prompt tokens, {replies} lost part of the response",
             stacklevel=3,
         )
 

@@ -48,8 +48,21 @@ NAMED: dict[str, str] = {
     "hh": "{{ bos }}" + _TURNS,
 }
 
-# Some chat templates write today's date. A score must not change overnight, so the renderer's clock stands still.
-_FIXED_DATE = datetime.datetime(2024, 7, 26)
+# Some chat templates write today's date. A score must not change overnight, so their clock is stopped, in the template
+# itself: rendering passes plain values only. A directive not listed stays as it is written.
+_DATE = datetime.datetime(2024, 7, 26)
+DATE_STRING = _DATE.strftime("%d %b %Y")
+_WRITTEN = {"%-d": "26", "%-m": "7"} | {
+    d: _DATE.strftime(d) for d in (f"%{letter}" for letter in "aAbBcdFHIjmMpSTwxXyY")
+}
+_STOPPED_CLOCK = (
+    "{%- macro strftime_now(format) -%}{{ format"
+    + "".join(f" | replace('{directive}', '{written}')" for directive, written in _WRITTEN.items())
+    + " }}{%- endmacro %}{{ '' }}"
+)
+
+
+_MARK = "{reply}"
 
 
 class Template:
@@ -63,6 +76,14 @@ class Template:
         ``"chat"``, or a name in `NAMED`, or ``"custom"`` together with ``source``.
     source
         Jinja source of a custom template, with the variables of chat templates and ``bos``, ``sep``.
+
+    Attributes
+    ----------
+    jinja
+        The source in force, its clock stopped.
+    bos, sep
+        The marks that named and custom templates may write: what the tokenizer's plain encoding starts with, and its
+        separator (a line break where it has none).
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, name: str, source: str | None = None) -> None:
@@ -77,7 +98,9 @@ class Template:
                 f"unknown template {name!r}", expected=f"chat, {', '.join(NAMED)}, or a file ending in .jinja"
             )
         self.tokenizer, self.name, self.source = tokenizer, name, source
-        self._jinja = NAMED.get(name, source)
+        # of several chat templates, the one that is used by default
+        jinja = str(tokenizer.get_chat_template() if name == "chat" else NAMED.get(name, source))
+        self.jinja = _STOPPED_CLOCK + jinja if "strftime_now" in jinja else jinja
         self.bos = _leading_token(tokenizer) if name != "chat" else ""
         self.sep = tokenizer.sep_token or "\n"
 
@@ -94,13 +117,12 @@ class Template:
         try:
             text = self.tokenizer.apply_chat_template(
                 list(messages),
-                chat_template=self._jinja,
+                chat_template=self.jinja,
                 tokenize=False,
                 add_generation_prompt=generation_prompt,
                 bos=self.bos,
                 sep=self.sep,
-                strftime_now=_FIXED_DATE.strftime,
-                date_string=_FIXED_DATE.strftime("%d %b %Y"),
+                date_string=DATE_STRING,
             )
         except (jinja2.TemplateError, ValueError, TypeError, KeyError) as error:
             roles = [turn.get("role") for turn in messages]
@@ -110,6 +132,18 @@ class Template:
                 remedy="use another --template, or change the roles in the data",
             ) from error
         return str(text)
+
+    def frame(self) -> tuple[str, str]:
+        """Return a short conversation as text: up to and with the reply, and what the template writes after it.
+
+        Both are empty for a template that refuses it.
+        """
+        try:
+            text = self.render([{"role": "user", "content": "Q"}, {"role": "assistant", "content": _MARK}])
+        except ModelError:
+            return "", ""
+        before, mark, after = text.rpartition(_MARK)
+        return before + mark, after
 
     def parts(self, prompt: Sequence[dict[str, Any]], reply: Sequence[dict[str, Any]]) -> tuple[str, int, int]:
         """Return the text of prompt and reply, where the prompt's own content ends, and where the reply begins.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -11,10 +11,7 @@ import torch
 from assay.scorers.batches import pad
 from assay.scorers.encoding import EncodedRecords
 from assay.scorers.interface import Batch
-from assay.training.plan import Plan, Sizes
-
-# Attention grows with the square of length; at this many tokens it costs as much as the rest (d = 384 .. 1024).
-_QUADRATIC_TOKENS = 4096
+from assay.training.plan import QUADRATIC_TOKENS, Plan, Sizes
 
 
 @dataclass(frozen=True)
@@ -54,7 +51,7 @@ class TrainingRecords:
         cost = np.zeros(count)
         if len(filled):
             longest[filled] = np.maximum.reduceat(lengths, offsets[filled])
-            cost[filled] = np.add.reduceat(lengths * (1.0 + lengths / _QUADRATIC_TOKENS), offsets[filled])
+            cost[filled] = np.add.reduceat(lengths * (1.0 + lengths / QUADRATIC_TOKENS), offsets[filled])
         weight = np.zeros((count, *self.weights.shape[1:]))
         np.add.at(weight, pairs.row, self.weights)
         return Sizes(texts, longest, np.bincount(pairs.row, minlength=count), cost, weight)
@@ -102,7 +99,11 @@ class PaddedSource:
 
 
 class PlannedSteps(torch.utils.data.Dataset):
-    """One item per optimiser step: the micro-batches of this rank, and the weight of the step over all ranks."""
+    """One item per optimiser step: the micro-batches of this rank, and the weight of the step over all ranks.
+
+    Every rank gets the same number of micro-batches, since ranks meet in each forward and backward pass; the ones that
+    are filled up have weight 0, and so neither a loss nor a gradient.
+    """
 
     def __init__(self, plan: Plan, source: Source, rank: int = 0) -> None:
         self.plan, self.source, self.rank = plan, source, rank
@@ -110,10 +111,21 @@ class PlannedSteps(torch.utils.data.Dataset):
     def __len__(self) -> int:
         return len(self.plan)
 
-    def __getitem__(self, step: int) -> dict[str, object]:
+    def __getitem__(self, step: int) -> dict[str, Any]:
         """Build the tensors of one step."""
-        micro = self.plan.steps[step][self.rank]
+        ranks = self.plan.steps[step]
+        batches = [self.source.batch(records) for records in ranks[self.rank]]
+        missing = max(map(len, ranks)) - len(batches)
+        if missing:
+            batches += [self._idle(ranks)] * missing
         return {
-            "batches": [self.source.batch(records) for records in micro],
+            "batches": batches,
             "weight": torch.as_tensor(self.plan.weights[step], dtype=torch.float32),
         }
+
+    def _idle(self, ranks: list[list[np.ndarray]]) -> Batch:
+        """Return the shortest record of a step (each micro-batch ends with its shortest) with weight 0."""
+        smallest = min((rank[-1] for rank in ranks if rank), key=len)
+        batch = self.source.batch(smallest[-1:])
+        batch["weight"] = torch.zeros_like(batch["weight"])
+        return batch

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from assay.objectives import centring_loss, pairwise_loss
@@ -29,6 +30,13 @@ class PairwiseObjective:
         total = losses.sum(dim=0)
         if self.centring:
             a, b = batch["edges"].unbind(dim=1)
-            values = output["values"]
-            total = total + self.centring * centring_loss(values[a], values[b], batch["weight"])
+            total = total + self.centring * _centring(output["values"][a], output["values"][b], batch["weight"])
         return total
+
+
+def _centring(a: Tensor, b: Tensor, weight: Tensor) -> Tensor:
+    """Return the centring term, one per member where there are several: members share nothing."""
+    if a.dim() == 1:
+        return centring_loss(a, b, weight)
+    weight = weight.reshape(len(a), -1).expand_as(a)
+    return torch.stack([centring_loss(*member) for member in zip(a.T, b.T, weight.T, strict=True)])

@@ -8,12 +8,14 @@ length share micro-batches under a token budget.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from assay.errors import ConfigError
-from assay.scorers.batches import under_budget
+
+# Attention grows with the square of length; at this many tokens it costs as much as the rest (d = 384 .. 1024).
+QUADRATIC_TOKENS = 4096
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,21 @@ class Plan:
         ends = np.concatenate([[0], self.epoch_ends])
         return float(np.interp(step, ends, np.arange(len(ends))))
 
+    def first(self, steps: int) -> Plan:
+        """Return the plan cut off after ``steps`` steps; epochs keep their length."""
+        return replace(self, steps=self.steps[:steps], weights=self.weights[:steps])
+
+    def evaluation_steps(self, per_epoch: int) -> list[int]:
+        """Return the steps after which to evaluate: ``per_epoch`` times an epoch, evenly, and after the last one."""
+        starts = [0, *self.epoch_ends[:-1]]
+        parts = np.arange(1, per_epoch + 1) / per_epoch
+        due = {
+            int(start + np.ceil((end - start) * part))
+            for start, end in zip(starts, self.epoch_ends, strict=True)
+            for part in parts
+        }
+        return sorted({step for step in due if step <= len(self)} | {len(self)})
+
     def digest(self) -> str:
         """Hash the plan, so that a resumed run can tell that it is the same one."""
         sha = hashlib.sha256()
@@ -75,7 +92,14 @@ class Plan:
 
 
 def plan_batches(
-    sizes: Sizes, *, epochs: int, pairs_per_step: int, token_budget: int, seed: int, world_size: int = 1
+    sizes: Sizes,
+    *,
+    epochs: int,
+    pairs_per_step: int,
+    token_budget: int,
+    seed: int,
+    world_size: int = 1,
+    batch_overhead_tokens: int = 0,
 ) -> Plan:
     """Plan every micro-batch of a training run.
 
@@ -94,6 +118,9 @@ def plan_batches(
         Decides every order.
     world_size
         Ranks; each gets records of a step so that the costs are nearly equal.
+    batch_overhead_tokens
+        Fixed cost of a micro-batch, as the number of tokens that take as long. A step is cut where that, with the
+        padding left, costs least; it changes speed, never a gradient.
 
     Raises
     ------
@@ -111,7 +138,7 @@ def plan_batches(
         order = np.random.default_rng([seed, epoch]).permutation(useful)
         for records in _cut(order, sizes.edges, pairs_per_step):
             shares = _share(records, sizes.cost, world_size)
-            steps.append([_micro_batches(share, sizes, token_budget) for share in shares])
+            steps.append([_micro_batches(share, sizes, token_budget, batch_overhead_tokens) for share in shares])
             weights.append(sizes.weight[records].sum(axis=0))
         ends.append(len(steps))
     return Plan(steps, np.array(weights, np.float64), np.array(ends))
@@ -144,19 +171,30 @@ def _share(records: np.ndarray, cost: np.ndarray, world_size: int) -> list[np.nd
     return [np.array(share, np.int64) for share in shares]
 
 
-def _micro_batches(records: np.ndarray, sizes: Sizes, token_budget: int) -> list[np.ndarray]:
-    """Cut records, sorted by their longest text, so that texts x longest stays within the budget."""
-    if (sizes.texts[records] == sizes.texts[records][:1]).all() and len(records):
-        per_record = sizes.longest[records] * sizes.texts[records]
-        return [records[part] for part in under_budget(per_record, token_budget)]
-    batches: list[list[int]] = []
-    texts = longest = 0
-    for record in records[np.argsort(-sizes.longest[records], kind="stable")]:
-        count = int(sizes.texts[record])
-        if batches and (texts + count) * longest <= token_budget:
-            batches[-1].append(int(record))
-            texts += count
-        else:
-            batches.append([int(record)])
-            texts, longest = count, int(sizes.longest[record])
-    return [np.array(batch, np.int64) for batch in batches]
+def _micro_batches(records: np.ndarray, sizes: Sizes, token_budget: int, overhead: int) -> list[np.ndarray]:
+    """Cut records, sorted by their longest text, at the least total cost with texts x longest within the budget.
+
+    The cost of a micro-batch is its padded tokens, a part quadratic in their length, and the overhead. The best cuts
+    of the first j records follow from those of fewer.
+    """
+    order = records[np.argsort(-sizes.longest[records], kind="stable")]
+    longest = sizes.longest[order].tolist()
+    texts = np.concatenate([[0], np.cumsum(sizes.texts[order])]).tolist()
+    cost, start_of = [0.0], [0]
+    for end in range(1, len(order) + 1):
+        best, best_start = float("inf"), end - 1
+        for start in range(end - 1, -1, -1):
+            tokens = (texts[end] - texts[start]) * longest[start]
+            if tokens > token_budget and start < end - 1:
+                break  # longer still with every record before
+            total = cost[start] + tokens * (1.0 + longest[start] / QUADRATIC_TOKENS) + overhead
+            if total <= best:
+                best, best_start = total, start
+        cost.append(best)
+        start_of.append(best_start)
+    batches: list[np.ndarray] = []
+    end = len(order)
+    while end:
+        batches.insert(0, order[start_of[end] : end])
+        end = start_of[end]
+    return batches

@@ -6,62 +6,30 @@ import contextlib
 import math
 import os
 import time
-from dataclasses import dataclass, field
 from typing import Any, cast
 
 import torch
+from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, SequentialSampler
-from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainerCallback
 
-from assay.errors import AssayError
+from assay.errors import AssayError, ConfigError
 from assay.scorers.encoding import EncodedRecords, score_records
 from assay.scorers.reward_model import RewardModel
-from assay.training import checkpoints
+from assay.training import checkpoints, schedule
+from assay.training.arguments import PreferenceArguments, check_arguments
 from assay.training.data import PaddedSource, PlannedSteps, TrainingRecords
 from assay.training.objective import PairwiseObjective
 from assay.training.plan import plan_batches
 
+# A micro-batch on a CPU costs about as much as this many tokens beside its own (gradients of large embeddings).
+_CPU_OVERHEAD_TOKENS = 128
+_NEVER = 2**62
+
 
 class TrainingError(AssayError):
     """Raised when training cannot go on: the loss is no longer a number."""
-
-
-@dataclass
-class PreferenceArguments(TrainingArguments):
-    """`transformers.TrainingArguments` with what a preference run needs; ``max_steps`` is set from the plan.
-
-    Attributes
-    ----------
-    pairs_per_step
-        Judgements per optimiser step, over all ranks and micro-batches.
-    token_budget
-        Padded tokens per micro-batch on each rank.
-    head_learning_rate
-        Of the head, which starts from nothing; None: the same as the backbone's.
-    evaluations_per_epoch
-        How often the held-out share is scored, where there is one.
-    patience
-        Stop after this many evaluations without a better held-out loss, and keep the best; 0: never stop early.
-    keep_checkpoints
-        Whole checkpoints kept beside the best one.
-    """
-
-    pairs_per_step: int = field(default=32)
-    token_budget: int = field(default=8192)
-    head_learning_rate: float | None = field(default=None)
-    evaluations_per_epoch: int = field(default=2)
-    patience: int = field(default=0)
-    keep_checkpoints: int = field(default=2)
-
-    def __post_init__(self) -> None:
-        # One item of the data loader is one optimiser step; its micro-batches are inside.
-        self.per_device_train_batch_size = 1
-        self.gradient_accumulation_steps = 1
-        self.remove_unused_columns = False
-        # the filter reads the loss back from the device at every step
-        self.logging_nan_inf_filter = False
-        super().__post_init__()
 
 
 class PreferenceTrainer(Trainer):
@@ -92,36 +60,37 @@ class PreferenceTrainer(Trainer):
         objective: PairwiseObjective | None = None,
         callbacks: list[TrainerCallback] | None = None,
     ) -> None:
-        self.plan = plan_batches(
+        judged = held_out is not None and bool((held_out.pairs.w > 0).any())
+        args = check_arguments(args, held_out=judged)
+        plan = plan_batches(
             train.sizes(),
-            epochs=max(1, math.ceil(args.num_train_epochs)),
+            epochs=int(args.num_train_epochs),
             pairs_per_step=args.pairs_per_step,
             token_budget=args.token_budget,
             seed=args.seed,
             world_size=args.world_size,
+            batch_overhead_tokens=_CPU_OVERHEAD_TOKENS if args.device.type == "cpu" else args.token_budget,
         )
-        self.train_records, self.held_out = train, held_out
-        self.objective = objective or PairwiseObjective()
+        if args.max_steps > len(plan):
+            raise ConfigError(
+                "max_steps is beyond the end of the plan",
+                expected=f"at most {len(plan)}, which is {len(plan.epoch_ends)} epochs",
+                got=str(args.max_steps),
+                remedy="raise num_train_epochs",
+            )
+        self.plan = plan.first(args.max_steps) if args.max_steps > 0 else plan
         args.max_steps = len(self.plan)
+        self.train_records, self.held_out = train, held_out if judged else None
+        self.objective = objective or PairwiseObjective()
         callbacks = list(callbacks or [])
-        if held_out is not None and len(held_out.pairs):
-            every = max(1, math.ceil(len(self.plan) / (len(self.plan.epoch_ends) * args.evaluations_per_epoch)))
-            args.eval_strategy, args.eval_steps = "steps", every
-            if args.patience > 0:
-                args.save_strategy, args.save_steps = "steps", every
-                args.load_best_model_at_end, args.metric_for_best_model, args.greater_is_better = (
-                    True,
-                    "eval_loss",
-                    False,
-                )
-                callbacks.append(EarlyStoppingCallback(early_stopping_patience=args.patience))
-        # rotation is ours: it looks at markers
-        args.save_total_limit = None
+        if judged:
+            callbacks.insert(0, schedule.PlannedEvaluation(self.plan.evaluation_steps(args.evaluations_per_epoch)))
+        if args.patience > 0:
+            args.load_best_model_at_end, args.metric_for_best_model, args.greater_is_better = True, "eval_loss", False
         super().__init__(
             model=model,
             args=args,
             train_dataset=PlannedSteps(self.plan, PaddedSource(train), args.process_index),
-            eval_dataset=PlannedSteps(self.plan, PaddedSource(train)) if held_out is not None else None,
             data_collator=_only,
             callbacks=callbacks,
         )
@@ -129,12 +98,22 @@ class PreferenceTrainer(Trainer):
         # our loss is already divided by the weight of the whole step
         self.loss_is_scaled_for_ga = True
         self._sums = torch.zeros(2, device=self.args.device)
+        self._first_bad = torch.full((), _NEVER, device=self.args.device)
         self.seconds = 0.0
 
     def get_train_dataloader(self) -> DataLoader:
         """Return this rank's steps in planned order; the plan has dealt the ranks, so accelerate must not."""
-        data = cast(PlannedSteps, self.train_dataset)
-        return DataLoader(data, batch_size=1, sampler=SequentialSampler(data), collate_fn=_only)
+        data, args = cast(PlannedSteps, self.train_dataset), self.args
+        return DataLoader(
+            data,
+            batch_size=1,
+            sampler=SequentialSampler(data),
+            collate_fn=_only,
+            num_workers=args.dataloader_num_workers,
+            prefetch_factor=args.dataloader_prefetch_factor,
+            persistent_workers=args.dataloader_persistent_workers,
+            pin_memory=args.dataloader_pin_memory and args.device.type == "cuda",
+        )
 
     def training_step(
         self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
@@ -155,6 +134,8 @@ class PreferenceTrainer(Trainer):
                     loss = self.compute_loss(model, batch, scale=scale)
                 self.accelerator.backward(loss)
             total += loss.detach()
+        step = self.state.global_step + 1
+        self._first_bad = torch.where(torch.isfinite(total), self._first_bad, self._first_bad.clamp_max(step))
         return total
 
     def compute_loss(
@@ -178,27 +159,43 @@ class PreferenceTrainer(Trainer):
         """Report the true epoch and the training accuracy since the last report; stop on a loss that is no number."""
         self.state.epoch = self.plan.epoch(self.state.global_step)
         if "loss" in logs:
-            right, judged = self._sums.tolist()
+            right, judged = self.accelerator.reduce(self._sums, "sum").tolist()
             self._sums.zero_()
             if judged:
                 logs["accuracy"] = right / judged
-            if not math.isfinite(logs["loss"]):
-                step = self.plan.steps[self.state.global_step - 1][0]
-                records = [int(record) for micro in step for record in micro][:8]
-                whole = checkpoints.newest_complete(str(self.args.output_dir))
-                raise TrainingError(
-                    f"the loss became {logs['loss']} by step {self.state.global_step}",
-                    got=f"the last step held records {records}",
-                    expected=f"a finite loss; last good checkpoint: {whole.name if whole else 'none yet'}",
-                    remedy="lower --learning-rate, or check margins and weights in the data",
-                )
+        for name in ("loss", "train_loss", "eval_loss"):
+            if not math.isfinite(logs.get(name, 0.0)):
+                self._stop_diverged(name, logs[name])
         super().log(logs, start_time)
+
+    def _stop_diverged(self, name: str, value: float) -> None:
+        """Raise, naming the first step whose loss was no number, its records, and what can be gone back to."""
+        step = min(int(self.accelerator.gather(self._first_bad.reshape(1)).min()), self.state.global_step)
+        records = [int(r) for rank in self.plan.steps[max(step, 1) - 1] for micro in rank for r in micro]
+        whole = checkpoints.newest_complete(str(self.args.output_dir))
+        raise TrainingError(
+            f"{name} became {value} at step {step}",
+            got=f"step {step} held the records {sorted(records)[:8]}{' and more' if len(records) > 8 else ''}",
+            expected=f"a finite number; last good checkpoint: {whole.name if whole else 'none yet'}",
+            remedy="lower the learning rate, or check margins and weights in the data",
+        )
+
+    def _check_finite(self) -> None:
+        """Look at losses since the last report and at all weights; called where waiting for the device is no loss."""
+        weights = [p.isfinite().all() for p in self.model.parameters() if p.requires_grad]
+        finite = torch.stack(weights).all() if weights else torch.ones((), dtype=torch.bool)
+        found = torch.stack([self._first_bad, finite.to(self._first_bad)]).unsqueeze(0)
+        # every rank must come to the same end
+        first_bad, finite = self.accelerator.gather(found).min(dim=0).values.tolist()
+        if first_bad != _NEVER or not finite:
+            self._stop_diverged("loss" if first_bad != _NEVER else "a weight", math.nan)
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """Give the head its own learning rate."""
         module = self.model if model is None else model
         if getattr(self, "optimizer", None) is None:
-            rate = self.args.head_learning_rate or self.args.learning_rate
+            head_rate = self.args.head_learning_rate
+            rate = self.args.learning_rate if head_rate is None else head_rate
             decayed = set(self.get_decay_parameter_names(module))
             groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
             for name, parameter in module.named_parameters():
@@ -221,41 +218,83 @@ class PreferenceTrainer(Trainer):
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
-        """Score the held-out share; report its loss and accuracy."""
+        """Score the held-out share; report its loss and accuracy, and during training decide whether to go on."""
         records = self.held_out
-        if records is None or len(records.pairs) == 0:
+        if records is None:
             return {}
         dtype = torch.bfloat16 if self.args.bf16 else (torch.float16 if self.args.fp16 else None)
         values = score_records(cast(RewardModel, self.model), records, dtype=dtype, token_budget=self.args.token_budget)
         metrics = {f"{metric_key_prefix}_{k}": v for k, v in held_out_metrics(records, values).items()}
+        # ranks must agree on when to stop, to the last bit
+        metrics = broadcast_object_list([metrics])[0]
         self.log(metrics)
-        control: Any = self.control
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, control, metrics)
+        state: Any = self
+        self.control = self.callback_handler.on_evaluate(self.args, state.state, state.control, metrics)
+        if self.is_in_train and self.args.patience > 0:
+            self._keep_or_stop()
         return metrics
 
+    def _keep_or_stop(self) -> None:
+        """Save the best weights so far; without better ones for long enough, stop."""
+        since = schedule.evaluations_since_best(schedule.held_out_losses(self.state))
+        if since == 0:
+            self.control.should_save = True
+        elif since >= self.args.patience:
+            self.control.should_training_stop = True
+            # so every checkpoint is one to go on from: a run killed after this decides it again
+            self.control.should_save = False
+
     def train(self, resume_from_checkpoint: Any = None, **options: Any) -> Any:
-        """Train; ``resume_from_checkpoint=True`` goes on from the newest whole checkpoint, if there is one."""
+        """Train; ``resume_from_checkpoint=True`` goes on from the newest whole checkpoint, if there is one.
+
+        Raises
+        ------
+        TrainingError
+            If a loss or a weight is no longer a number; no checkpoint ever holds such weights.
+        OutputError
+            If a checkpoint belongs to another run, or is torn.
+        """
+        folder = str(self.args.output_dir)
         if resume_from_checkpoint is True:
-            checkpoints.remove_torn(str(self.args.output_dir))
-            newest = checkpoints.newest_complete(str(self.args.output_dir))
-            resume_from_checkpoint = str(newest) if newest else None
+            if self.args.should_save:
+                checkpoints.remove_torn(folder)
+            self.accelerator.wait_for_everyone()
+            resume_from_checkpoint = checkpoints.newest_complete(folder)
+        elif not resume_from_checkpoint and self.args.save_strategy != "no":
+            checkpoints.check_unused(folder)
+        if resume_from_checkpoint:
+            resume_from_checkpoint = os.fspath(resume_from_checkpoint)
+            checkpoints.check_resumable(resume_from_checkpoint, self.plan.digest())
         started = time.perf_counter()
-        result = super().train(resume_from_checkpoint=resume_from_checkpoint, **options)
+        result = super().train(resume_from_checkpoint=resume_from_checkpoint or None, **options)
+        self._check_finite()
         self.seconds = time.perf_counter() - started
         return result
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        super()._save_checkpoint(model, trial)
+        self._check_finite()
+        folder = os.path.join(str(self.args.output_dir), f"checkpoint-{self.state.global_step}")
         if self.args.should_save:
-            folder = os.path.join(str(self.args.output_dir), f"checkpoint-{self.state.global_step}")
-            checkpoints.mark_complete(folder)
+            checkpoints.unmark(folder)
+        super()._save_checkpoint(model, trial)
+        # the marker says that every rank has written its part
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            checkpoints.mark_complete(folder, self.plan.digest())
             checkpoints.rotate(str(self.args.output_dir), self.args.keep_checkpoints, self.state.best_model_checkpoint)
+        self.accelerator.wait_for_everyone()
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        cast(RewardModel, self.model).load_weights(resume_from_checkpoint)
+        if hasattr(self.model, "load_weights") and not self.is_fsdp_enabled:
+            self.model.load_weights(resume_from_checkpoint)
+        else:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
 
     def _load_best_model(self) -> None:
-        cast(RewardModel, self.model).load_weights(str(self.state.best_model_checkpoint))
+        if hasattr(self.model, "load_weights") and not (self.is_fsdp_enabled or self.is_deepspeed_enabled):
+            self.model.load_weights(str(self.state.best_model_checkpoint))
+        else:
+            super()._load_best_model()
 
 
 def _only(items: Any) -> Any:
@@ -263,13 +302,17 @@ def _only(items: Any) -> Any:
 
 
 def held_out_metrics(records: EncodedRecords, values: Any) -> dict[str, float]:
-    """Return weighted loss (without margins, a device of training) and accuracy of scores, ties left out."""
+    """Return weighted loss (without margins, a device of training) and accuracy of scores, ties left out.
+
+    Equal scores are half right. Of several members, both are means.
+    """
     from assay.objectives import pairwise_loss
 
     margins = torch.from_numpy(records.margins(values))
     target, weight = torch.from_numpy(records.pairs.p), torch.from_numpy(records.pairs.w)
     judged = (target != 0.5) & (weight > 0)
-    right = torch.where(margins == 0, 0.5, ((margins > 0) == (target > 0.5)).double())
+    better = (target > 0.5).reshape(-1, *[1] * (margins.dim() - 1))
+    right = torch.where(margins == 0, 0.5, ((margins > 0) == better).double())
     return {
         "loss": float(pairwise_loss(margins, target, 0.0, weight)),
         "accuracy": float(right[judged].mean()) if bool(judged.any()) else float("nan"),

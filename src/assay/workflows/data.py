@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from datasets import Dataset
 
-from assay.errors import DataError, ModelError
 from assay.console import say
+from assay.errors import DataError, ModelError
 from assay.feedback import (
     CheckReport,
     Overlap,

@@ -154,9 +154,13 @@ def fit(settings: TrainSettings, shares: Shares, folder: Path, model: RewardMode
     train = encode_records(shares.fit, model.encoder)
     held_out = encode_records(shares.validation, model.encoder) if shares.validation is not None else None
     shown = TerminalProgress()
+    args = arguments(settings, folder, settings.seed)
+    judged = held_out is not None and bool((held_out.pairs.w > 0).any())
+    if not judged:
+        args.patience = 0  # nothing to look at
     trainer = PreferenceTrainer(
         model,
-        arguments(settings, folder, settings.seed),
+        args,
         TrainingRecords(train, model.encoder.pad_id),
         held_out,
         PairwiseObjective(settings.centring),
@@ -170,7 +174,7 @@ def fit(settings: TrainSettings, shares: Shares, folder: Path, model: RewardMode
         shown.on_train_end(trainer.args, trainer.state, trainer.control)
     result = _result(model, trainer, train, since=step_of(whole) if whole else 0)
     dtype = torch.bfloat16 if settings.precision == "bf16" else None
-    if held_out is not None and (held_out.pairs.w > 0).any():
+    if held_out is not None and judged:
         values = score_records(model, held_out, token_budget=settings.token_budget)
         result.temperature = fit_temperature(held_out.margins(values), held_out.pairs.p, held_out.pairs.w)
         # the scores of unseen texts show where scores lie in use; those of training texts are stretched
@@ -198,7 +202,7 @@ def _fit_frozen(settings: TrainSettings, shares: Shares, folder: Path, model: Re
     heads.backbone.requires_grad_(False)
     args = arguments(settings, folder, settings.seed)
     args.learning_rate, args.max_grad_norm, args.bf16 = settings.head_learning_rate, 0.0, False
-    args.save_strategy = "no"  # seconds of work: nothing worth resuming
+    args.save_strategy, args.patience = "no", 0  # seconds of work: nothing worth resuming, nothing held out
     trainer = PreferenceTrainer(
         _HeadOnly(heads),
         args,

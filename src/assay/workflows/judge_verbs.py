@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,96 +10,77 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 
-from assay.console import say
-from assay.errors import DataError
+from assay.console import results_console, say
+from assay.errors import ConfigError
 from assay.evaluation import (
     BagOfWords,
+    DataRow,
     LengthBaseline,
     ReportContent,
+    Temperature,
     evaluate,
     fit_temperature,
     mistakes,
     write_report,
 )
-from assay.feedback import pairs, split
+from assay.feedback import ReadReport, pairs, split, without_groups
 from assay.output import check_new, new_folder, write_json
-from assay.scorers import RewardModel
 from assay.scorers.provenance import current_versions
 from assay.workflows import hardware
-from assay.workflows.data import group_keys, read_judgements, unseen
-from assay.workflows.judging import fit_baselines, judge, margins_on, stored_baselines
+from assay.workflows.data import group_keys, read_judgements, seen_groups, write_seen_groups
+from assay.workflows.judging import (
+    all_seen,
+    fit_baselines,
+    judge,
+    leave_out_seen,
+    load_models,
+    margins_on,
+    stored_baselines,
+)
+from assay.workflows.reporting import Judged, now
 from assay.workflows.settings import CalibrateSettings, EvaluateSettings
-from assay.workflows.train import SEEN_GROUPS
 
-
-def seen_groups(model: str) -> np.ndarray | None:
-    """Return the keys of the groups that trained a model, where its folder knows them."""
-    for folder in (Path(model), Path(model) / "model"):
-        if (folder / SEEN_GROUPS).is_file():
-            return np.load(folder / SEEN_GROUPS)
-    return None
-
-
-def leave_out_seen(data: Dataset, models: list[str], include: bool) -> tuple[Dataset, int]:
-    """Drop records whose prompt or group trained one of the models, unless they are to stay.
-
-    Raises
-    ------
-    DataError
-        If nothing is left.
-    """
-    keys = [found for name in models if (found := seen_groups(name)) is not None]
-    if not keys or include:
-        return data, 0
-    kept, dropped = unseen(data, np.unique(np.concatenate(keys)))
-    if len(kept) == 0 or len(pairs(kept)) == 0:
-        raise DataError(
-            "every prompt of this data trained the model; judged on it, the model would look better than it is",
-            got=f"{dropped} records, all seen in training",
-            remedy="use other data, or --include-seen to do it all the same",
-        )
-    if dropped:
-        say(f"left out {dropped} of {len(data)} records: their prompts trained the model (--include-seen keeps them)")
-    return kept, dropped
+Baselines = Mapping[str, LengthBaseline | BagOfWords]
 
 
 def evaluate_model(settings: EvaluateSettings) -> dict[str, Any]:
-    """Run `assay evaluate`; return what ``metrics.json`` would hold."""
+    """Run `assay evaluate`; return what ``metrics.json`` holds.
+
+    Records whose group or prompt trained a model (as its folder tells, or as ``--train`` does) are left out.
+    """
     if settings.out:
         check_new(settings.out, overwrite=settings.overwrite)
-    model = RewardModel.from_pretrained(settings.model, **settings.encoder_options())
-    other = RewardModel.from_pretrained(settings.against, **settings.encoder_options()) if settings.against else None
+    names = [name for name in (settings.model, settings.against) if name]
+    model, *others = load_models(settings, names)
     data, report = read_judgements(settings.data, settings)
     say("\n".join(report.lines()))
-    data, dropped = leave_out_seen(data, [m for m in (settings.model, settings.against) if m], settings.include_seen)
-    baselines, missing = _baselines(settings, data)
+    train = read_judgements(settings.train, settings)[0] if settings.train else None
+    if train is None or settings.include_seen:
+        data, dropped = leave_out_seen(data, names, settings.include_seen)
+    else:
+        data, dropped = _without_training(data, train)
+        data, more = leave_out_seen(data, [name for name in names if seen_groups(name) is not None], False)
+        dropped += more
     if settings.dry_run:
-        return {"dry_run": True, "pairs": len(pairs(data)), "left_out_because_seen": dropped, "missing": missing}
+        known = train is not None or bool(_stored(settings.model))
+        return {"dry_run": True, "pairs": len(pairs(data)), "left_out_because_seen": dropped, "baselines": known}
+    baselines, missing = _baselines(settings, data, train)
     view, delta, evaluation, cut = judge(
         model,
         data,
         baselines=baselines,
-        against=other,
+        against=others[0] if others else None,
         token_budget=settings.token_budget,
         seed=settings.seed,
         resamples=settings.resamples,
     )
-    from assay.console import results_console
-
-    evaluation.render(results_console())
-    for name, reason in missing.items():
-        say(f"{name}: {reason}")
     found = evaluation.to_dict()
+    counts = {"test_pairs": len(view), "left_out_because_seen": dropped, "truncation": cut, "source": report.to_dict()}
     metrics = {
         "evaluation": found,
         "baselines": found.pop("baselines"),
         "missing": missing,
-        "data": {
-            "test_pairs": len(view),
-            "left_out_because_seen": dropped,
-            "truncation": cut,
-            "source": report.to_dict(),
-        },
+        "data": counts,
         "model": settings.model,
         "against": settings.against,
         "seed": settings.seed,
@@ -106,82 +88,112 @@ def evaluate_model(settings: EvaluateSettings) -> dict[str, Any]:
         "versions": current_versions(),
     }
     if settings.out:
-        content = ReportContent(
-            title=f"Evaluation: {Path(settings.data).name}",
-            sentence=f"{Path(settings.model).name} on {len(view):,} judgements from {Path(settings.data).name}.",
-            other_name=Path(settings.against).name if settings.against else "the other model",
-            evaluation=evaluation,
-            mistakes=mistakes(view, delta, 12, temperature=evaluation.temperature),
-            config=settings.model_dump(mode="json"),
-            versions=metrics["versions"],
-            missing={"learning": "this page judges a finished model", "data": "see the run that trained it", **missing},
-        )
         with new_folder(settings.out, overwrite=settings.overwrite) as folder:
-            write_report(folder / "report.html", content)
+            write_report(folder / "report.html", _page(settings, report, metrics, (view, delta, evaluation)))
             write_json(folder / "metrics.json", metrics)
+    evaluation.render(results_console())
+    for name, reason in missing.items():
+        say(f"{name}: {reason}")
     return metrics
 
 
-def _baselines(
-    settings: EvaluateSettings, data: Dataset
-) -> tuple[Mapping[str, LengthBaseline | BagOfWords], dict[str, str]]:
-    """Fit the baselines on ``--train``, or take those of the run, or say what is missing."""
-    if settings.train is not None:
-        from assay.feedback import without_groups
+def _without_training(data: Dataset, train: Dataset) -> tuple[Dataset, int]:
+    """Leave out what ``--train`` says the model has seen."""
+    kept, found = without_groups(data, train)
+    if len(kept) == 0:
+        raise all_seen(len(data))
+    if found:
+        kept_by = "--include-seen keeps them"
+        say(f"left out {found.train_rows} of {len(data)} records: --train holds their prompts ({kept_by})")
+    return kept, found.train_rows
 
-        train, _ = read_judgements(settings.train, settings)
-        train, found = without_groups(train, data)
+
+def _page(settings: EvaluateSettings, report: ReadReport, metrics: dict[str, Any], judged: Judged) -> ReportContent:
+    view, delta, evaluation = judged
+    source, dropped = Path(settings.data).name, metrics["data"]["left_out_because_seen"]
+    sentence = f"{Path(settings.model).name} on {len(view):,} judgements from {source}."
+    if dropped:
+        sentence += f" {dropped:,} records whose prompts trained it were left out."
+    return ReportContent(
+        title=f"Evaluation: {source}",
+        sentence=sentence,
+        other_name=Path(settings.against).name if settings.against else "the other model",
+        evaluation=evaluation,
+        data_rows=[
+            DataRow(reason, count, None, "dropped when read", "warning") for reason, count in report.dropped.items()
+        ],
+        mistakes=mistakes(view, delta, 12, temperature=evaluation.temperature),
+        config=settings.model_dump(mode="json"),
+        versions=metrics["versions"],
+        missing={"learning": "this page judges a finished model", "data": "see the run that trained it"}
+        | metrics["missing"],
+        created=now(),
+    )
+
+
+def _stored(model: str) -> Baselines:
+    path = Path(model)
+    return stored_baselines(path) or (stored_baselines(path.parent) if path.name == "model" else {})
+
+
+def _baselines(settings: EvaluateSettings, data: Dataset, train: Dataset | None) -> tuple[Baselines, dict[str, str]]:
+    """Fit the baselines on ``--train``, or take those of the run, or say what is missing."""
+    if train is not None:
+        kept, found = without_groups(train, data)
+        if len(kept) == 0:
+            raise ConfigError(
+                "every prompt of --train is also judged here, so no baseline can be fitted on it",
+                where=str(settings.train),
+                remedy="leave --train out, or judge on other data",
+            )
         if found:
-            say(f"left out {found.train_judgements} training judgements whose prompts are also judged here")
-        if len(train) == 0:
-            raise DataError("every prompt of the training data is also judged here", where=settings.train)
-        return fit_baselines(train), {}
-    path = Path(settings.model)
-    for run in (path, path.parent):
-        stored = stored_baselines(run)
-        if stored:
-            return stored, {}
+            say(
+                f"baselines: left out {found.train_judgements} judgements of --train whose prompts are also judged here"
+            )
+        return fit_baselines(kept), {}
+    if stored := _stored(settings.model):
+        return stored, {}
     reason = "no training data is known for this model; name it with --train DATA to see what words alone achieve"
-    return {"length": LengthBaseline()}, {"baselines": reason}
+    # its accuracy needs no fit: the longer response is the longer one at any temperature
+    return {"length": LengthBaseline(Temperature(1.0, 0, math.nan, math.nan))}, {"baselines": reason}
 
 
 def calibrate_model(settings: CalibrateSettings) -> dict[str, Any]:
     """Run `assay calibrate`: fit a temperature on one part of the judgements, check it on the other, store it.
 
-    The stored temperature is fitted on the first part only, so that the figures of the second are honest.
+    The stored temperature is fitted on the first part only, so that the figures of the second are honest. A temperature
+    changes no order, so the ranking stays as it was.
     """
     check_new(settings.out, overwrite=settings.overwrite)
-    model = RewardModel.from_pretrained(settings.model, **settings.encoder_options())
+    (model,) = load_models(settings, [settings.model])
     data, report = read_judgements(settings.data, settings)
     say("\n".join(report.lines()))
     data, dropped = leave_out_seen(data, [settings.model], settings.include_seen)
     fitting, checking = split(data, test=settings.check_share, seed=settings.seed)
-    if settings.dry_run:
-        return {"dry_run": True, "fit_pairs": len(pairs(fitting)), "check_pairs": len(pairs(checking))}
     fit_view, check_view = pairs(fitting), pairs(checking)
+    counts = {"fit_pairs": len(fit_view), "check_pairs": len(check_view), "left_out_because_seen": dropped}
+    if settings.dry_run:
+        return {"dry_run": True, "data": counts}
     fit_delta, _ = margins_on(model, fitting, fit_view, settings.token_budget)
     check_delta, _ = margins_on(model, checking, check_view, settings.token_budget)
     temperature = fit_temperature(fit_delta, fit_view.p, fit_view.w)
-    evaluation = evaluate(check_view, check_delta, temperature=temperature, seed=settings.seed)
+    found = evaluate(check_view, check_delta, temperature=temperature, seed=settings.seed).to_dict()
     stored = temperature.to_dict()
-    model.record.calibration = {
-        "temperature": stored.pop("value"),
-        "method": "temperature on other judgements",
-        **stored,
-    }
-    found = evaluation.to_dict()
+    method = "temperature on judgements apart from training"
+    model.record.calibration = {"temperature": stored.pop("value"), "method": method, **stored}
     metrics = {
         "calibration": model.record.calibration,
         "evaluation": found,
         "before": {name: found[name] for name in ("nll", "brier", "ece")},
         "after": {name: found["calibrated"][name] for name in ("nll", "brier", "ece")},
-        "data": {"fit_pairs": len(fit_view), "check_pairs": len(check_view), "left_out_because_seen": dropped},
+        "data": counts | {"source": report.to_dict()},
+        "model": settings.model,
         "seed": settings.seed,
         "versions": current_versions(),
     }
     with new_folder(settings.out, overwrite=settings.overwrite) as folder:
         model.save_pretrained(folder)
         seen = [keys for keys in (seen_groups(settings.model), group_keys(fitting)) if keys is not None]
-        np.save(folder / SEEN_GROUPS, np.unique(np.concatenate(seen)))
+        write_seen_groups(folder, np.unique(np.concatenate(seen)))
         write_json(folder / "metrics.json", metrics)
     return metrics

@@ -2,20 +2,80 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from datasets import Dataset
 
-from assay.errors import DataError
+from assay.console import say
+from assay.errors import ConfigError, DataError
 from assay.evaluation import BagOfWords, Evaluation, LengthBaseline, Temperature, evaluate
 from assay.feedback import Pairs, pairs
 from assay.scorers import RewardModel
 from assay.scorers.encoding import encode_records, score_records
+from assay.workflows.data import seen_groups, unseen
+from assay.workflows.settings import JudgeSettings
 
 BASELINES: dict[str, Any] = {"length": LengthBaseline, "bag_of_words": BagOfWords}
+
+
+def load_models(settings: JudgeSettings, names: Sequence[str]) -> list[RewardModel]:
+    """Load models; what only plain classifiers can be told is refused where all of them know it themselves.
+
+    Raises
+    ------
+    ModelError
+        If one is missing, damaged, or no reward model.
+    ConfigError
+        If a setting would be ignored.
+    """
+    options = settings.encoder_options()
+    models = [RewardModel.from_pretrained(name, **options) for name in names]
+    if options and all(model.record.fingerprint for model in models):
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in options)
+        raise ConfigError(
+            f"{flags}: this model was trained by assay and carries its own",
+            where=", ".join(names),
+            expected="these settings beside a plain sequence classifier only",
+            remedy="leave them out",
+        )
+    return models
+
+
+def leave_out_seen(data: Dataset, models: Sequence[str], include: bool) -> tuple[Dataset, int]:
+    """Drop records whose prompt or group trained one of the models, unless they are to stay; say what is not known.
+
+    Raises
+    ------
+    DataError
+        If nothing is left.
+    """
+    keys = []
+    for name in models:
+        found = seen_groups(name)
+        if found is not None:
+            keys.append(found)
+        elif not include:
+            say(f"{name} does not tell what it was trained on: if it was on these prompts, the figures flatter it")
+    if not keys or include:
+        return data, 0
+    kept, dropped = unseen(data, np.unique(np.concatenate(keys)))
+    if len(kept) == 0:
+        raise all_seen(dropped)
+    if dropped:
+        say(f"left out {dropped} of {len(data)} records: their prompts trained the model (--include-seen keeps them)")
+    return kept, dropped
+
+
+def all_seen(count: int) -> DataError:
+    """Build the refusal to judge a model on nothing but what trained it."""
+    return DataError(
+        "every prompt of this data trained the model; judged on it, the model would look better than it is",
+        got=f"{count} records, all seen in training",
+        remedy="use other data, or --include-seen to do it all the same",
+    )
 
 
 def margins_on(

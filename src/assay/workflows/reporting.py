@@ -31,7 +31,7 @@ def write_run_report(
     checks: Sequence[CheckReport],
     judged: Judged | None = None,
 ) -> None:
-    """Write ``report.html`` of a training run; ``checks`` are those of the data and, where it is another, of the test."""
+    """Write ``report.html`` of a training run; ``checks`` are those of its sources, training data first."""
     source = Path(settings.data).name or settings.data
     how = (
         "its head on a frozen backbone"
@@ -65,12 +65,13 @@ def write_run_report(
         versions=metrics["versions"],
         notes=_notes(shares, result),
         missing={} if judged else {"evaluation": "no judgements were held out (--test-share 0)"},
-        created=_now(),
+        created=now(),
     )
     write_report(path, content)
 
 
-def _now() -> str:
+def now() -> str:
+    """Return the time of day for a page's heading, in UTC."""
     return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
@@ -124,18 +125,29 @@ def data_rows(shares: Shares, result: Fit, checks: Sequence[CheckReport] = ()) -
 
 
 def _findings(shares: Shares, checks: Sequence[CheckReport]) -> list[DataRow]:
-    """Return errors and warnings of the checked sources, or what reading dropped where a source was not checked."""
-    if len(checks) < len(shares.reads):
-        drops = [
-            (reason, n, Path(report.source).name) for report in shares.reads for reason, n in report.dropped.items()
-        ]
-        return [
-            DataRow("Not checked row by row", None, None, "too many rows: run assay check", "warning"),
-            *(DataRow(f"Rows dropped: {reason}", count, None, source, "warning") for reason, count, source in drops),
-        ]
-    found = [row for row in check_rows(*checks[:2]) if row.level != "ok"]
+    """Return errors and warnings of the checked sources, and what reading dropped beside them."""
+    found = [row for row in check_rows(*checks[:2]) if row.level != "ok"] if checks else []
     if len(checks) == 1:
-        found = [replace(row, note=f"{row.note} (counted before the split)".strip()) for row in found]
+        found = [replace(row, note=f"{row.note} (counted before the split)") for row in found]
+    named = {row.label for row in found}
+    for report in shares.reads:
+        source = Path(report.source).name
+        drops = {reason: count for reason, count in report.dropped.items() if reason not in named}
+        found += [
+            DataRow(reason, count, None, f"dropped when read from {source}", "warning")
+            for reason, count in drops.items()
+        ]
+    if len(checks) < len(shares.reads):
+        return [
+            *found,
+            DataRow(
+                "Repeats, contradictions, empty or damaged texts",
+                None,
+                None,
+                "not looked for: too many rows",
+                "warning",
+            ),
+        ]
     return found or [DataRow("Repeats, contradictions, empty or damaged texts", 0, None, "none found")]
 
 

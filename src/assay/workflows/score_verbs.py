@@ -1,25 +1,23 @@
-"""``assay score``, ``assay export`` and ``assay check``."""
+"""``assay score`` and ``assay export``."""
 
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, BinaryIO
 
 from datasets import Dataset
 
-from assay.console import progress, say
-from assay.errors import ModelError
-from assay.feedback import CheckReport, check, kind_of, read_with_report
-from assay.feedback.records import Message, as_chat
-from assay.output import check_new, new_folder, write_atomic, write_json
+from assay.console import progress, say, show
+from assay.errors import DataError, ModelError
+from assay.feedback import kind_of, read_with_report
+from assay.feedback.records import as_chat, prompt_text
+from assay.output import as_bytes, check_new, new_file, new_folder, write_json
 from assay.scorers import RewardModel, export
-from assay.scorers import backbones as backbones_module
-from assay.scorers.conversation import ConversationEncoder
-from assay.scorers.loading import ModelOptions, make_encoder
-from assay.workflows.settings import CheckSettings, ExportSettings, ScoreSettings
+from assay.scorers.export import why_not
+from assay.workflows.judging import load_models
+from assay.workflows.settings import ExportSettings, ScoreSettings
 
 _ROWS_AT_ONCE = 512
 
@@ -27,29 +25,57 @@ _ROWS_AT_ONCE = 512
 def score_data(settings: ScoreSettings) -> dict[str, Any]:
     """Run `assay score`: one JSON line per response, to a file that appears whole or to standard output.
 
-    Each line holds ``prompt_id``, ``response`` (its number), ``score``, ``truncated``, and with ``--tokens`` the tokens
-    and the score after each (``prefix_scores``, one more than there are tokens: the first is the bare prompt).
+    Each line holds ``prompt_id``, ``index`` (of the response among those of its prompt), ``prompt``, ``response``,
+    ``score``, ``truncated``, and with ``--tokens`` the response's ``tokens`` and ``prefix_scores``, one more than there
+    are tokens: the first is the bare prompt's. Memory does not grow with the number of lines.
     """
     if settings.out:
         check_new(settings.out, overwrite=settings.overwrite)
-    model = RewardModel.from_pretrained(settings.model, **settings.encoder_options())
+    (model,) = load_models(settings, [settings.model])
+    if settings.tokens and (reason := why_no_prefix_scores(model)):
+        raise ModelError(
+            "this model has no score per token", where=settings.model, got=reason, remedy="leave --tokens out"
+        )
     data, report = read_with_report(settings.data, **settings.reading())
+    if kind_of(data) == "prompts":
+        raise DataError("these are prompts without responses", where=settings.data, expected="responses to score")
     say("\n".join(report.lines()))
-    if settings.tokens and (not model.config.causal or model.config.layout == "native"):
-        raise ModelError("scores per token need a causal reward model trained by assay", got=settings.model)
     if settings.dry_run:
+        show(f"would score the responses to {len(data):,} prompts; nothing was written")
         return {"dry_run": True, "records": len(data)}
-    lines, truncated = [], 0
-    for line in progress(_scores(model, data, settings), "scoring"):
-        truncated += line["truncated"]
-        if settings.out:
-            lines.append(json.dumps(line, ensure_ascii=False))
-        else:
-            sys.stdout.write(json.dumps(line, ensure_ascii=False) + "\n")
-    if settings.out:
-        write_atomic(settings.out, "\n".join(lines) + "\n")
-    say(f"scored {len(lines) or report.responses} responses; {truncated} texts were truncated")
-    return {"responses": len(lines) or report.responses, "truncated": truncated}
+    counts = {"responses": 0, "truncated": 0}
+    lines = _scores(model, data, settings)
+    with _lines_to(settings.out) as write:
+        # a bar would run through lines on the same terminal
+        for line in progress(lines, "scoring: responses") if settings.out else lines:
+            write(line)
+            counts["responses"] += 1
+            counts["truncated"] += line["truncated"]
+    say(f"scored {counts['responses']:,} responses; {counts['truncated']:,} texts were truncated")
+    return counts
+
+
+@contextmanager
+def _lines_to(out: str | None) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """Give a writer of JSON lines: to a file that appears when the block ends well, or to standard output."""
+    if out is None:
+        yield lambda line: show(json.dumps(line, ensure_ascii=False))
+        return
+    with new_file(out) as file:
+        yield lambda line: _write_line(file, line)
+
+
+def _write_line(file: BinaryIO, line: dict[str, Any]) -> None:
+    file.write(as_bytes(json.dumps(line, ensure_ascii=False) + "\n"))
+
+
+def why_no_prefix_scores(model: RewardModel) -> str | None:
+    """Return why a model has no score per token, or None where it has."""
+    if not model.config.causal:
+        return "its backbone sees the whole text at every token"
+    if model.config.layout == "native":
+        return "a plain classifier gives the last token's score only"
+    return None if model.config.pooling == "last" else f"{model.config.pooling} pooling mixes all tokens"
 
 
 def _scores(model: RewardModel, data: Dataset, settings: ScoreSettings) -> Iterator[dict[str, Any]]:
@@ -59,16 +85,19 @@ def _scores(model: RewardModel, data: Dataset, settings: ScoreSettings) -> Itera
         for row, prompt in enumerate(batch["prompt"]):
             replies = [batch["response"][row]] if ratings else batch["responses"][row]
             packed = [None] * len(replies) if ratings else batch["response_messages"][row]
+            names = (batch["prompt_id"][row], prompt_text(prompt), as_chat(prompt))
             entries += [
-                (batch["prompt_id"][row], number, as_chat(prompt), json.loads(messages) if messages else text)
+                (*names, number, text, json.loads(messages) if messages else text)
                 for number, (text, messages) in enumerate(zip(replies, packed, strict=True))
             ]
-        encoded = model.encoder.encode([e[2] for e in entries], [e[3] for e in entries])
+        encoded = model.encoder.encode([e[2] for e in entries], [e[5] for e in entries])
         values = model.score_encoded([e.ids for e in encoded], token_budget=settings.token_budget)
-        for (prompt_id, number, prompt, reply), made, value in zip(entries, encoded, values, strict=True):
+        for (prompt_id, text, prompt, number, shown, reply), made, value in zip(entries, encoded, values, strict=True):
             line: dict[str, Any] = {
                 "prompt_id": prompt_id,
-                "response": number,
+                "index": number,
+                "prompt": text,
+                "response": shown,
                 "score": round(float(value.mean()), 6),
                 "truncated": bool(made.cut_prompt or made.cut_reply),
             }
@@ -86,40 +115,11 @@ def export_model(settings: ExportSettings) -> dict[str, Any]:
     check_new(settings.out, overwrite=settings.overwrite)
     model = RewardModel.from_pretrained(settings.model)
     if settings.dry_run:
-        from assay.scorers.export import why_not
-
-        return {"dry_run": True, "reason_against": why_not(model)}
+        if reason := why_not(model):
+            raise ModelError("this model cannot be exported", where=settings.model, got=reason)
+        return {"dry_run": True}
     with new_folder(settings.out, overwrite=settings.overwrite) as folder:
         difference = export(model, folder)
         calibration = model.record.calibration
         write_json(folder / "metrics.json", {"largest_difference": difference, "calibration": calibration})
     return {"largest_difference": difference}
-
-
-def check_data(settings: CheckSettings) -> CheckReport:
-    """Run `assay check`; the caller turns errors into exit code 1."""
-    if settings.out:
-        check_new(settings.out, overwrite=settings.overwrite)
-    encoder = None
-    if settings.backbone != "none":
-        made = tokens_only(settings.backbone, settings.max_length_tokens)
-
-        def encoder(prompt: list[Message], response: str) -> tuple[int, int, int]:
-            ids = made.encode([as_chat(prompt)], [response])[0]
-            total = len(ids.ids) + ids.cut_prompt + ids.cut_reply
-            before = ids.prompt_tokens + ids.cut_prompt
-            return before, total - before, made.settings.max_length_tokens
-
-    report = check(settings.data, **settings.reading(), test=settings.test, encoder=encoder, seed=settings.seed)
-    if settings.out and not settings.dry_run:
-        write_json(Path(settings.out), report.to_dict())
-    return report
-
-
-def tokens_only(backbone: str, max_length_tokens: int | None) -> ConversationEncoder:
-    """Make the encoder that training with this backbone would use, without loading its weights."""
-    tokenizer = backbones_module.load_tokenizer(backbone)
-    config = backbones_module.load_config(backbone)
-    causal = not hasattr(config, "type_vocab_size") and not getattr(config, "is_encoder_decoder", False)
-    options = ModelOptions(backbone=backbone, max_length_tokens=max_length_tokens)
-    return make_encoder(tokenizer, config, options, causal=causal)

@@ -7,7 +7,7 @@ from typing import Any
 from assay.console import show
 from assay.feedback import pairs
 from assay.workflows.data import Shares
-from assay.workflows.settings import CalibrateSettings, TrainSettings
+from assay.workflows.settings import CalibrateSettings, EvaluateSettings, TrainSettings
 
 _NAMES = {
     "length": "always the longer response",
@@ -74,10 +74,20 @@ def _share(value: float, interval: list[float] | None) -> str:
     return f"{100 * value:.1f} %{tail}"
 
 
+def show_evaluation_end(settings: EvaluateSettings, metrics: dict[str, Any]) -> None:
+    """Say where the evaluation was written, or what a dry run would judge; the tables are shown already."""
+    if metrics.get("dry_run"):
+        beside = "" if metrics["baselines"] else ", without a bag of words beside it (--train DATA)"
+        show(f"would judge {metrics['pairs']:,} judgements{beside}; nothing was written")
+    elif settings.out:
+        show(f"metrics.json and report.html are in {settings.out}")
+
+
 def show_calibration(settings: CalibrateSettings, metrics: dict[str, Any]) -> None:
     """Say what calibration changed on judgements it was not fitted on."""
     if metrics.get("dry_run"):
-        show(f"would fit on {metrics['fit_pairs']:,} judgements and check on {metrics['check_pairs']:,}")
+        data = metrics["data"]
+        show(f"would fit on {data['fit_pairs']:,} judgements and check on {data['check_pairs']:,}; nothing was written")
         return
     before, after = metrics["before"], metrics["after"]
     show(f"temperature {metrics['calibration']['temperature']:.3g} from {metrics['data']['fit_pairs']:,} judgements")

@@ -109,14 +109,14 @@ def prepare(settings: TrainSettings) -> Shares:
 
 
 def _train_in(folder: Path, settings: TrainSettings, shares: Shares, model: RewardModel) -> dict[str, Any]:
+    checks = check_sources(settings, shares.reads)
+    write_json(folder / "data_check.json", [check.to_dict() for check in checks])
     result = fit(settings, shares, folder, model)
     model = result.model
     model.record.data = data_card(settings, shares)
     model.save_pretrained(folder / "model")
     write_seen_groups(folder / "model", group_keys(shares.training))
     write_atomic(folder / "config.yaml", dump_yaml(settings.model_copy(update={"resume": False, "overwrite": False})))
-    checks = check_sources(settings, shares.reads)
-    write_json(folder / "data_check.json", [check.to_dict() for check in checks])
     baselines = fit_baselines(shares.training, folder / "baselines")
     metrics: dict[str, Any] = {
         "data": data_counts(shares, result),

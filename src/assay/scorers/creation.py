@@ -1,0 +1,137 @@
+"""Make a new reward model around a pretrained backbone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from transformers import PretrainedConfig, PreTrainedTokenizerBase
+
+from assay.errors import ModelError
+from assay.scorers import backbones
+from assay.scorers.adapters import LoraOptions, add_lora
+from assay.scorers.conversation import ConversationEncoder, ConversationSettings
+from assay.scorers.heads import HeadKind
+from assay.scorers.reward_model import RewardModel, RewardModelConfig
+from assay.scorers.templates import resolve_template
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """What a new reward model is made of. ``"auto"`` and None are decided from the backbone and then stored.
+
+    Attributes
+    ----------
+    backbone
+        Hub id, folder, or ``minilm``.
+    layout
+        ``"assay"`` or ``"native"`` (a transformers sequence classifier, which every encoder can be exported from).
+    pooling
+        ``"auto"``: last token for causal backbones, mean for encoders.
+    head, head_hidden, members
+        See `assay.scorers.heads`.
+    template, end_token, max_length_tokens, truncation
+        See `ConversationSettings`; ``end_token`` ``"auto"``: with the chat template as it renders, else the
+        tokenizer's.
+    lora
+        LoRA options, or None to train all weights.
+    freeze_backbone
+        Train the head only.
+    seed
+        Seeds the head.
+    """
+
+    backbone: str = backbones.MINILM
+    layout: Literal["assay", "native"] = "assay"
+    pooling: Literal["auto", "last", "mean", "cls"] = "auto"
+    head: HeadKind = "linear"
+    head_hidden: int = 256
+    members: int = 1
+    template: str = "auto"
+    end_token: str = "auto"
+    max_length_tokens: int | None = None
+    truncation: Literal["left", "right"] = "left"
+    lora: LoraOptions | None = None
+    freeze_backbone: bool = False
+    seed: int = 0
+
+
+def create_reward_model(options: ModelOptions) -> RewardModel:
+    """Build a reward model around a pretrained backbone; its scores are all 0 until it is trained.
+
+    Raises
+    ------
+    ModelError
+        If the backbone cannot be loaded, or an option does not fit it.
+    """
+    _check(options)
+    tokenizer = backbones.load_tokenizer(options.backbone)
+    native = options.layout == "native"
+    new: list[str] = []
+    if native:
+        backbone, new = backbones.start_classifier(options.backbone, seed=options.seed)
+    else:
+        backbone = backbones.load_backbone(options.backbone)
+    bare: Any = backbone.base_model if native else backbone
+    causal = backbones.is_causal(bare)
+    if causal and options.pooling == "cls":
+        raise ModelError("the first token of a causal backbone has seen nothing", remedy="--pooling last, or mean")
+    encoder = make_encoder(tokenizer, bare.config, options, causal=causal)
+    if native:
+        backbones.share_pad(backbone, encoder.pad_id)
+    config = RewardModelConfig(
+        # an adapter needs its base again, from whatever working directory
+        base_model=backbones.lasting_name(options.backbone) if options.lora else options.backbone,
+        layout=options.layout,
+        pooling=("last" if causal else "mean") if options.pooling == "auto" else options.pooling,
+        causal=causal,
+        width=int(bare.config.get_text_config().hidden_size),
+        head=options.head,
+        head_hidden=options.head_hidden,
+        head_seed=options.seed,
+        members=options.members,
+        adapter=options.lora is not None,
+    )
+    if options.lora is not None:
+        backbone = add_lora(backbone, options.lora, options.seed, native=native, whole=new)
+    model = RewardModel(config, backbone, encoder)
+    if options.freeze_backbone:
+        model.backbone.requires_grad_(False)
+    return model
+
+
+def _check(options: ModelOptions) -> None:
+    """Refuse options that exclude each other, before anything is loaded."""
+    native = options.layout == "native"
+    if native and (options.members > 1 or options.head != "linear"):
+        raise ModelError("the native layout has one linear head", remedy="--layout assay")
+    if native and options.pooling != "auto":
+        raise ModelError("the native layout pools as its transformers class does", remedy="--layout assay")
+    if native and options.freeze_backbone:
+        raise ModelError("the native layout cannot freeze its backbone alone", remedy="--layout assay")
+    if options.lora is not None and options.freeze_backbone:
+        raise ModelError("LoRA trains inside the backbone, and the backbone is to be frozen", remedy="choose one")
+
+
+def make_encoder(
+    tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, options: ModelOptions, *, causal: bool
+) -> ConversationEncoder:
+    """Decide template, end token and maximum length for a backbone."""
+    template, source = resolve_template(tokenizer, options.template, causal=causal)
+    longest = backbones.default_max_length(config, tokenizer)
+    wanted = longest if options.max_length_tokens is None else options.max_length_tokens
+    limit = backbones.window(config)
+    if limit is not None and wanted > limit:
+        raise ModelError(
+            "the maximum length is beyond the backbone's window",
+            expected=f"at most {limit} tokens",
+            got=str(wanted),
+            remedy=f"--max-length-tokens {longest}",
+        )
+    end: str | None = options.end_token
+    if end == "auto":
+        end = None if template == "chat" else (tokenizer.eos_token if causal else tokenizer.sep_token)
+    elif end == "none":
+        end = None
+    settings = ConversationSettings(template, wanted, end, options.truncation, source)
+    return ConversationEncoder(tokenizer, settings)

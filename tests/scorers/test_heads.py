@@ -1,0 +1,93 @@
+"""Pooling and heads: padded positions never count, members are independent, the first loss is log 2."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from assay.objectives import pairwise_loss
+from assay.scorers import ModelOptions, create_reward_model
+from assay.scorers.heads import LinearHead, MLPHead, make_head
+from assay.scorers.pooling import Pooling, pool
+
+HIDDEN = torch.tensor([[[1.0, 2.0], [3.0, 6.0], [50.0, 60.0]], [[5.0, 5.0], [70.0, 80.0], [90.0, 99.0]]])
+MASK = torch.tensor([[1, 1, 0], [1, 0, 0]])
+
+
+@pytest.mark.parametrize(
+    ("how", "expected"),
+    [
+        ("last", [[3.0, 6.0], [5.0, 5.0]]),
+        ("mean", [[2.0, 4.0], [5.0, 5.0]]),
+        ("cls", [[1.0, 2.0], [5.0, 5.0]]),
+    ],
+)
+def test_pooling_reads_real_tokens_only(how: Pooling, expected: list[list[float]]) -> None:
+    assert pool(HIDDEN, MASK, how).tolist() == expected
+    for given, made in ((torch.bfloat16, torch.float32), (torch.float64, torch.float64)):
+        assert pool(HIDDEN.to(given), MASK, how).dtype == made
+
+
+@pytest.mark.parametrize("kind", ["linear", "mlp"])
+@pytest.mark.parametrize("members", [1, 3])
+def test_head_starts_at_zero(kind: Any, members: int) -> None:
+    scores = make_head(kind, 4, members=members)(torch.randn(5, 4, generator=torch.Generator().manual_seed(0)))
+    assert scores.shape == (5, members) and not scores.any()
+
+
+def test_members_are_separate_heads() -> None:
+    head = LinearHead(3, members=2)
+    with torch.no_grad():
+        head.weight.copy_(torch.tensor([[1.0, 0.0, 2.0], [0.0, -1.0, 0.5]]))
+    assert head(torch.tensor([[1.0, 2.0, 3.0]])).tolist() == [[7.0, -0.5]]
+
+
+def test_mlp_head_by_hand() -> None:
+    head = MLPHead(2, members=1, hidden=2).eval()
+    with torch.no_grad():
+        head.inner.copy_(torch.tensor([[[1.0, 0.0], [0.0, 1.0]]]))
+        head.outer.copy_(torch.tensor([[2.0, -1.0]]))
+    gelu = [x * 0.5 * (1 + math.erf(x / math.sqrt(2))) for x in (0.5, -1.0)]
+    assert head(torch.tensor([[0.5, -1.0]])).item() == pytest.approx(2 * gelu[0] - gelu[1], abs=1e-6)
+
+
+def test_head_seed_decides_the_hidden_layer() -> None:
+    assert torch.equal(MLPHead(4, seed=3).inner, MLPHead(4, seed=3).inner)
+    assert not torch.equal(MLPHead(4, seed=3).inner, MLPHead(4, seed=4).inner)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"head": "mlp"}, {"members": 3}, {"layout": "native"}, {"head": "mlp", "members": 2}]
+)
+def test_first_loss_is_log_two(options: dict[str, Any], tiny_causal: Path) -> None:
+    model = create_reward_model(ModelOptions(backbone=str(tiny_causal), **options)).train()
+    ids = torch.arange(10, 30).reshape(4, 5)
+    margins = model(input_ids=ids, edges=torch.tensor([[0, 1], [3, 2]]))["margins"]
+    assert margins.shape == ((2, options["members"]) if options.get("members", 1) > 1 else (2,))
+    assert pairwise_loss(margins, 0.7, 0.0).item() == pytest.approx(math.log(2), abs=1e-7)
+
+
+def test_margins_are_skew_and_follow_the_edges(causal: Any) -> None:
+    ids = torch.arange(10, 30).reshape(4, 5)
+    with torch.no_grad():
+        states = causal.nodes({"input_ids": ids, "attention_mask": torch.ones_like(ids)})
+        values = causal.values(states)
+        edges = torch.tensor([[0, 1], [1, 0], [3, 2]])
+        margins = causal.edge_margins(states, edges)
+    assert torch.equal(margins[0], -margins[1])
+    assert torch.equal(margins[2], values[3] - values[2])
+
+
+def test_one_member_is_kept(tiny_causal: Path, make: Any) -> None:
+    for head in ("linear", "mlp"):
+        model = make(tiny_causal, members=3, head=head)
+        ids = [e.ids for e in model.encoder.encode(["Q", "Q"], ["A", "B"])]
+        all_members = model.score_encoded(ids)
+        with pytest.raises(IndexError):
+            model.select_member(3)
+        model.select_member(1)
+        assert model.score_encoded(ids) == pytest.approx(all_members[:, 1], abs=1e-6)

@@ -1,0 +1,71 @@
+"""The command line itself: verbs, help, exit codes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import assay
+from assay.cli import VERBS, help_page, main, verb_named
+from assay.config import parse
+from assay.workflows.settings import RunSettings
+
+REQUIRED = {
+    "check": ["d.jsonl"],
+    "train": ["d.jsonl", "--out", "r"],
+    "evaluate": ["m", "d.jsonl"],
+    "calibrate": ["m", "d.jsonl", "--out", "r"],
+    "score": ["m", "d.jsonl"],
+    "export": ["m", "--out", "r"],
+    "run": ["demo"],
+    "demo": [],
+}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_takes_the_common_flags(verb: str, tmp_path: Path) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text("seed: 7\n", "utf-8")
+    words = [*REQUIRED[verb], "--config", str(config), "--overwrite", "--dry-run"]
+    settings = parse(verb_named(verb).settings, words, prog=f"assay {verb}", summary="")
+    assert isinstance(settings, RunSettings)
+    assert (settings.seed, settings.overwrite, settings.dry_run) == (7, True, True)
+    flagged = parse(verb_named(verb).settings, [*words, "--seed", "9"], prog=f"assay {verb}", summary="")
+    assert isinstance(flagged, RunSettings) and flagged.seed == 9
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_of_every_verb(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main([verb, "--help"])
+    assert stop.value.code == 0
+    page = capsys.readouterr().out
+    assert page.startswith(f"usage: assay {verb}")
+    assert all(flag in page for flag in ("--config", "--seed", "--overwrite", "--dry-run"))
+
+
+def test_page_of_all_verbs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    assert capsys.readouterr().out == help_page() + "\n"
+    assert all(f"  {verb}" in help_page() for verb in VERBS)
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.strip() == assay.__version__
+
+
+def test_unknown_verb_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["trian"]) == 2
+    found = capsys.readouterr()
+    assert found.out == "" and "no such verb: trian" in found.err and "assay train" in found.err
+
+
+def test_module_runs_as_a_program() -> None:
+    environment = os.environ | {"PYTHONPATH": str(Path(assay.__file__).parents[1])}
+    words = [sys.executable, "-m", "assay.cli", "check", "nowhere.jsonl", "--backbone", "none"]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("error: nowhere.jsonl: there is no such file or folder")

@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset
+from torch.utils.data import DataLoader
+
+from assay.scorers.encoding import encode_records, score_records
+from assay.training.data import PaddedSource, PlannedSteps, TrainingRecords
+from assay.training.plan import plan_batches
+from tests.training.support import encoded, new_model, planted
+
+
+@pytest.fixture
+def many(llama: str, monkeypatch: pytest.MonkeyPatch) -> Dataset:
+    """Return records whose table has several pieces."""
+    monkeypatch.setattr("datasets.config.DEFAULT_MAX_BATCH_SIZE", 4)
+    return planted(21)
+
+
+def test_texts_read_from_the_table_equal_the_rows(llama: str, many: Dataset) -> None:
+    model = new_model(llama)
+    records = encode_records(many, model.encoder)
+    assert len(records.rows.data.column("ids").chunks) > 1
+    for record, row in enumerate(records.rows["ids"]):
+        assert [ids.tolist() for ids in records.ids(record)] == row
+    texts = [ids for row in records.rows["ids"] for ids in row]
+    assert [records.text(index).tolist() for index in range(len(texts))] == texts
+    assert records.lengths.tolist() == [len(ids) for ids in texts]
+    assert records.text(0).dtype == np.int32
+
+
+def test_texts_of_rearranged_rows(llama: str, many: Dataset) -> None:
+    order = [20, 3, 3, 0, 11]
+    model = new_model(llama)
+    records = encode_records(many.select(order), model.encoder)
+    whole = encode_records(many, model.encoder)
+    for place, record in enumerate(order):
+        assert [x.tolist() for x in records.ids(place)] == [x.tolist() for x in whole.ids(record)]
+
+
+def test_scores_are_in_the_order_of_texts_however_many_at_once(llama: str, many: Dataset) -> None:
+    model = new_model(llama)
+    torch.nn.init.normal_(model.get_parameter("head.weight"))
+    records = encode_records(many, model.encoder)
+    at_once = score_records(model, records)
+    np.testing.assert_allclose(score_records(model, records, texts_at_once=5), at_once, atol=1e-6)
+    np.testing.assert_allclose(model.score_encoded([records.text(7).tolist()]), at_once[7:8], atol=1e-6)
+    assert len(set(at_once.round(5))) > 20
+    assert len(score_records(model, encode_records(many.select([]), model.encoder))) == 0
+
+
+def test_a_micro_batch_holds_each_text_once_and_every_judgement(llama: str) -> None:
+    model, data = new_model(llama), planted(9)
+    records = encoded(model, data)
+    chosen = np.array([6, 1, 3])
+    weight = np.arange(len(records.pairs), dtype=float)
+    batch = PaddedSource(TrainingRecords(records, pad_id=0, weight=weight)).batch(chosen)
+    texts = [ids for record in chosen for ids in records.ids(record)]
+    lengths = batch["attention_mask"].sum(dim=1)
+    assert [row[:n].tolist() for row, n in zip(batch["input_ids"], lengths, strict=True)] == [t.tolist() for t in texts]
+    assert batch["input_ids"].shape[1] == max(map(len, texts))
+    found = []
+    for (a, b), p, w in zip(batch["edges"].tolist(), batch["target"].tolist(), batch["weight"].tolist(), strict=True):
+        found.append((texts[a].tolist(), texts[b].tolist(), p, w))
+    view = records.pairs
+    expected = [
+        (records.ids(r)[view.a[e]].tolist(), records.ids(r)[view.b[e]].tolist(), view.p[e], float(e))
+        for r in chosen
+        for e in np.flatnonzero(view.row == r)
+    ]
+    assert found == expected
+    assert len(expected) == 5
+
+
+def test_features_stand_in_for_token_ids(llama: str) -> None:
+    records = encoded(new_model(llama), planted(6))
+    features = np.arange(len(records.lengths), dtype=np.float32)[:, None]
+    data = TrainingRecords(records, features=features)
+    batch = PaddedSource(data).batch(np.array([3, 0]))
+    assert "input_ids" not in batch
+    assert batch["features"][:, 0].tolist() == [7, 8, 9, 0, 1, 2]
+    assert data.sizes().longest.tolist() == [1] * 6
+
+
+def test_sizes_measure_texts_tokens_judgements_and_weights(llama: str) -> None:
+    records = encoded(new_model(llama), planted(4))
+    sizes = TrainingRecords(records, weight=np.array([1.0, 2.0, 3.0, 4.0, 5.0, 6.0])).sizes()
+    assert sizes.texts.tolist() == [3, 2, 2, 3]
+    assert sizes.edges.tolist() == [2, 1, 1, 2]
+    assert sizes.weight.tolist() == [3.0, 3.0, 4.0, 11.0]
+    for record in range(4):
+        lengths = [len(ids) for ids in records.ids(record)]
+        assert sizes.longest[record] == max(lengths)
+        assert sizes.cost[record] == pytest.approx(sum(n * (1 + n / 4096) for n in lengths))
+
+
+def test_reading_ahead_in_another_process_gives_the_same_steps(llama: str, tmp_path: Path) -> None:
+    records = TrainingRecords(encoded(new_model(llama), planted(12)))
+    plan = plan_batches(records.sizes(), epochs=1, pairs_per_step=8, token_budget=80, seed=0)
+    steps = PlannedSteps(plan, PaddedSource(records))
+    ahead = list(DataLoader(steps, batch_size=None, num_workers=1))
+    for step, item in enumerate(ahead):
+        for batch, other in zip(item["batches"], steps[step]["batches"], strict=True):
+            assert all(torch.equal(batch[name], other[name]) for name in other)
