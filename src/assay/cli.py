@@ -90,9 +90,11 @@ def main(argv: list[str] | None = None) -> int:
     def verb() -> int | None:
         found = verb_named(words[0])
         from assay.config import parse
+        from assay.workflows.hub import use_cache_without_network
 
         settings = parse(found.settings, words[1:], prog=f"assay {words[0]}", summary=VERBS[words[0]])
         _quiet()
+        use_cache_without_network(settings)
         return found.run(settings)
 
     return run_verb(verb)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from assay.scorers import ModelOptions, RewardModel, create_reward_model
@@ -13,6 +14,11 @@ from assay.scorers import ModelOptions, RewardModel, create_reward_model
 #: Prompts and replies of many lengths, the last pair with nothing in it.
 PROMPTS = ["Name a sea.", "What is a bird?", "Tell me about one river, please.", "Name a sea.", "", ""]
 REPLIES = ["The Baltic.", "It flies, certainly, and that is the reason given.", "No.", "", "A reply alone.", ""]
+
+
+def same(found: Any, expected: Any) -> None:
+    """Demand equal scores: within 1e-5 in float32."""
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
 
 
 @pytest.fixture(scope="session")

@@ -1,10 +1,21 @@
 from __future__ import annotations
 
+import gc
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.training.support import save_backbone
+
+
+@pytest.fixture(autouse=True, scope="package")
+def _quick_collection() -> Iterator[None]:
+    """Every run begins with a collection of garbage; it need not look at the modules again each time."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session")

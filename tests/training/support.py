@@ -6,6 +6,7 @@ import os
 import signal
 import warnings
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,7 @@ def save_backbone(folder: Path, kind: str) -> str:
     return str(folder)
 
 
+@cache
 def planted(records: int, seed: int = 0, *, responses: int = 2, noise: float = 0.0) -> Dataset:
     """Make comparisons in which the response with more good words is better; every third record has one more reply."""
     rng = np.random.default_rng(seed)

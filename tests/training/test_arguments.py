@@ -14,6 +14,7 @@ from assay.errors import ConfigError
 from assay.scorers import LoraOptions
 from assay.training import PreferenceArguments
 from assay.training.arguments import _REFUSED, check_arguments
+from assay.workflows.settings import OptimiserSettings
 from tests.training.support import arguments, assert_equal, new_model, planted, trainer_for, weights
 
 
@@ -188,3 +189,12 @@ def test_bf16_computes_the_backbone_in_bf16_and_the_loss_in_fp32(llama: str, out
     trainer.objective = objective  # type: ignore[assignment]
     trainer.train()
     assert seen == {torch.bfloat16, ("margins", torch.float32)}
+
+
+@pytest.mark.parametrize("name", ["pairs_per_step", "token_budget", "evaluations_per_epoch"])
+def test_the_command_line_has_the_same_defaults(name: str, out: Path) -> None:
+    assert OptimiserSettings.model_fields[name].default == getattr(arguments_of_nobody(out), name)
+
+
+def arguments_of_nobody(out: Path) -> PreferenceArguments:
+    return PreferenceArguments(output_dir=str(out), report_to="none", use_cpu=True)

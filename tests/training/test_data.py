@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from datasets import Dataset
+from datasets import Dataset, concatenate_datasets
 from torch.utils.data import DataLoader
 
 from assay.scorers.encoding import encode_records, score_records
@@ -15,22 +16,21 @@ from tests.training.support import encoded, new_model, planted
 
 
 @pytest.fixture
-def many(llama: str, monkeypatch: pytest.MonkeyPatch) -> Dataset:
-    """Return records whose table has several pieces."""
-    monkeypatch.setattr("datasets.config.DEFAULT_MAX_BATCH_SIZE", 4)
+def many() -> Dataset:
     return planted(21)
 
 
 def test_texts_read_from_the_table_equal_the_rows(llama: str, many: Dataset) -> None:
-    model = new_model(llama)
-    records = encode_records(many, model.encoder)
-    assert len(records.rows.data.column("ids").chunks) > 1
-    for record, row in enumerate(records.rows["ids"]):
-        assert [ids.tolist() for ids in records.ids(record)] == row
-    texts = [ids for row in records.rows["ids"] for ids in row]
-    assert [records.text(index).tolist() for index in range(len(texts))] == texts
+    records = encode_records(many, new_model(llama).encoder)
+    rows = records.rows["ids"]
+    texts = [ids for row in rows for ids in row]
+    pieces = concatenate_datasets([records.rows.select(range(start, min(start + 4, 21))) for start in range(0, 21, 4)])
+    assert len(pieces.with_format("arrow")[:]["ids"].chunks) > 1
+    for each in (records, replace(records, rows=pieces)):
+        assert [[ids.tolist() for ids in each.ids(record)] for record in range(21)] == list(rows)
+        assert [each.text(index).tolist() for index in range(len(texts))] == texts
+        assert each.text(0).dtype == np.int32
     assert records.lengths.tolist() == [len(ids) for ids in texts]
-    assert records.text(0).dtype == np.int32
 
 
 def test_texts_of_rearranged_rows(llama: str, many: Dataset) -> None:

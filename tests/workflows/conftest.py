@@ -38,7 +38,8 @@ def run(*words: Any) -> Said:
     return Said(code, out.getvalue(), err.getvalue())
 
 
-_FIGURES = ["learning", "margins", "raw", "calibrated", "baselines", "by_margin", "by_length", "by_length_bins", "by_source"]
+_FIGURES = ["learning", "margins", "raw", "calibrated", "baselines"]
+_FIGURES += ["by_margin", "by_length", "by_length_bins", "by_source"]
 
 
 @pytest.fixture(autouse=True)

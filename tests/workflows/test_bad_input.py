@@ -118,8 +118,12 @@ def test_unknown_backbone_without_network_is_quick() -> None:
     env = environment() | {"HF_HUB_OFFLINE": "0", "HTTPS_PROXY": "http://127.0.0.1:9", "HF_HOME": str(Path.cwd() / "h")}
     started = time.monotonic()
     done = subprocess.run(words, env=env, capture_output=True, text=True, check=False)
-    assert done.returncode == 2 and "nobody/no-such-model" in done.stderr and "Traceback" not in done.stderr
-    assert time.monotonic() - started < 60
+    assert (
+        done.returncode == 2
+        and "cannot be reached: only what is cached" in done.stderr
+        and "Traceback" not in done.stderr
+    )
+    assert time.monotonic() - started < 30  # imports included
 
 
 @pytest.mark.parametrize(

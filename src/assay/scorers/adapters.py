@@ -75,8 +75,8 @@ def load_adapter(base: nn.Module, folder: str) -> Any:
         config.inference_mode = True
         with seeded(0):
             model = get_peft_model(base, config)
-    except (ValueError, TypeError, OSError) as error:
-        raise ModelError(f"cannot load the adapter: {str(error).splitlines()[0]}", where=folder) from error
+    except (ValueError, TypeError, KeyError, OSError) as error:
+        raise ModelError(f"cannot load the adapter: {type(error).__name__}: {error}", where=folder) from error
     load_adapter_weights(model, folder)
     return model
 

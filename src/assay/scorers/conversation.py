@@ -62,6 +62,9 @@ class Encoded:
 class ConversationEncoder:
     """Turn conversations, or text already templated, into token ids.
 
+    Every sequence starts with ``leading_token`` (empty: with none) and ends with the end token of the settings; both
+    are added only where they are missing.
+
     A special token written inside a message is that token, as in every tool that tokenises rendered text: clean what
     strangers wrote before it is scored.
 
@@ -77,7 +80,8 @@ class ConversationEncoder:
         self.pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
         self._end_id = self._token_id(settings.end_token) if settings.end_token else None
         until, after = self.template.frame()
-        self._bos_id = self._leading_id(until)
+        self.leading_token = self._leading_token(until)
+        self._bos_id = self._token_id(self.leading_token) if self.leading_token else None
         self._tail = self._tail_of(until, after)
         smallest = max(8, 2 + len(self._tail))
         if settings.max_length_tokens < smallest:
@@ -87,11 +91,10 @@ class ConversationEncoder:
                 got=str(settings.max_length_tokens),
             )
 
-    def _leading_id(self, rendered: str) -> int | None:
+    def _leading_token(self, rendered: str) -> str:
         """Return the leading token: what the template writes, or what the tokenizer's plain encoding starts with."""
         written = (t for t in (self.tokenizer.bos_token, self.tokenizer.cls_token) if t and rendered.startswith(t))
-        token = next(written, self.template.bos)
-        return self._token_id(token) if token else None
+        return next(written, self.template.bos)
 
     def _tail_of(self, until: str, after: str) -> list[int]:
         """Return the tokens that end every sequence: what the template writes after a reply, and the end token."""

@@ -12,6 +12,7 @@ from assay.scorers import backbones
 from assay.scorers.adapters import LoraOptions, add_lora
 from assay.scorers.conversation import ConversationEncoder, ConversationSettings
 from assay.scorers.heads import HeadKind
+from assay.scorers.provenance import Provenance, base_fingerprint
 from assay.scorers.reward_model import RewardModel, RewardModelConfig
 from assay.scorers.templates import resolve_template
 
@@ -92,9 +93,11 @@ def create_reward_model(options: ModelOptions) -> RewardModel:
         members=options.members,
         adapter=options.lora is not None,
     )
+    record = Provenance(encoder.settings)
     if options.lora is not None:
+        record.fingerprint["base"] = base_fingerprint(bare.state_dict())
         backbone = add_lora(backbone, options.lora, options.seed, native=native, whole=new)
-    model = RewardModel(config, backbone, encoder)
+    model = RewardModel(config, backbone, encoder, record)
     if options.freeze_backbone:
         model.backbone.requires_grad_(False)
     return model

@@ -121,13 +121,14 @@ def chat_template_of(model: RewardModel) -> str:
     head = "".join(f"{{% set {name} = {value!r} %}}" for name, value in marks.items())
     # an empty expression on either side keeps Jinja from trimming the source's own white space
     source = template.jinja.removesuffix("\n")  # Jinja drops it at the end of a source, but not within
-    body = f"{{{{ '' }}}}{source}{{{{ '' }}}}"
-    if not end:
-        return head + body
-    return (
-        f"{head}{{% set text %}}{body}{{% endset %}}{{{{ text }}}}"
-        f"{{% if not add_generation_prompt and not text.endswith({end!r}) %}}{{{{ {end!r} }}}}{{% endif %}}"
-    )
+    text = f"{{% set text %}}{{{{ '' }}}}{source}{{{{ '' }}}}{{% endset %}}"
+    start = _where_missing(model.encoder.leading_token, "not text.startswith(mark)")
+    finish = _where_missing(end, "not add_generation_prompt and not text.endswith(mark)")
+    return f"{head}{text}{start}{{{{ text }}}}{finish}"
+
+
+def _where_missing(mark: str | None, condition: str) -> str:
+    return f"{{% set mark = {mark!r} %}}{{% if {condition} %}}{{{{ mark }}}}{{% endif %}}" if mark else ""
 
 
 def _refuse_other_tokens(model: RewardModel, tokenizer: PreTrainedTokenizerBase) -> None:

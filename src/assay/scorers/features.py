@@ -76,7 +76,7 @@ class FeatureCache:
         found: dict[bytes, np.ndarray] = {}
         for path in sorted(self.folder.glob("*.npz")):
             try:
-                with np.load(path) as file:
+                with open(path, "rb") as opened, np.load(opened) as file:
                     keys = [bytes(key) for key in file["keys"]]
                     rows = [row for row, key in enumerate(keys) if key in wanted]
                     values = file["features"] if rows else None

@@ -104,7 +104,10 @@ def _load_stored(folder: str, dtype: torch.dtype) -> RewardModel:
         record.fingerprint.get("conversation"),
         provenance.conversation_fingerprint(encoder),
     )
-    model = RewardModel(config, _stored_backbone(folder, config, encoder.pad_id, dtype), encoder, record)
+    backbone = (
+        _adapted(folder, config, record, encoder.pad_id, dtype) if config.adapter else _whole(folder, config, dtype)
+    )
+    model = RewardModel(config, backbone, encoder, record)
     storage.load_head(model, folder)
     _refuse_changed(
         folder, "score head", record.fingerprint.get("head"), provenance.weights_fingerprint(model.head_state())
@@ -112,17 +115,24 @@ def _load_stored(folder: str, dtype: torch.dtype) -> RewardModel:
     return model.eval()
 
 
-def _stored_backbone(folder: str, config: RewardModelConfig, pad_id: int, dtype: torch.dtype) -> nn.Module:
-    native = config.layout == "native"
-    if config.adapter:
-        if native:
-            base, _ = backbones.start_classifier(config.base_model, dtype)
-            backbones.share_pad(base, pad_id)
-        else:
-            base = backbones.load_backbone(config.base_model, dtype)
-        return load_adapter(base, os.path.join(folder, storage.ADAPTER))
+def _whole(folder: str, config: RewardModelConfig, dtype: torch.dtype) -> nn.Module:
     part = os.path.join(folder, storage.BACKBONE)
-    return backbones.load_classifier(part, dtype) if native else backbones.load_backbone(part, dtype)
+    return (backbones.load_classifier if config.layout == "native" else backbones.load_backbone)(part, dtype)
+
+
+def _adapted(folder: str, config: RewardModelConfig, record: Provenance, pad_id: int, dtype: torch.dtype) -> nn.Module:
+    if config.layout == "native":
+        base, _ = backbones.start_classifier(config.base_model, dtype)
+        backbones.share_pad(base, pad_id)
+        bare: Any = base.base_model
+    else:
+        bare = base = backbones.load_backbone(config.base_model, dtype)
+    if dtype != torch.float16:  # which rounds to other values than bfloat16 does
+        found = provenance.base_fingerprint(bare.state_dict())
+        _refuse_changed(
+            folder, f"backbone {config.base_model!r} under the adapter", record.fingerprint.get("base"), found
+        )
+    return load_adapter(base, os.path.join(folder, storage.ADAPTER))
 
 
 def _refuse_changed(folder: str, what: str, stored: str | None, found: str) -> None:
@@ -147,6 +157,7 @@ def _import_classifier(folder: str, name: str, dtype: torch.dtype, encoder_optio
             where=name,
             expected="a folder written by assay train, or a sequence classifier with one label",
             got=f"architectures {architectures}, {labels} labels",
+            remedy="train one around it: assay train DATA --backbone " + name,
         )
     backbone: Any = backbones.load_classifier(folder, dtype)
     tokenizer = backbones.load_tokenizer(folder)

@@ -16,6 +16,7 @@ from assay.scorers.conversation import ConversationEncoder, ConversationSettings
 
 FILE = "assay.json"
 _FORMAT = 1
+_VALUES = 64
 _USER = {"role": "user", "content": "Name a sea.  Ein „Satz“ mit Ümläuten, 数字 42!\n\nAnd a line."}
 # Conversations whose token ids identify template and tokenizer as they behave, not as their files are written.
 _PROBES: tuple[tuple[list[dict[str, Any]], str], ...] = (
@@ -38,7 +39,7 @@ class Provenance:
     conversation
         How conversations become tokens.
     fingerprint
-        Hashes of the probes' token ids and of the head's weights.
+        Hashes of the probes' token ids and of the head's weights; ``base``: of the weights under an adapter.
     score
         Mean and standard deviation of raw scores on training responses, or None.
     calibration
@@ -106,6 +107,20 @@ def weights_fingerprint(state: dict[str, torch.Tensor]) -> str:
     for name in sorted(state):
         digest.update(name.encode())
         digest.update(state[name].detach().to("cpu", torch.float32).contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def base_fingerprint(state: dict[str, torch.Tensor]) -> str:
+    """Hash names, shapes and a few values of the weights under an adapter: cheap, and another base still shows.
+
+    Values are rounded to bfloat16, so that a base loaded in it is the same base.
+    """
+    digest = hashlib.sha256()
+    for name in sorted(name for name in state if "pooler" not in name.split(".")):
+        values = state[name].detach().flatten()
+        some = values[:: max(1, len(values) // _VALUES)].to("cpu", torch.float32).to(torch.bfloat16)
+        digest.update(f"{name}{tuple(state[name].shape)}".encode())
+        digest.update(some.to(torch.float32).numpy().tobytes())
     return digest.hexdigest()
 
 

@@ -144,7 +144,7 @@ class RewardModel(ScoringMixin, PreTrainedModel):
 
     def stamp(self, head: dict[str, Tensor] | None = None) -> None:
         """Recompute the fingerprints after training; ``head`` holds the gathered head where it is sharded."""
-        self.record.fingerprint = {
+        self.record.fingerprint |= {
             "conversation": provenance.conversation_fingerprint(self.encoder),
             "head": provenance.weights_fingerprint(self.head_state() if head is None else head),
         }
@@ -172,6 +172,7 @@ class RewardModel(ScoringMixin, PreTrainedModel):
         if self.config.adapter:
             self.backbone = self.backbone.merge_and_unload()
             self.config.adapter = False
+            self.record.fingerprint.pop("base", None)
 
     def save_pretrained(
         self,

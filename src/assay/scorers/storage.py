@@ -91,6 +91,7 @@ def load_head(model: RewardModel, folder: str | os.PathLike[str]) -> None:
             "the score head does not fit the model's configuration",
             where=path,
             got=str(error).splitlines()[-1].strip(),
+            remedy="copy the whole model folder, or train again",
         ) from error
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from transformers import TrainingArguments
 
 from assay.errors import ConfigError
+from assay.scorers.batches import DEFAULT_TOKEN_BUDGET
 
 _PLANNED = "the plan decides what is in a step; set pairs_per_step and token_budget"
 _WHEN = "held-out records are scored evaluations_per_epoch times an epoch"
@@ -69,7 +70,7 @@ class PreferenceArguments(TrainingArguments):
     """
 
     pairs_per_step: int = field(default=32)
-    token_budget: int = field(default=8192)
+    token_budget: int = field(default=DEFAULT_TOKEN_BUDGET)
     head_learning_rate: float | None = field(default=None)
     evaluations_per_epoch: int = field(default=2)
     patience: int = field(default=0)

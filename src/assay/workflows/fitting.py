@@ -217,8 +217,10 @@ def _fit_frozen(settings: TrainSettings, shares: Shares, folder: Path, model: Re
     result.counts |= {"features_computed": cache.computed, "features_reused": cache.reused}
     margins = records.margins(values)
     out_of_fold = margins[np.arange(len(fold_of)), fold_of]
-    result.train_loss = [(step, loss / (count + 1)) for step, loss in result.train_loss]
-    result.temperature = fit_temperature(out_of_fold, records.pairs.p, records.pairs.w)
+    learning = max(1, int((weight > 0).any(axis=0).sum()))
+    result.train_loss = [(step, loss / learning) for step, loss in result.train_loss]
+    if count > 1:  # with one group, the head that is blind to it has learned nothing
+        result.temperature = fit_temperature(out_of_fold, records.pairs.p, records.pairs.w)
     _store(result, values[:, count], f"temperature on margins out of {count} folds")
     return result
 

@@ -166,7 +166,7 @@ def recipe_content(path: Path) -> dict[str, Any]:
             where=str(path),
             expected="a mapping with a list of stages",
             got=", ".join(map(str, content)) if isinstance(content, dict) else type(content).__name__,
-            remedy="see docs/recipes.md, or a shipped one",
+            remedy=f"see a shipped one, such as {shipped_recipes()['demo']}",
         )
     return content
 

@@ -10,6 +10,7 @@ from assay.config import build
 from assay.console import say, show
 from assay.errors import ConfigError
 from assay.output import write_json
+from assay.workflows.hub import use_cache_without_network
 from assay.workflows.recipe_stages import (
     INPUTS,
     RunRecipeSettings,
@@ -67,8 +68,9 @@ def run_recipe(settings: RunRecipeSettings) -> int:
         else:
             # what this recipe made itself may be replaced; anything else in the way is refused
             replace = settings.overwrite or stage.marker.is_file()
-            made_new = {"overwrite": replace, "dry_run": settings.dry_run, "resume": not replace}
-            code = stage.verb.run(stage.settings(**made_new))
+            made_new = stage.settings(overwrite=replace, dry_run=settings.dry_run, resume=not replace)
+            use_cache_without_network(made_new)
+            code = stage.verb.run(made_new)
             if code:
                 say(f"stopped: stage {number} of {len(stages)} ({stage.name}) found errors")
                 return code

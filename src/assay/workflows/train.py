@@ -64,8 +64,10 @@ def train(settings: TrainSettings) -> dict[str, Any]:
     if settings.dry_run:
         return _plan_only(settings, shares, model)
     with new_folder(settings.out, overwrite=settings.overwrite, resume=settings.resume, keep_on_error=True) as folder:
-        _same_run(folder, settings, shares)
+        identity = _identity(settings, shares)
+        _refuse_another_run(folder / _IDENTITY, identity)
         with _kept_if_resumable(folder):
+            write_json(folder / _IDENTITY, identity)
             done = _train_in(folder, settings, shares, model)
             for name in ("checkpoints", "blind"):
                 shutil.rmtree(folder / name, ignore_errors=True)
@@ -186,27 +188,30 @@ def data_card(settings: TrainSettings, shares: Shares) -> dict[str, Any]:
     }
 
 
-def _same_run(folder: Path, settings: TrainSettings, shares: Shares) -> None:
-    """Refuse to resume a run of other settings or other data."""
-    path = folder / _IDENTITY
-    identity: dict[str, Any] = {
+def _identity(settings: TrainSettings, shares: Shares) -> dict[str, Any]:
+    """Return what a run must share with the one that it continues."""
+    return {
         "settings": settings.model_dump(mode="json", exclude={"resume", "overwrite", "out", "dry_run"}),
         "judgements": content_key((shares.fit, shares.validation, shares.test)),
         "torch": torch.__version__,
     }
-    if path.exists():
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        changed = [key for key in identity if stored.get(key) != json.loads(json.dumps(identity[key]))]
-        if changed:
-            old, new = stored.get("settings", {}), dict(identity["settings"])
-            names = [name for name in new if old.get(name) != new[name]] if "settings" in changed else changed
-            raise ConfigError(
-                f"the interrupted run differs from this one in: {', '.join(names)}",
-                where=str(folder),
-                expected="the same data and settings",
-                remedy="repeat the first command with --resume, or begin anew with --overwrite",
-            )
-    write_json(path, identity)
+
+
+def _refuse_another_run(path: Path, identity: dict[str, Any]) -> None:
+    """Refuse to resume a run of other settings or other data."""
+    if not path.exists():
+        return
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    changed = [key for key in identity if stored.get(key) != json.loads(json.dumps(identity[key]))]
+    if changed:
+        old, new = stored.get("settings", {}), identity["settings"]
+        names = [name for name in new if old.get(name) != new[name]] if "settings" in changed else changed
+        raise ConfigError(
+            f"the interrupted run differs from this one in: {', '.join(names)}",
+            where=str(path.parent),
+            expected="the same data and settings",
+            remedy="repeat the first command with --resume, or begin anew with --overwrite",
+        )
 
 
 def _plan_only(settings: TrainSettings, shares: Shares, model: RewardModel) -> dict[str, Any]:
