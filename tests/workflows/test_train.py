@@ -68,7 +68,7 @@ def test_metrics_have_the_promised_keys(trained: Path) -> None:
 
 def test_config_of_a_run_repeats_it(trained: Path, cli: Cli) -> None:
     stored = yaml.safe_load((trained / "config.yaml").read_text(encoding="utf-8"))
-    assert stored["learning_rate"] == 5e-5 and stored["precision"] in ("fp32", "bf16")
+    assert stored["learning_rate"] == 1e-4 and stored["precision"] in ("fp32", "bf16")
     assert cli("train", "--config", trained / "config.yaml", "--out", "again").code == 0
     first, again = metrics_of(trained), metrics_of(Path("again"))
     assert again["evaluation"] == first["evaluation"]

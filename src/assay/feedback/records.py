@@ -141,7 +141,7 @@ def message(role: str, content: str, **extra: Any) -> Message:
     return {
         "role": role,
         "content": content,
-        "extra": json.dumps(rest, ensure_ascii=False, sort_keys=True) if rest else None,
+        "extra": json.dumps(rest, ensure_ascii=False) if rest else None,
     }
 
 

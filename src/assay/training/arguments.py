@@ -69,7 +69,7 @@ class PreferenceArguments(TrainingArguments):
         Whole checkpoints kept beside the best one.
     """
 
-    pairs_per_step: int = field(default=32)
+    pairs_per_step: int = field(default=16)
     token_budget: int = field(default=DEFAULT_TOKEN_BUDGET)
     head_learning_rate: float | None = field(default=None)
     evaluations_per_epoch: int = field(default=2)

@@ -87,7 +87,7 @@ def model_options(settings: ModelSettings, seed: int) -> ModelOptions:
 def resolved(settings: TrainSettings, parameters: int) -> TrainSettings:
     """Replace settings that depend on others by the values that will be used."""
     frozen = settings.freeze_backbone
-    rate = 2e-4 if settings.lora else 5e-5 if parameters < 100_000_000 else 1e-5
+    rate = 2e-4 if settings.lora else 1e-4 if parameters < 100_000_000 else 1e-5
     # features are computed once and the model scores in fp32, so a frozen backbone gets bf16 only where it is asked for
     bf16 = settings.precision == "bf16" or (settings.precision == "auto" and not frozen and multiplies_in_bf16())
     return settings.model_copy(

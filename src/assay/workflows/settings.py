@@ -83,10 +83,10 @@ class OptimiserSettings(Settings):
 
     epochs: int | None = Field(default=None, ge=1, description="passes over the data; none: 3, frozen backbone 30")
     learning_rate: float | None = Field(
-        default=None, gt=0, description="none: 5e-5 below 100M parameters, else 1e-5; LoRA 2e-4"
+        default=None, gt=0, description="none: 1e-4 below 100M parameters, else 1e-5; LoRA 2e-4"
     )
     head_learning_rate: float = Field(default=1e-3, gt=0, description="of the head, which starts from zero")
-    pairs_per_step: int = Field(default=32, ge=1, description="judgements per optimiser step, over all processes")
+    pairs_per_step: int = Field(default=16, ge=1, description="judgements per optimiser step, over all processes")
     token_budget: int = Field(default=8192, ge=16, description="padded tokens per forward pass; memory, not results")
     warmup_share: float = Field(default=0.1, ge=0, lt=1, description="share of steps in which the rate rises")
     scheduler: str = Field(default="linear", description="learning-rate schedule, any name that transformers knows")
