@@ -120,3 +120,13 @@ def test_nothing_to_learn_from() -> None:
     unlike = pairs(from_rows([comparison("p", ["", " "], [edge(0, 1)])]))
     with pytest.raises(DataError, match="no word"):
         BagOfWords().fit(unlike)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK torn", b"not a zip at all"])
+def test_damaged_weights_name_their_place(tmp_path: Path, content: bytes) -> None:
+    baseline = BagOfWords()
+    baseline.words, baseline.weights = ["a"], np.ones(1)
+    baseline.save(tmp_path)
+    (tmp_path / "bag_of_words.npz").write_bytes(content)
+    with pytest.raises(ModelError, match=r"bag_of_words\.npz"):
+        BagOfWords.load(tmp_path)

@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -157,8 +158,13 @@ class BagOfWords:
         stored = _read_json(Path(folder) / "bag_of_words.json")
         made = cls(**stored["settings"])
         made.words = list(stored["words"])
-        with np.load(Path(folder) / "bag_of_words.npz", allow_pickle=False) as arrays:
-            made.weights = np.asarray(arrays["weights"], dtype=np.float64)
+        path = Path(folder) / "bag_of_words.npz"
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                made.weights = np.asarray(arrays["weights"], dtype=np.float64)
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+            remedy = "fit it again: name the training data"
+            raise ModelError(f"a stored baseline is damaged: {error}", where=str(path), remedy=remedy) from error
         if made.weights.shape != (len(made.words),):
             raise ModelError(
                 "the stored bag of words does not fit together",
