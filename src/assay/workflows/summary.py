@@ -51,9 +51,7 @@ def show_train_summary(settings: TrainSettings, metrics: dict[str, Any]) -> None
     found = metrics.get("evaluation")
     if found:
         accuracy = _share(found["accuracy"]["value"], found["accuracy"]["ci95"])
-        show(
-            f"picks the better response in {accuracy} of {found['accuracy']['n']:,} held-out judgements that take a side"
-        )
+        show(f"picks the better response in {accuracy} of {found['accuracy']['n']:,} decided held-out judgements")
         for name, baseline in metrics["baselines"].items():
             difference = baseline["difference"]
             low, high = difference["ci95"] or (float("nan"), float("nan"))
