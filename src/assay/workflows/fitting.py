@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from datasets import Dataset
 
 from assay.evaluation import Temperature, fit_temperature
 from assay.feedback import folds
-from assay.scorers import LoraOptions, ModelOptions, RewardModel, create_reward_model
+from assay.scorers import LoraOptions, ModelOptions, RewardModel, RewardModelConfig, create_reward_model
 from assay.scorers.encoding import EncodedRecords, encode_records, score_records
 from assay.scorers.features import FeatureCache
 from assay.training import PairwiseObjective, PreferenceArguments, PreferenceTrainer
@@ -197,8 +197,7 @@ def _fit_frozen(settings: TrainSettings, shares: Shares, folder: Path, model: Re
     count = int(fold_of.max()) + 1
     weight = np.repeat(records.pairs.w[:, None], count + 1, axis=1)
     weight[np.arange(len(fold_of)), fold_of] = 0.0
-    options = replace(model_options(settings, settings.seed), members=count + 1)
-    heads = RewardModel(_with_members(model, options.members), model.backbone, model.encoder)
+    heads = RewardModel(_with_members(model, count + 1), model.backbone, model.encoder)
     heads.backbone.requires_grad_(False)
     args = arguments(settings, folder, settings.seed)
     args.learning_rate, args.max_grad_norm, args.bf16 = settings.head_learning_rate, 0.0, False
@@ -231,16 +230,13 @@ class _HeadOnly(torch.nn.Module):
     def __init__(self, model: RewardModel) -> None:
         super().__init__()
         self.head = model.head
-        self._values = model.values
         self._forward = model.forward
 
     def forward(self, features: torch.Tensor, edges: torch.Tensor) -> Any:
         return self._forward(features=features, edges=edges)
 
 
-def _with_members(model: RewardModel, members: int) -> Any:
-    from assay.scorers import RewardModelConfig
-
+def _with_members(model: RewardModel, members: int) -> RewardModelConfig:
     return RewardModelConfig.from_dict({**model.config.to_dict(), "members": members})
 
 
