@@ -173,6 +173,33 @@ def test_creating_a_model_leaves_the_global_generator_alone(tiny_causal: Path, t
     assert torch.equal(torch.get_rng_state(), state)
 
 
+def test_dropout_can_be_switched_off_wherever_an_architecture_keeps_its_rate() -> None:
+    rates = {
+        "bert": {"hidden_dropout_prob": 0.5, "attention_probs_dropout_prob": 0.5},
+        "gpt2": {"n_embd": 16, "n_layer": 2, "n_head": 2, "resid_pdrop": 0.5, "embd_pdrop": 0.5, "attn_pdrop": 0.5},
+        "llama": {"attention_dropout": 0.5},
+        "deberta-v2": {"hidden_dropout_prob": 0.5, "attention_probs_dropout_prob": 0.5},
+    }
+    ids = torch.arange(5, 25).unsqueeze(0)
+    for kind, options in rates.items():
+        model = small(kind, **options).train()
+        with torch.no_grad():
+            expected = model.eval()(input_ids=ids).last_hidden_state
+            model.train()
+            assert not torch.equal(model(input_ids=ids).last_hidden_state, expected), kind
+            backbones.switch_off_dropout(model)
+            assert torch.equal(model(input_ids=ids).last_hidden_state, expected), kind
+        assert model.training
+
+
+def test_the_rate_of_lora_is_not_that_of_the_backbone(tiny_causal: Path) -> None:
+    from assay.scorers import LoraOptions
+
+    options = ModelOptions(backbone=str(tiny_causal), lora=LoraOptions(rank=2, dropout=0.25), dropout=False)
+    kept = {part.p for part in create_reward_model(options).modules() if isinstance(part, torch.nn.Dropout)}
+    assert kept == {0.25}
+
+
 def copy_without(source: Path, target: Path, *names: str) -> Path:
     """Copy a model folder, leaving out weights."""
     target.mkdir(parents=True)

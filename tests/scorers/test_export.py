@@ -118,7 +118,7 @@ def test_exported_folder_comes_back_with_the_same_scores(tiny_causal: Path, make
 @pytest.mark.parametrize(
     ("fixture", "options", "reason"),
     [
-        ("tiny_encoder", {}, "mean pooling does not exist"),
+        ("tiny_encoder", {}, "reply pooling does not exist"),
         ("tiny_causal", {"pooling": "mean"}, "mean pooling does not exist"),
         ("tiny_causal", {"head": "mlp"}, "not a single linear layer"),
         ("tiny_causal", {"members": 2}, "not a single linear layer"),

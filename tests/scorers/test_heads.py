@@ -6,13 +6,16 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
+from assay.errors import ModelError
 from assay.objectives import pairwise_loss
-from assay.scorers import ModelOptions, create_reward_model
+from assay.scorers import ModelOptions, RewardModel, create_reward_model
 from assay.scorers.heads import LinearHead, MLPHead, make_head
-from assay.scorers.pooling import Pooling, pool
+from assay.scorers.pooling import Pooling, behind_separator, pool
+from tests.scorers.conftest import PROMPTS, REPLIES
 
 HIDDEN = torch.tensor([[[1.0, 2.0], [3.0, 6.0], [50.0, 60.0]], [[5.0, 5.0], [70.0, 80.0], [90.0, 99.0]]])
 MASK = torch.tensor([[1, 1, 0], [1, 0, 0]])
@@ -30,6 +33,44 @@ def test_pooling_reads_real_tokens_only(how: Pooling, expected: list[list[float]
     assert pool(HIDDEN, MASK, how).tolist() == expected
     for given, made in ((torch.bfloat16, torch.float32), (torch.float64, torch.float64)):
         assert pool(HIDDEN.to(given), MASK, how).dtype == made
+
+
+@pytest.mark.parametrize(
+    ("ids", "expected"),
+    [
+        ([1, 5, 9, 6, 7, 9], [0, 0, 0, 1, 1, 1]),  # the last separator ends the text
+        ([1, 9, 5, 9, 6, 7], [0, 0, 0, 0, 1, 1]),  # no end token; an earlier one belongs to the prompt
+        ([1, 5, 9, 9, 0, 0], [0, 0, 0, 1, 0, 0]),  # an empty reply keeps its end token
+        ([1, 5, 6, 9, 0, 0], [1, 1, 1, 1, 0, 0]),  # nothing stands between prompt and reply
+        ([1, 9, 6, 0, 9, 9], [0, 0, 1, 0, 0, 0]),  # padding that is the separator
+        ([9, 0, 0, 0, 0, 0], [1, 0, 0, 0, 0, 0]),
+    ],
+)
+def test_reply_is_what_stands_behind_the_separator(ids: list[int], expected: list[int]) -> None:
+    lengths = {(1, 5, 9, 9, 0, 0): 4, (1, 5, 6, 9, 0, 0): 4, (1, 9, 6, 0, 9, 9): 3, (9, 0, 0, 0, 0, 0): 1}
+    mask = (torch.arange(6) < lengths.get(tuple(ids), 6)).long().unsqueeze(0)
+    assert behind_separator(torch.tensor([ids]), mask, separator_id=9).tolist() == [expected]
+
+
+def test_an_encoder_reads_the_reply_in_the_light_of_its_prompt(encoder: RewardModel) -> None:
+    assert encoder.config.pooling == "reply"
+    encoded = encoder.encoder.encode(PROMPTS[:3], REPLIES[:3])
+    found = encoder.features([e.ids for e in encoded])
+    with torch.inference_mode():
+        for e, row in zip(encoded, found, strict=True):
+            ids = torch.tensor([e.ids])
+            states = encoder.backbone(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state[0]
+            np.testing.assert_allclose(row, states[e.prompt_tokens :].mean(0), atol=1e-6)
+    a, b = encoder.score(["Name a sea.", "What is a bird?"], ["The Baltic."] * 2)
+    assert abs(a - b) > 1e-4
+
+
+def test_reply_pooling_where_nothing_marks_the_reply(tiny_encoder: Path, tiny_causal: Path) -> None:
+    plain = create_reward_model(ModelOptions(backbone=str(tiny_encoder), template="plain"))
+    assert (plain.config.pooling, plain.config.separator_id) == ("mean", None)
+    for backbone, template in ((tiny_encoder, "plain"), (tiny_causal, "pair")):
+        with pytest.raises(ModelError, match=r"where the reply begins(.|\n)*--pooling mean"):
+            create_reward_model(ModelOptions(backbone=str(backbone), template=template, pooling="reply"))
 
 
 @pytest.mark.parametrize("kind", ["linear", "mlp"])

@@ -108,7 +108,7 @@ def test_export_scores_alike_and_refuses_what_it_cannot_express(cli: Cli, traine
     np.testing.assert_allclose(b.score(*texts), a.score(*texts), atol=1e-5)
     for flags in ((), ("--dry-run",)):
         refused = cli("export", trained, "--out", "other", *flags)
-        assert refused.code == 2 and "cannot be exported" in refused.err and "mean pooling" in refused.err
+        assert refused.code == 2 and "cannot be exported" in refused.err and "reply pooling" in refused.err
     assert not Path("other").exists() and not Path("other.partial").exists()
 
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 import yaml
 
-from assay.scorers import RewardModel
+from assay.scorers import RewardModel, create_reward_model
+from assay.workflows.fitting import model_options
+from assay.workflows.settings import TrainSettings
 from tests.workflows.conftest import SMALL, Cli, metrics_of, tree
 
 
@@ -104,6 +108,23 @@ def test_other_ways_to_train(
     a, b = model.score(["Name a sea."] * 2, ["certainly a fine clear answer", "no idea"])
     assert a != b
     assert (metrics_of(Path("run"))["calibration"] is not None) == ("--freeze-backbone" in flags)
+
+
+@pytest.mark.parametrize("layout", ["assay", "native"])
+def test_dropout_is_a_choice(layout: str, tiny_encoder: Path) -> None:
+    def rates(**choice: Any) -> set[float]:
+        settings = TrainSettings(data="-", out="-", backbone=str(tiny_encoder), layout=layout, **choice)
+        model = create_reward_model(model_options(settings, seed=0))
+        return {part.p for part in model.modules() if isinstance(part, torch.nn.Dropout)}
+
+    assert max(rates()) > 0
+    assert rates(dropout=False) == {0.0}
+
+
+def test_a_frozen_backbone_refuses_a_choice_of_dropout(cli: Cli, pairs_file: Path, tiny_encoder: Path) -> None:
+    said = cli("train", pairs_file, "--backbone", tiny_encoder, "--out", "run", "--freeze-backbone", "--no-dropout")
+    assert said.code == 2 and "dropout: has no effect on a frozen backbone" in said.err
+    assert list(Path().iterdir()) == []
 
 
 def test_separate_test_data_never_trains(cli: Cli, pairs_file: Path, tiny_encoder: Path, tmp_path: Path) -> None:

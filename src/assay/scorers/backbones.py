@@ -166,6 +166,21 @@ def zero_output(classifier: nn.Module) -> None:
         nn.init.zeros_(linear[-1].bias)
 
 
+def switch_off_dropout(module: nn.Module) -> None:
+    """Set every dropout rate inside a module to 0.
+
+    Evaluation mode would do the same to the values, but it also switches off what architectures do only in training,
+    such as recomputing activations. Rates are kept in dropout layers, or as plain numbers by those attention layers
+    that hand theirs on to a fused kernel.
+    """
+    for part in module.modules():
+        if isinstance(part, nn.modules.dropout._DropoutNd):
+            part.p = 0.0
+        for name, value in vars(part).items():
+            if "dropout" in name and isinstance(value, float):
+                setattr(part, name, 0.0)
+
+
 def load_tokenizer(name: str, *, choose_pad: bool = True) -> PreTrainedTokenizerBase:
     """Load a tokenizer, with a pad token that differs from the end token wherever the vocabulary offers one.
 

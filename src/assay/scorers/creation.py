@@ -28,7 +28,8 @@ class ModelOptions:
     layout
         ``"assay"`` or ``"native"`` (a transformers sequence classifier, which every encoder can be exported from).
     pooling
-        ``"auto"``: last token for causal backbones, mean for encoders.
+        ``"auto"``: last token for causal backbones; for encoders the mean over the reply where a separator stands
+        before it (template ``pair``), else over all tokens. See `assay.scorers.pooling`.
     head, head_hidden, members
         See `assay.scorers.heads`.
     template, end_token, max_length_tokens, truncation
@@ -38,13 +39,15 @@ class ModelOptions:
         LoRA options, or None to train all weights.
     freeze_backbone
         Train the head only.
+    dropout
+        Train with the dropout that the backbone brings; False: without any, as the trainers of TRL do.
     seed
         Seeds the head.
     """
 
     backbone: str = backbones.MINILM
     layout: Literal["assay", "native"] = "assay"
-    pooling: Literal["auto", "last", "mean", "cls"] = "auto"
+    pooling: Literal["auto", "last", "mean", "cls", "reply"] = "auto"
     head: HeadKind = "linear"
     head_hidden: int = 256
     members: int = 1
@@ -54,6 +57,7 @@ class ModelOptions:
     truncation: Literal["left", "right"] = "left"
     lora: LoraOptions | None = None
     freeze_backbone: bool = False
+    dropout: bool = True
     seed: int = 0
 
 
@@ -73,6 +77,8 @@ def create_reward_model(options: ModelOptions) -> RewardModel:
         backbone, new = backbones.start_classifier(options.backbone, seed=options.seed)
     else:
         backbone = backbones.load_backbone(options.backbone)
+    if not options.dropout:
+        backbones.switch_off_dropout(backbone)
     bare: Any = backbone.base_model if native else backbone
     causal = backbones.is_causal(bare)
     if causal and options.pooling == "cls":
@@ -80,11 +86,14 @@ def create_reward_model(options: ModelOptions) -> RewardModel:
     encoder = make_encoder(tokenizer, bare.config, options, causal=causal)
     if native:
         backbones.share_pad(backbone, encoder.pad_id)
+    separator = tokenizer.sep_token_id if encoder.settings.template == "pair" else None
+    pooling = _pooling(options.pooling, causal=causal, separator=separator)
     config = RewardModelConfig(
         # an adapter needs its base again, from whatever working directory
         base_model=backbones.lasting_name(options.backbone) if options.lora else options.backbone,
         layout=options.layout,
-        pooling=("last" if causal else "mean") if options.pooling == "auto" else options.pooling,
+        pooling=pooling,
+        separator_id=separator if pooling == "reply" else None,
         causal=causal,
         width=int(bare.config.get_text_config().hidden_size),
         head=options.head,
@@ -114,6 +123,19 @@ def _check(options: ModelOptions) -> None:
         raise ModelError("the native layout cannot freeze its backbone alone", remedy="--layout assay")
     if options.lora is not None and options.freeze_backbone:
         raise ModelError("LoRA trains inside the backbone, and the backbone is to be frozen", remedy="choose one")
+
+
+def _pooling(wanted: str, *, causal: bool, separator: int | None) -> str:
+    """Decide the pooling rule."""
+    if wanted == "reply" and separator is None:
+        raise ModelError(
+            "nothing tells where the reply begins",
+            expected="a separator token before it, which --template pair writes where the tokenizer has one",
+            remedy="--template pair, or --pooling mean",
+        )
+    if wanted != "auto":
+        return wanted
+    return "last" if causal else "mean" if separator is None else "reply"
 
 
 def make_encoder(

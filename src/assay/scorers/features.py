@@ -44,7 +44,8 @@ class FeatureCache:
         self, model: RewardModel, folder: str | os.PathLike[str] | None = None, dtype: torch.dtype | None = None
     ) -> None:
         self.model, self.dtype = model, dtype
-        state = {"weights": weights_fingerprint(model.backbone.state_dict()), "pooling": model.config.pooling}
+        pooling = (model.config.pooling, model.config.separator_id)
+        state = {"weights": weights_fingerprint(model.backbone.state_dict()), "pooling": pooling}
         key = hashlib.sha256(f"{state}|{dtype or model.dtype}".encode()).hexdigest()[:24]
         root = Path(folder) if folder is not None else Path(datasets_config.HF_DATASETS_CACHE) / "assay" / "features"
         self.folder = root / key

@@ -7,7 +7,31 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-Pooling = Literal["last", "mean", "cls"]
+Pooling = Literal["last", "mean", "cls", "reply"]
+
+
+def behind_separator(input_ids: Tensor, attention_mask: Tensor, separator_id: int) -> Tensor:
+    """Mark the tokens behind the separator that stands before the reply; their mean is the ``"reply"`` pooling.
+
+    Both texts of a pair share their prompt, so in a mean over all tokens a long prompt drowns what tells them apart.
+    The place is read from the tokens themselves, so that a text scores the same however it was put together.
+
+    Parameters
+    ----------
+    input_ids, attention_mask
+        ``[N, L]``, real tokens on the left.
+    separator_id
+        The token that ends a prompt. One that ends the whole text does not count.
+
+    Returns
+    -------
+    Tensor
+        ``[N, L]``, the dtype of the mask; all real tokens of a text without a separator. Never empty.
+    """
+    place = torch.arange(input_ids.shape[1], device=input_ids.device)
+    inside = place < attention_mask.sum(dim=1, keepdim=True) - 1
+    last = torch.where((input_ids == separator_id) & inside, place, -1).amax(dim=1, keepdim=True)
+    return attention_mask * (place > last)
 
 
 def pool(hidden: Tensor, attention_mask: Tensor, how: Pooling) -> Tensor:
@@ -21,7 +45,7 @@ def pool(hidden: Tensor, attention_mask: Tensor, how: Pooling) -> Tensor:
         ``[N, L]``, 1 for real tokens, which stand on the left.
     how
         ``"last"`` real token (causal backbones: only it has seen everything), ``"mean"`` over real tokens, or the
-        first (``"cls"``).
+        first (``"cls"``). For ``"reply"``, a mean too, the mask is that of `behind_separator`.
 
     Returns
     -------

@@ -13,7 +13,7 @@ from assay.scorers import provenance, storage
 from assay.scorers.conversation import ConversationEncoder
 from assay.scorers.heads import make_head
 from assay.scorers.interface import Batch
-from assay.scorers.pooling import pool
+from assay.scorers.pooling import behind_separator, pool
 from assay.scorers.provenance import Provenance
 from assay.scorers.scoring import ScoringMixin
 
@@ -28,7 +28,9 @@ class RewardModelConfig(PretrainedConfig):
     layout
         ``"assay"``: bare backbone, pooling, head. ``"native"``: a transformers sequence classifier with one label.
     pooling
-        ``"last"``, ``"mean"`` or ``"cls"``; unused in the native layout.
+        ``"last"``, ``"mean"``, ``"cls"`` or ``"reply"``; unused in the native layout.
+    separator_id
+        Token id before the reply, for ``"reply"`` pooling.
     causal
         Whether earlier states ignore later tokens.
     head, head_hidden, head_dropout, head_seed, members
@@ -44,6 +46,7 @@ class RewardModelConfig(PretrainedConfig):
         base_model: str = "",
         layout: Literal["assay", "native"] = "assay",
         pooling: str = "last",
+        separator_id: int | None = None,
         causal: bool = True,
         width: int = 0,
         head: str = "linear",
@@ -57,7 +60,7 @@ class RewardModelConfig(PretrainedConfig):
         super().__init__(**kwargs)
         self.base_model, self.layout, self.pooling, self.causal, self.width = base_model, layout, pooling, causal, width
         self.head, self.head_hidden, self.head_dropout, self.head_seed = head, head_hidden, head_dropout, head_seed
-        self.members, self.adapter = members, adapter
+        self.members, self.adapter, self.separator_id = members, adapter, separator_id
 
 
 class Output(TypedDict):
@@ -110,6 +113,8 @@ class RewardModel(ScoringMixin, PreTrainedModel):
         output = self.backbone(input_ids=ids, attention_mask=mask)
         if self.config.layout == "native":
             return output.logits.float()
+        if self.config.pooling == "reply":
+            mask = behind_separator(ids, mask, self.config.separator_id)
         return pool(output.last_hidden_state, mask, self.config.pooling)
 
     def values(self, states: Tensor) -> Tensor:

@@ -79,6 +79,7 @@ def model_options(settings: ModelSettings, seed: int) -> ModelOptions:
         max_length_tokens=settings.max_length_tokens,
         truncation=settings.truncation,
         freeze_backbone=settings.freeze_backbone,
+        dropout=settings.dropout,
         lora=LoraOptions(lora.rank, lora.alpha, lora.dropout, lora.targets or None) if lora else None,
         seed=seed,
     )

@@ -59,8 +59,8 @@ class ModelSettings(Settings):
     layout: Literal["assay", "native"] = Field(
         default="assay", description="native: a plain transformers sequence classifier, which can always be exported"
     )
-    pooling: Literal["auto", "last", "mean", "cls"] = Field(
-        default="auto", description="auto: last token of causal backbones, mean over tokens of encoders"
+    pooling: Literal["auto", "last", "mean", "cls", "reply"] = Field(
+        default="auto", description="auto: last token of causal backbones, mean over the reply's tokens of encoders"
     )
     head: Literal["linear", "mlp"] = Field(default="linear", description="from a text's vector to its score")
     head_hidden: int = Field(default=256, ge=1, description="hidden units of the mlp head")
@@ -73,6 +73,9 @@ class ModelSettings(Settings):
     max_length_tokens: int | None = Field(default=None, ge=8, description="longest text; none: the backbone's, <= 1024")
     truncation: Literal["left", "right"] = Field(
         default="left", description="side of the prompt that is cut; right for documents to be summarised"
+    )
+    dropout: bool = Field(
+        default=True, description="the dropout that the backbone was pretrained with; TRL trains without"
     )
     freeze_backbone: bool = Field(default=False, description="train the head only, on features computed once")
     lora: LoraSettings | None = Field(default=None, description="train small added matrices in place of all weights")
@@ -108,7 +111,7 @@ class OptimiserSettings(Settings):
 
 _OF_OUR_HEAD = ("head", "pooling", "head_learning_rate")
 # Heads are trained on everything; those of the folds calibrate, so there is no validation share.
-_OF_THE_BACKBONE = ("learning_rate", "max_gradient_norm", "gradient_checkpointing", "validation_share")
+_OF_THE_BACKBONE = ("dropout", "learning_rate", "max_gradient_norm", "gradient_checkpointing", "validation_share")
 
 
 class TrainSettings(RunSettings, ReadingSettings, ModelSettings, OptimiserSettings):
