@@ -36,19 +36,18 @@ def test_pooling_reads_real_tokens_only(how: Pooling, expected: list[list[float]
 
 
 @pytest.mark.parametrize(
-    ("ids", "expected"),
+    ("ids", "length", "expected"),
     [
-        ([1, 5, 9, 6, 7, 9], [0, 0, 0, 1, 1, 1]),  # the last separator ends the text
-        ([1, 9, 5, 9, 6, 7], [0, 0, 0, 0, 1, 1]),  # no end token; an earlier one belongs to the prompt
-        ([1, 5, 9, 9, 0, 0], [0, 0, 0, 1, 0, 0]),  # an empty reply keeps its end token
-        ([1, 5, 6, 9, 0, 0], [1, 1, 1, 1, 0, 0]),  # nothing stands between prompt and reply
-        ([1, 9, 6, 0, 9, 9], [0, 0, 1, 0, 0, 0]),  # padding that is the separator
-        ([9, 0, 0, 0, 0, 0], [1, 0, 0, 0, 0, 0]),
+        ([1, 5, 9, 6, 7, 9], 6, [0, 0, 0, 1, 1, 1]),  # the last separator ends the text
+        ([1, 9, 5, 9, 6, 7], 6, [0, 0, 0, 0, 1, 1]),  # no end token; an earlier one belongs to the prompt
+        ([1, 5, 9, 9, 0, 0], 4, [0, 0, 0, 1, 0, 0]),  # an empty reply keeps its end token
+        ([1, 5, 6, 9, 0, 0], 4, [1, 1, 1, 1, 0, 0]),  # nothing stands between prompt and reply
+        ([1, 9, 6, 9, 9, 9], 3, [0, 0, 1, 0, 0, 0]),  # padding that is the separator
+        ([9, 0, 0, 0, 0, 0], 1, [1, 0, 0, 0, 0, 0]),
     ],
 )
-def test_reply_is_what_stands_behind_the_separator(ids: list[int], expected: list[int]) -> None:
-    lengths = {(1, 5, 9, 9, 0, 0): 4, (1, 5, 6, 9, 0, 0): 4, (1, 9, 6, 0, 9, 9): 3, (9, 0, 0, 0, 0, 0): 1}
-    mask = (torch.arange(6) < lengths.get(tuple(ids), 6)).long().unsqueeze(0)
+def test_reply_is_what_stands_behind_the_separator(ids: list[int], length: int, expected: list[int]) -> None:
+    mask = (torch.arange(6) < length).long().unsqueeze(0)
     assert behind_separator(torch.tensor([ids]), mask, separator_id=9).tolist() == [expected]
 
 

@@ -111,7 +111,7 @@ def test_other_ways_to_train(
 
 
 @pytest.mark.parametrize("layout", ["assay", "native"])
-def test_dropout_is_a_choice(layout: str, tiny_encoder: Path) -> None:
+def test_dropout_is_a_choice(layout: Any, tiny_encoder: Path) -> None:
     def rates(**choice: Any) -> set[float]:
         settings = TrainSettings(data="-", out="-", backbone=str(tiny_encoder), layout=layout, **choice)
         model = create_reward_model(model_options(settings, seed=0))
