@@ -24,6 +24,9 @@ NAMES = {
     "frozen": "frozen backbone",
     "frozen_tenth": "frozen, 10 % of the labels",
     "blind": "fine-tuned, prompt hidden",
+    "frozen_reply": "frozen, mean over the reply",
+    "frozen_all": "frozen, mean over all tokens",
+    "frozen_first": "frozen, first token",
     "length": "by length",
     "bag_of_words": "bag of words",
 }

@@ -1,0 +1,82 @@
+"""Which states of an encoder a reward model should read: those of all tokens, of the reply, or of the first token.
+
+Fixed before the run:
+  * data, none of it in the study `main_job`: HH helpful-online and the 1 % sample of HH's training data (dialogues),
+    UltraFeedback (short prompts, long replies), SummEval (articles and summaries); five fixed folds by prompt.
+  * arms: a linear head on the frozen MiniLM, on the mean over the reply's tokens (the default where a separator stands
+    before the reply), on the mean over all tokens, and on the first token; 256 tokens; a seed for each fold.
+  * contrast, on accuracy, smallest effect of interest 2 points: reply above all tokens, reply above first token.
+  * test: hierarchical bootstrap over seeds and prompts.
+
+The default was chosen before this study, on the training side of sets that `main_job` uses.
+
+    python studies/pooling.py --data DATA_FOLDER   # resumable
+    python studies/pooling.py --summary            # tables from the committed cells only
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from common import RESULTS, keep, quiet, run_missing, shares_for, train_and_judge
+from summary import Contrast, write_summary
+
+from assay.feedback import folds, read_with_report
+
+CELLS = RESULTS / "pooling_cells"
+SETS: dict[str, dict[str, Any]] = {
+    "helpful-online": {"path": "hh_rlhf/helpful-online/test.jsonl.gz", "reading": {"format": "hh"}},
+    "hh-train-1pct": {"path": "hh_rlhf/train-1pct.jsonl.gz", "reading": {"format": "hh"}},
+    "ultrafeedback": {"path": "ultrafeedback_2pct/ub.jsonl.gz", "reading": {"format": "labelled_pair"}},
+    "summeval": {
+        "path": "summeval/grades.jsonl.gz",
+        "reading": {
+            "mapping": {"prompt": "prompt", "responses": "response", "grades": "grades", "group": "doc_id"},
+        },
+        # 120 pairs an article: as many steps as the others take in 30 epochs
+        "options": {"truncation": "right", "epochs": 3},
+    },
+}
+ARMS = {"frozen_reply": "reply", "frozen_all": "mean", "frozen_first": "cls"}
+CONTRASTS = (
+    Contrast("the reply's tokens tell more than all tokens", "frozen_reply", "frozen_all", 0.02),
+    Contrast("the reply's tokens tell more than the first token", "frozen_reply", "frozen_first", 0.02),
+)
+NAMES = [f"{name}.{arm}.all" for name in SETS for arm in ARMS]
+
+
+def run_cell(cell: str, data: Path) -> None:
+    """Train one arm on one set, on each of the five folds, and keep its margins."""
+    quiet()
+    name, arm, _ = cell.rsplit(".", 2)
+    spec = SETS[name]
+    records, report = read_with_report(str(data / spec["path"]), **spec["reading"])
+    options = {"pooling": ARMS[arm], "max_length_tokens": 256, **spec.get("options", {})}
+    runs = []
+    for seed, (train, test) in enumerate(folds(records, 5, seed=0)):
+        runs.append(train_and_judge(shares_for(arm, train, test, seed), arm, seed, **options))
+    keep(CELLS, cell, {"cell": cell, "reading": report.to_dict() | {"source": name, "places": {}}, "runs": runs})
+
+
+def main() -> None:
+    """Run cells, then write the result file and its page."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--data", type=Path, help="folder that holds hh_rlhf, ultrafeedback_2pct and summeval")
+    parser.add_argument("--cell")
+    parser.add_argument("--minutes", type=float, default=120)
+    parser.add_argument("--summary", action="store_true")
+    given = parser.parse_args()
+    if given.data is None and not given.summary:
+        parser.error("name the data folder with --data, or --summary for the tables alone")
+    if given.cell:
+        run_cell(given.cell, given.data)
+        return
+    if not given.summary:
+        run_missing(__file__, NAMES, CELLS, given.minutes, ["--data", str(given.data)])
+    write_summary("pooling", __doc__ or "", CELLS, CONTRASTS, planned=NAMES)
+
+
+if __name__ == "__main__":
+    main()
