@@ -4,8 +4,8 @@ Fixed before the run:
   * data: HH helpful-base and harmless-base, TL;DR feedback, MT-bench human judgements; each in five fixed folds grouped
     by prompt (first human turn, post, question), so that every judgement is tested once. Seed s tests on fold s mod 5.
   * arms: MiniLM fully fine-tuned for one epoch with the defaults of `assay train` at 256 tokens (5 seeds); the same
-    without the prompt ("blind", 5 seeds); a linear head on the frozen backbone (5 seeds), and on a tenth of the labels
-    (10 seeds); beside them always-the-longer and a bag of words.
+    without the prompt ("blind", 5 seeds); a linear head on the frozen backbone, on all labels and on a tenth of them
+    (10 seeds each); beside them always-the-longer and a bag of words.
   * contrasts, on accuracy, smallest effect of interest 2 points: fine-tuned above length (where longer loses: above
     always-the-shorter), fine-tuned above the bag of words, fine-tuned above blind.
   * test: hierarchical bootstrap over seeds and split groups; verdicts as in `assay.evaluation.verdicts`.
@@ -61,7 +61,7 @@ SETS: dict[str, dict[str, Any]] = {
         "options": {"truncation": "right"},
     },
 }
-FOLDS, SEEDS = 5, {"full": 5, "blind": 5, "frozen": 5, "frozen_tenth": 10}
+FOLDS, SEEDS = 5, {"full": 5, "blind": 5, "frozen": 10, "frozen_tenth": 10}
 
 
 def cells() -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -166,6 +167,9 @@ def write_summary(
 ) -> None:
     """Write ``results/STUDY.json``, ``STUDY.md`` and ``STUDY.svg`` from the finished cells."""
     cells = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
+    if not cells:
+        print(f"no finished cell in {folder}; run the study without --summary first", file=sys.stderr)
+        raise SystemExit(2)
     by_set: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for cell in cells:
         by_set[cell["cell"].rsplit(".", 2)[0]].append(cell)
