@@ -61,7 +61,7 @@ def train_and_judge(shares: Shares, arm: str, seed: int, **options: Any) -> dict
     if shares.test is None:
         raise ValueError("a study needs a test share")
     view = pairs(shares.test)
-    delta, _ = margins_on(result.model, shares.test, view)
+    delta, _ = margins_on(result.model, shares.test, view, keep_features=settings.freeze_backbone)
     words = fit_baselines(shares.training)["bag_of_words"].delta(view)
     sides = zip(view.row, view.a, view.b, strict=True)
     return {

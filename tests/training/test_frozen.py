@@ -8,15 +8,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from datasets import Dataset
 
 from assay.evaluation import Temperature
+from assay.feedback import pairs
 from assay.scorers import RewardModel
 from assay.scorers.encoding import score_records
 from assay.training import PreferenceTrainer
 from assay.training.data import TrainingRecords
 from assay.workflows import fitting
 from assay.workflows.data import Shares
+from assay.workflows.judging import margins_on
 from assay.workflows.settings import TrainSettings
 from tests.training.support import assert_equal, encoded, new_model, planted, weights
 
@@ -115,3 +118,27 @@ def test_one_group_alone_is_not_called_calibrated(bert: str, out: Path) -> None:
     assert result.model.record.calibration is None
     assert result.train_loss[0][1] == pytest.approx(np.log(2), abs=1e-6)
     assert float(result.model.get_parameter("head.weight").detach().abs().max()) > 0
+
+
+def test_judging_heads_computes_the_states_of_a_text_once(
+    bert: str, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    test = planted(8, seed=5)
+    first, second = (fit(planted(20), out / name, bert).model for name in ("first", "second"))
+    live, counts = margins_on(first, test, pairs(test))
+    kept, same_counts = margins_on(first, test, pairs(test), keep_features=True)
+    np.testing.assert_allclose(kept, live, rtol=0, atol=1e-5)
+    assert counts == same_counts and np.ptp(live) > 0
+    monkeypatch.setattr(first.backbone, "forward", None)
+    monkeypatch.setattr(second.backbone, "forward", None)  # calling it would be an error
+    assert np.array_equal(margins_on(second, test, pairs(test), keep_features=True)[0], kept)
+
+
+def test_the_backbone_computes_where_the_machine_is_fastest(
+    bert: str, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fitting.hardware, "best_device", lambda: torch.device("meta"))
+    model = new_model(bert, freeze_backbone=True)
+    with pytest.raises((NotImplementedError, RuntimeError), match="meta"):
+        fitting.fit(settings_for(bert), Shares(planted(20), None, None), out, model)
+    assert {p.device.type for p in model.parameters()} == {"meta"}

@@ -7,7 +7,10 @@ import math
 from pathlib import Path
 
 import pytest
+import torch
 
+from assay.workflows import judging
+from assay.workflows.settings import JudgeSettings
 from tests.workflows.conftest import Cli, metrics_of, tree
 
 
@@ -25,6 +28,12 @@ def test_run_is_judged_on_what_did_not_train_it(cli: Cli, trained: Path, many_pa
     assert metrics["baselines"]["bag_of_words"]["accuracy"] == run["baselines"]["bag_of_words"]["accuracy"]
     assert "Picks the better response" in said.out and "judged" in said.out
     assert "104 records whose prompts trained it were left out" in Path("judged/report.html").read_text("utf-8")
+
+
+def test_models_are_judged_where_the_machine_is_fastest(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(judging.hardware, "best_device", lambda: torch.device("meta"))
+    (model,) = judging.load_models(JudgeSettings(model=str(trained), data="-"), [str(trained)])
+    assert {p.device.type for p in model.parameters()} == {"meta"}
 
 
 def test_model_folder_finds_the_baselines_of_its_run(cli: Cli, trained: Path, many_pairs: Path) -> None:

@@ -136,6 +136,13 @@ class ScoringMixin:
         states = self.map_batches(ids, lambda batch: self._model.values(self._model.nodes(batch)), token_budget, dtype)
         return states if states is not None else np.zeros(0, np.float32)
 
+    def score_features(self, features: np.ndarray) -> np.ndarray:
+        """Score pooled states that `features` gave before; float32 ``[n]``, or ``[n, members]``."""
+        model = self._model
+        with evaluating(model):
+            device = next((p.device for p in model.head.parameters()), model.device)
+            return model.values(torch.from_numpy(features).to(device)).float().cpu().numpy()
+
     def features(
         self,
         ids: Sequence[TokenIds],

@@ -21,8 +21,8 @@ from assay.training import PairwiseObjective, PreferenceArguments, PreferenceTra
 from assay.training.checkpoints import newest_complete, step_of
 from assay.training.data import TrainingRecords
 from assay.training.progress import TerminalProgress
+from assay.workflows import hardware
 from assay.workflows.data import Shares
-from assay.workflows.hardware import multiplies_in_bf16
 from assay.workflows.settings import ModelSettings, OptimiserSettings, TrainSettings
 
 
@@ -90,7 +90,9 @@ def resolved(settings: TrainSettings, parameters: int) -> TrainSettings:
     frozen = settings.freeze_backbone
     rate = 2e-4 if settings.lora else 1e-4 if parameters < 100_000_000 else 1e-5
     # features are computed once and the model scores in fp32, so a frozen backbone gets bf16 only where it is asked for
-    bf16 = settings.precision == "bf16" or (settings.precision == "auto" and not frozen and multiplies_in_bf16())
+    bf16 = settings.precision == "bf16" or (
+        settings.precision == "auto" and not frozen and hardware.multiplies_in_bf16()
+    )
     return settings.model_copy(
         update={
             "epochs": settings.epochs or (30 if frozen else 3),
@@ -192,6 +194,7 @@ def _fit_frozen(settings: TrainSettings, shares: Shares, folder: Path, model: Re
     """
     data = shares.training
     records = encode_records(data, model.encoder)
+    model.to(hardware.best_device())
     cache = FeatureCache(model, dtype=torch.bfloat16 if settings.precision == "bf16" else None)
     features = cache.features_of(records)
     fold_of = _fold_numbers(data, records, settings.calibration_folds, settings.seed)
@@ -210,8 +213,7 @@ def _fit_frozen(settings: TrainSettings, shares: Shares, folder: Path, model: Re
         objective=PairwiseObjective(settings.centring),
     )
     trainer.train()
-    with torch.inference_mode():
-        values = heads.eval().values(torch.from_numpy(features)).float().cpu().numpy()
+    values = heads.score_features(features)
     heads.select_member(count)
     result = _result(heads, trainer, records)
     result.counts |= {"features_computed": cache.computed, "features_reused": cache.reused}

@@ -17,6 +17,11 @@ def multiplies_in_bf16() -> bool:
     return bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())
 
 
+def best_device() -> torch.device:
+    """Return where models are put: the GPU, if there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def describe() -> dict[str, str | int]:
     """Return processor, cores and accelerators, for result files."""
     name = platform.processor() or platform.machine()

@@ -15,6 +15,8 @@ from assay.evaluation import BagOfWords, Evaluation, LengthBaseline, Temperature
 from assay.feedback import Pairs, pairs
 from assay.scorers import RewardModel
 from assay.scorers.encoding import encode_records, score_records
+from assay.scorers.features import FeatureCache
+from assay.workflows import hardware
 from assay.workflows.data import seen_groups, unseen
 from assay.workflows.settings import JudgeSettings
 
@@ -32,7 +34,7 @@ def load_models(settings: JudgeSettings, names: Sequence[str]) -> list[RewardMod
         If a setting would be ignored.
     """
     options = settings.encoder_options()
-    models = [RewardModel.from_pretrained(name, **options) for name in names]
+    models = [RewardModel.from_pretrained(name, **options).to(hardware.best_device()) for name in names]
     if options and all(model.record.fingerprint for model in models):
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in options)
         raise ConfigError(
@@ -79,11 +81,17 @@ def all_seen(count: int) -> DataError:
 
 
 def margins_on(
-    model: RewardModel, data: Dataset, view: Pairs, token_budget: int = 8192
+    model: RewardModel, data: Dataset, view: Pairs, token_budget: int = 8192, *, keep_features: bool = False
 ) -> tuple[np.ndarray, dict[str, int]]:
-    """Score every response in float32; return margins ``[E]`` of ``view``, and what truncation cut."""
+    """Score every response in float32; return margins ``[E]`` of ``view``, and what truncation cut.
+
+    ``keep_features`` serves heads on one frozen backbone: its states of these texts are computed once for all of them.
+    """
     records = encode_records(data, model.encoder)
-    values = score_records(model, records, token_budget=token_budget)
+    if keep_features:
+        values = model.score_features(FeatureCache(model).features_of(records))
+    else:
+        values = score_records(model, records, token_budget=token_budget)
     if values.ndim == 2:
         values = values.mean(axis=1)
     counts = {"texts": len(records.lengths), "cut_prompt": records.cut_prompt, "cut_response": records.cut_reply}
@@ -114,12 +122,13 @@ def judge(
     extra: Mapping[str, np.ndarray] | None = None,
     against: RewardModel | None = None,
     token_budget: int = 8192,
+    keep_features: bool = False,
     seed: int = 0,
     resamples: int = 2000,
 ) -> tuple[Pairs, np.ndarray, Evaluation, dict[str, int]]:
     """Evaluate a model on judgements; return them, its margins, the evaluation, and what truncation cut.
 
-    ``extra`` holds margins ``[E]`` of further baselines by name.
+    ``extra`` holds margins ``[E]`` of further baselines by name; ``keep_features`` as for `margins_on`.
 
     Raises
     ------
@@ -129,7 +138,7 @@ def judge(
     view = pairs(test)
     if len(view) == 0:
         raise DataError("there is no judgement to evaluate on")
-    delta, counts = margins_on(model, test, view, token_budget)
+    delta, counts = margins_on(model, test, view, token_budget, keep_features=keep_features)
     others = {name: baseline.delta(view) for name, baseline in baselines.items()}
     others |= extra or {}
     stored = model.record.calibration

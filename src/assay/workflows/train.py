@@ -141,6 +141,7 @@ def _train_in(folder: Path, settings: TrainSettings, shares: Shares, model: Rewa
         baselines=baselines,
         extra={"blind": _blind_margins(settings, shares, folder)} if settings.baseline_blind else None,
         token_budget=settings.token_budget,
+        keep_features=settings.freeze_backbone,
         seed=settings.seed,
         resamples=settings.resamples,
     )
@@ -159,7 +160,8 @@ def _blind_margins(settings: TrainSettings, shares: Shares, folder: Path) -> np.
         without_prompts(shares.test) if shares.test is not None else None,
     )
     blind = fit(settings, hidden, folder / "blind").model
-    return margins_on(blind, hidden.test, pairs(hidden.test), settings.token_budget)[0]
+    keep = settings.freeze_backbone
+    return margins_on(blind, hidden.test, pairs(hidden.test), settings.token_budget, keep_features=keep)[0]
 
 
 def data_counts(shares: Shares, result: Fit) -> dict[str, Any]:
