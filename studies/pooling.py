@@ -1,12 +1,16 @@
 """Which states of an encoder a reward model should read: those of all tokens, of the reply, or of the first token.
 
+And whether their number belongs beside their mean.
+
 Fixed before the run:
   * data, none of it in the study `main_job`: HH helpful-online and the 1 % sample of HH's training data (dialogues),
     UltraFeedback (short prompts, long replies), SummEval (articles and summaries); five fixed folds by prompt, seed s
     on fold s mod 5.
   * arms: a linear head on the frozen MiniLM, on the mean over the reply's tokens (the default where a separator stands
-    before the reply), on the mean over all tokens, and on the first token; 256 tokens; 10 seeds.
-  * contrast, on accuracy, smallest effect of interest 2 points: reply above all tokens, reply above first token.
+    before the reply), on the same without the number of tokens, on the mean over all tokens, and on the first token;
+    256 tokens; 10 seeds.
+  * contrasts, on accuracy, smallest effect of interest 2 points: reply above all tokens, reply above first token, with
+    above without the number of tokens.
   * test: hierarchical bootstrap over seeds and prompts.
 
 The default was chosen before this study, on the training side of sets that `main_job` uses.
@@ -25,6 +29,7 @@ from common import RESULTS, keep, quiet, run_missing, shares_for, train_and_judg
 from summary import Contrast, write_summary
 
 from assay.feedback import folds, read_with_report
+from assay.scorers import pooling
 
 CELLS = RESULTS / "pooling_cells"
 SETS: dict[str, dict[str, Any]] = {
@@ -40,10 +45,11 @@ SETS: dict[str, dict[str, Any]] = {
         "options": {"truncation": "right", "epochs": 3},
     },
 }
-ARMS = {"frozen_reply": "reply", "frozen_all": "mean", "frozen_first": "cls"}
+ARMS = {"frozen_reply": "reply", "frozen_uncounted": "reply", "frozen_all": "mean", "frozen_first": "cls"}
 CONTRASTS = (
     Contrast("the reply's tokens tell more than all tokens", "frozen_reply", "frozen_all", 0.02),
     Contrast("the reply's tokens tell more than the first token", "frozen_reply", "frozen_first", 0.02),
+    Contrast("a mean tells more with the number of its tokens", "frozen_reply", "frozen_uncounted", 0.02),
 )
 NAMES = [f"{name}.{arm}.all" for name in SETS for arm in ARMS]
 
@@ -53,6 +59,8 @@ def run_cell(cell: str, data: Path) -> None:
     quiet()
     name, arm, _ = cell.rsplit(".", 2)
     spec = SETS[name]
+    if arm == "frozen_uncounted":
+        pooling.COUNT_SCALE = 0.0
     records, report = read_with_report(str(data / spec["path"]), **spec["reading"])
     options = {"pooling": ARMS[arm], "max_length_tokens": 256, **spec.get("options", {})}
     runs = []

@@ -26,6 +26,7 @@ NAMES = {
     "frozen_tenth": "frozen, 10 % of the labels",
     "blind": "fine-tuned, prompt hidden",
     "frozen_reply": "frozen, mean over the reply",
+    "frozen_uncounted": "frozen, mean over the reply, uncounted",
     "frozen_all": "frozen, mean over all tokens",
     "frozen_first": "frozen, first token",
     "length": "by length",

@@ -41,7 +41,7 @@ def test_texts_are_shared_between_data_sets(encoder: RewardModel, pairs_file: Pa
     cache = FeatureCache(encoder, tmp_path)
     first = cache.features_of(records)
     distinct = len({tuple(records.text(i)) for i in range(len(records.lengths))})
-    assert first.shape == (len(records.lengths), 32)
+    assert first.shape == (len(records.lengths), encoder.config.width)
     assert cache.computed == distinct and cache.reused == len(first) - distinct
     some = encode_records(data.select([3, 1]), encoder.encoder)
     again = FeatureCache(encoder, tmp_path)
@@ -95,7 +95,7 @@ def test_an_interrupted_write_leaves_no_half_file(
         cache.features(ids_of(encoder))
     assert list(cache.folder.iterdir()) == []
     monkeypatch.setattr(np, "savez", save)
-    assert cache.features(ids_of(encoder)).shape == (len(PROMPTS), 32)
+    assert cache.features(ids_of(encoder)).shape == (len(PROMPTS), encoder.config.width)
     assert cache.computed == len(PROMPTS)
 
 
@@ -134,6 +134,6 @@ def test_a_damaged_store_is_named(encoder: RewardModel, tmp_path: Path) -> None:
 
 
 def test_nothing_asked_nothing_computed(encoder: RewardModel, tmp_path: Path) -> None:
-    assert FeatureCache(encoder, tmp_path).features([]).shape == (0, 32)
-    empty = from_rows([comparison("Q", ["A", "B"], [edge(0, 1)])]).select([])
-    assert FeatureCache(encoder, tmp_path).features_of(encode_records(empty, encoder.encoder)).shape == (0, 32)
+    assert FeatureCache(encoder, tmp_path).features([]).shape == (0, encoder.config.width)
+    empty = encode_records(from_rows([comparison("Q", ["A", "B"], [edge(0, 1)])]).select([]), encoder.encoder)
+    assert FeatureCache(encoder, tmp_path).features_of(empty).shape == (0, encoder.config.width)

@@ -14,7 +14,7 @@ from assay.errors import ModelError
 from assay.objectives import pairwise_loss
 from assay.scorers import ModelOptions, RewardModel, create_reward_model
 from assay.scorers.heads import LinearHead, MLPHead, make_head
-from assay.scorers.pooling import Pooling, behind_separator, pool
+from assay.scorers.pooling import COUNT_SCALE, Pooling, behind_separator, pool, pooled_width
 from tests.scorers.conftest import PROMPTS, REPLIES
 
 HIDDEN = torch.tensor([[[1.0, 2.0], [3.0, 6.0], [50.0, 60.0]], [[5.0, 5.0], [70.0, 80.0], [90.0, 99.0]]])
@@ -25,12 +25,13 @@ MASK = torch.tensor([[1, 1, 0], [1, 0, 0]])
     ("how", "expected"),
     [
         ("last", [[3.0, 6.0], [5.0, 5.0]]),
-        ("mean", [[2.0, 4.0], [5.0, 5.0]]),
+        ("mean", [[2.0, 4.0, COUNT_SCALE * math.log(2 / 64)], [5.0, 5.0, COUNT_SCALE * math.log(1 / 64)]]),
         ("cls", [[1.0, 2.0], [5.0, 5.0]]),
     ],
 )
 def test_pooling_reads_real_tokens_only(how: Pooling, expected: list[list[float]]) -> None:
-    assert pool(HIDDEN, MASK, how).tolist() == expected
+    torch.testing.assert_close(pool(HIDDEN, MASK, how), torch.tensor(expected))
+    assert pool(HIDDEN, MASK, how).shape[1] == pooled_width(2, how)
     for given, made in ((torch.bfloat16, torch.float32), (torch.float64, torch.float64)):
         assert pool(HIDDEN.to(given), MASK, how).dtype == made
 
@@ -59,7 +60,8 @@ def test_an_encoder_reads_the_reply_in_the_light_of_its_prompt(encoder: RewardMo
         for e, row in zip(encoded, found, strict=True):
             ids = torch.tensor([e.ids])
             states = encoder.backbone(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state[0]
-            np.testing.assert_allclose(row, states[e.prompt_tokens :].mean(0), atol=1e-6)
+            reply = states[e.prompt_tokens :]
+            np.testing.assert_allclose(row, [*reply.mean(0), COUNT_SCALE * math.log(len(reply) / 64)], atol=1e-6)
     a, b = encoder.score(["Name a sea.", "What is a bird?"], ["The Baltic."] * 2)
     assert abs(a - b) > 1e-4
 

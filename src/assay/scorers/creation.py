@@ -12,6 +12,7 @@ from assay.scorers import backbones
 from assay.scorers.adapters import LoraOptions, add_lora
 from assay.scorers.conversation import ConversationEncoder, ConversationSettings
 from assay.scorers.heads import HeadKind
+from assay.scorers.pooling import Pooling, pooled_width
 from assay.scorers.provenance import Provenance, base_fingerprint
 from assay.scorers.reward_model import RewardModel, RewardModelConfig
 from assay.scorers.templates import resolve_template
@@ -95,7 +96,7 @@ def create_reward_model(options: ModelOptions) -> RewardModel:
         pooling=pooling,
         separator_id=separator if pooling == "reply" else None,
         causal=causal,
-        width=int(bare.config.get_text_config().hidden_size),
+        width=pooled_width(int(bare.config.get_text_config().hidden_size), pooling),
         head=options.head,
         head_hidden=options.head_hidden,
         head_seed=options.seed,
@@ -125,7 +126,7 @@ def _check(options: ModelOptions) -> None:
         raise ModelError("LoRA trains inside the backbone, and the backbone is to be frozen", remedy="choose one")
 
 
-def _pooling(wanted: str, *, causal: bool, separator: int | None) -> str:
+def _pooling(wanted: Pooling | Literal["auto"], *, causal: bool, separator: int | None) -> Pooling:
     """Decide the pooling rule."""
     if wanted == "reply" and separator is None:
         raise ModelError(

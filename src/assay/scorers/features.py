@@ -19,6 +19,7 @@ import torch
 from datasets import config as datasets_config
 
 from assay.errors import ModelError
+from assay.scorers import pooling
 from assay.scorers.batches import TokenIds
 from assay.scorers.encoding import EncodedRecords
 from assay.scorers.provenance import weights_fingerprint
@@ -44,8 +45,8 @@ class FeatureCache:
         self, model: RewardModel, folder: str | os.PathLike[str] | None = None, dtype: torch.dtype | None = None
     ) -> None:
         self.model, self.dtype = model, dtype
-        pooling = (model.config.pooling, model.config.separator_id)
-        state = {"weights": weights_fingerprint(model.backbone.state_dict()), "pooling": pooling}
+        rule = (model.config.pooling, model.config.separator_id, model.config.width, pooling.COUNT_SCALE)
+        state = {"weights": weights_fingerprint(model.backbone.state_dict()), "pooling": rule}
         key = hashlib.sha256(f"{state}|{dtype or model.dtype}".encode()).hexdigest()[:24]
         root = Path(folder) if folder is not None else Path(datasets_config.HF_DATASETS_CACHE) / "assay" / "features"
         self.folder = root / key

@@ -34,6 +34,17 @@ def behind_separator(input_ids: Tensor, attention_mask: Tensor, separator_id: in
     return attention_mask * (place > last)
 
 
+#: A mean forgets how many states it is of, and judgements often depend on that, one way or the other. So the logarithm
+#: of their number, in units of `COUNT_UNIT`, stands beside it: scaled, because an optimiser moves this one weight no
+#: faster than each of the hundreds of others. Stored models rely on both numbers.
+COUNT_SCALE, COUNT_UNIT = 12.0, 64.0
+
+
+def pooled_width(width: int, how: Pooling) -> int:
+    """Return the size of a pooled vector of states of size ``width``."""
+    return width + 1 if how in ("mean", "reply") else width
+
+
 def pool(hidden: Tensor, attention_mask: Tensor, how: Pooling) -> Tensor:
     """Pool token states; padded positions never count.
 
@@ -50,7 +61,8 @@ def pool(hidden: Tensor, attention_mask: Tensor, how: Pooling) -> Tensor:
     Returns
     -------
     Tensor
-        ``[N, d]``, float32 (float64 stays).
+        ``[N, d]``, float32 (float64 stays); means: ``[N, d + 1]``, the last tells
+        the number of tokens.
     """
     if how == "last":
         index = attention_mask.sum(dim=1) - 1
@@ -60,5 +72,6 @@ def pool(hidden: Tensor, attention_mask: Tensor, how: Pooling) -> Tensor:
     else:
         states = hidden if hidden.dtype == torch.float64 else hidden.float()
         mask = attention_mask.unsqueeze(-1).to(states.dtype)
-        return (states * mask).sum(dim=1) / mask.sum(dim=1)
+        count = mask.sum(dim=1)
+        return torch.cat([(states * mask).sum(dim=1) / count, COUNT_SCALE * (count / COUNT_UNIT).log()], dim=1)
     return pooled if pooled.dtype == torch.float64 else pooled.float()

@@ -31,6 +31,8 @@ class RewardModelConfig(PretrainedConfig):
         ``"last"``, ``"mean"``, ``"cls"`` or ``"reply"``; unused in the native layout.
     separator_id
         Token id before the reply, for ``"reply"`` pooling.
+    width
+        Size of a text's pooled vector.
     causal
         Whether earlier states ignore later tokens.
     head, head_hidden, head_dropout, head_seed, members
