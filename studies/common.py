@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from summary import RESULTS, Contrast, write_summary
 
 from assay.feedback import pairs
 from assay.scorers import create_reward_model
@@ -21,8 +25,60 @@ from assay.workflows.fitting import fit, model_options, resolved
 from assay.workflows.judging import fit_baselines, margins_on
 from assay.workflows.settings import TrainSettings
 
-HERE = Path(__file__).parent
-RESULTS = HERE / "results"
+
+@dataclass(frozen=True)
+class Study:
+    """A grid of cells, the claims it tests, and what it says of itself.
+
+    Attributes
+    ----------
+    name
+        Of its result files, and of the script.
+    docstring
+        What was fixed before the run; it heads the page.
+    cells
+        All of them, in the order in which they run.
+    contrasts
+        The claims.
+    run_cell
+        Run one cell: its name, and the data folder; return its runs and the report of the reading.
+    data
+        What the folder given with ``--data`` holds; empty: the study needs none.
+    """
+
+    name: str
+    docstring: str
+    cells: Sequence[str]
+    contrasts: Sequence[Contrast]
+    run_cell: Callable[[str, Path], dict[str, Any]]
+    data: str = ""
+
+    @property
+    def folder(self) -> Path:
+        """Where its finished cells are kept."""
+        return RESULTS / f"{self.name}_cells"
+
+
+def conduct(study: Study) -> None:
+    """Run the cells that are missing, as many as the time allows, then write the result file and its page."""
+    parser = argparse.ArgumentParser(description=study.docstring.splitlines()[0])
+    if study.data:
+        parser.add_argument("--data", type=Path, help=f"folder that holds {study.data}")
+    parser.add_argument("--cell", choices=study.cells, metavar="NAME", help="run one cell only")
+    parser.add_argument("--minutes", type=float, default=120, help="begin no cell after this time")
+    parser.add_argument("--summary", action="store_true", help="tables from the finished cells only")
+    given = parser.parse_args()
+    data: Path | None = given.data if study.data else Path()
+    if data is None and not given.summary:
+        parser.error("name the data folder with --data, or --summary for the tables alone")
+    if given.cell and data is not None:
+        quiet()
+        keep(study.folder, given.cell, {"cell": given.cell, **study.run_cell(given.cell, data)})
+        return
+    if not given.summary:
+        script = str(Path(__file__).with_name(f"{study.name}.py"))
+        run_missing(script, study.cells, study.folder, given.minutes, ["--data", str(data)] if study.data else [])
+    write_summary(study.name, study.docstring, study.folder, study.contrasts, study.cells)
 
 
 def quiet() -> None:
@@ -93,7 +149,7 @@ def keep(folder: Path, name: str, content: dict[str, Any]) -> None:
     beside.rename(path)
 
 
-def run_missing(script: str, names: list[str], folder: Path, minutes: float, extra: list[str]) -> None:
+def run_missing(script: str, names: Sequence[str], folder: Path, minutes: float, extra: list[str]) -> None:
     """Run the cells that are not there yet, two processes at a time, and begin none after the time is up."""
     end = time.time() + 60 * minutes
 

@@ -19,16 +19,14 @@ on TL;DR length alone was right in 68 % of that fifth and in 62 % of the rest.
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import Any
 
-from common import RESULTS, keep, quiet, run_missing, shares_for, train_and_judge
-from summary import Contrast, write_summary
+from common import Study, conduct, shares_for, train_and_judge
+from summary import Contrast
 
 from assay.feedback import folds, read_with_report, split
 
-CELLS = RESULTS / "main_job_cells"
 SETS: dict[str, dict[str, Any]] = {
     "helpful-base": {"path": "hh_rlhf/helpful-base/test.jsonl.gz", "reading": {"format": "hh"}},
     "harmless-base": {"path": "hh_rlhf/harmless-base/test.jsonl.gz", "reading": {"format": "hh"}},
@@ -81,9 +79,8 @@ CONTRASTS = (
 )
 
 
-def run_cell(name: str, data: Path) -> None:
-    """Train one arm on one set with one seed (the frozen arm: all its seeds), and keep its margins."""
-    quiet()
+def run_cell(name: str, data: Path) -> dict[str, Any]:
+    """Train one arm on one set with one seed (a frozen arm: all its seeds)."""
     which, arm, number = name.rsplit(".", 2)
     spec = SETS[which]
     records, report = read_with_report(str(data / spec["path"]), **spec["reading"])
@@ -97,26 +94,10 @@ def run_cell(name: str, data: Path) -> None:
         options = {"epochs": epochs, "patience": 0, "evaluations_per_epoch": 1, "max_length_tokens": 256}
         options |= spec.get("options", {})
         runs.append(train_and_judge(shares_for(arm, train, test, seed), arm, seed, **options))
-    keep(CELLS, name, {"cell": name, "reading": report.to_dict() | {"source": which, "places": {}}, "runs": runs})
+    return {"reading": report.to_dict() | {"source": which, "places": {}}, "runs": runs}
 
 
-def main() -> None:
-    """Run cells, then write the result file and its page."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--data", type=Path, help="folder that holds hh_rlhf, mt_bench_human and tldr_feedback")
-    parser.add_argument("--cell")
-    parser.add_argument("--minutes", type=float, default=120)
-    parser.add_argument("--summary", action="store_true")
-    given = parser.parse_args()
-    if given.data is None and not given.summary:
-        parser.error("name the data folder with --data, or --summary for the tables alone")
-    if given.cell:
-        run_cell(given.cell, given.data)
-        return
-    if not given.summary:
-        run_missing(__file__, cells(), CELLS, given.minutes, ["--data", str(given.data)])
-    write_summary("main_job", __doc__ or "", CELLS, CONTRASTS, planned=cells())
-
+STUDY = Study("main_job", __doc__ or "", cells(), CONTRASTS, run_cell, data="hh_rlhf, mt_bench_human and tldr_feedback")
 
 if __name__ == "__main__":
-    main()
+    conduct(STUDY)

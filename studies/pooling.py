@@ -21,17 +21,15 @@ The default was chosen before this study, on the training side of sets that `mai
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import Any
 
-from common import RESULTS, keep, quiet, run_missing, shares_for, train_and_judge
-from summary import Contrast, write_summary
+from common import Study, conduct, shares_for, train_and_judge
+from summary import Contrast
 
 from assay.feedback import folds, read_with_report
 from assay.scorers import pooling
 
-CELLS = RESULTS / "pooling_cells"
 SETS: dict[str, dict[str, Any]] = {
     "helpful-online": {"path": "hh_rlhf/helpful-online/test.jsonl.gz", "reading": {"format": "hh"}},
     "hh-train-1pct": {"path": "hh_rlhf/train-1pct.jsonl.gz", "reading": {"format": "hh"}},
@@ -54,9 +52,8 @@ CONTRASTS = (
 NAMES = [f"{name}.{arm}.all" for name in SETS for arm in ARMS]
 
 
-def run_cell(cell: str, data: Path) -> None:
-    """Train one arm on one set, on each of the five folds, and keep its margins."""
-    quiet()
+def run_cell(cell: str, data: Path) -> dict[str, Any]:
+    """Train one arm on one set with all its seeds."""
     name, arm, _ = cell.rsplit(".", 2)
     spec = SETS[name]
     if arm == "frozen_uncounted":
@@ -68,26 +65,10 @@ def run_cell(cell: str, data: Path) -> None:
     for seed in range(10):
         train, test = cut[seed % 5]
         runs.append(train_and_judge(shares_for(arm, train, test, seed), arm, seed, **options))
-    keep(CELLS, cell, {"cell": cell, "reading": report.to_dict() | {"source": name, "places": {}}, "runs": runs})
+    return {"reading": report.to_dict() | {"source": name, "places": {}}, "runs": runs}
 
 
-def main() -> None:
-    """Run cells, then write the result file and its page."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--data", type=Path, help="folder that holds hh_rlhf, ultrafeedback_2pct and summeval")
-    parser.add_argument("--cell")
-    parser.add_argument("--minutes", type=float, default=120)
-    parser.add_argument("--summary", action="store_true")
-    given = parser.parse_args()
-    if given.data is None and not given.summary:
-        parser.error("name the data folder with --data, or --summary for the tables alone")
-    if given.cell:
-        run_cell(given.cell, given.data)
-        return
-    if not given.summary:
-        run_missing(__file__, NAMES, CELLS, given.minutes, ["--data", str(given.data)])
-    write_summary("pooling", __doc__ or "", CELLS, CONTRASTS, planned=NAMES)
-
+STUDY = Study("pooling", __doc__ or "", NAMES, CONTRASTS, run_cell, data="hh_rlhf, ultrafeedback_2pct and summeval")
 
 if __name__ == "__main__":
-    main()
+    conduct(STUDY)

@@ -16,16 +16,16 @@ Fixed before the run:
 
 from __future__ import annotations
 
-import argparse
+from pathlib import Path
+from typing import Any
 
 import yaml
-from common import RESULTS, keep, quiet, run_missing, shares_for, train_and_judge
-from summary import Contrast, write_summary
+from common import Study, conduct, shares_for, train_and_judge
+from summary import Contrast
 
 from assay.feedback import folds, read_with_report, split
 from assay.workflows.recipes import sample_path, shipped_recipes
 
-CELLS = RESULTS / "sample_cells"
 CONTRASTS = (
     Contrast("the demo's model beats choosing by length", "full", "length", 0.02),
     Contrast("the demo's model beats a bag of words", "full", "bag_of_words", 0.02),
@@ -34,9 +34,8 @@ NAMES = [f"sample.full.{seed}" for seed in range(5)]
 NAMES += [f"sample.{arm}.{seed}" for arm in ("frozen", "frozen_tenth") for seed in range(10)]
 
 
-def run_cell(name: str) -> None:
-    """Train one arm on four folds, and keep its margins on the fifth."""
-    quiet()
+def run_cell(name: str, _data: Path) -> dict[str, Any]:
+    """Train one arm on four folds with one seed."""
     _, arm, number = name.split(".")
     recipe = yaml.safe_load(shipped_recipes()["demo"].read_text(encoding="utf-8"))
     demo = {key: recipe["stages"][0][key] for key in ("epochs", "max_length_tokens")}
@@ -47,23 +46,10 @@ def run_cell(name: str) -> None:
     if arm == "frozen_tenth":
         train = split(train, test=0.1, seed=int(number))[1]
     run = train_and_judge(shares_for(arm, train, test, int(number)), arm, int(number), **demo)
-    keep(CELLS, name, {"cell": name, "reading": report.to_dict() | {"source": "sample", "places": {}}, "runs": [run]})
+    return {"reading": report.to_dict() | {"source": "sample", "places": {}}, "runs": [run]}
 
 
-def main() -> None:
-    """Run cells, then write the result file and its page."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--cell")
-    parser.add_argument("--minutes", type=float, default=120)
-    parser.add_argument("--summary", action="store_true")
-    given = parser.parse_args()
-    if given.cell:
-        run_cell(given.cell)
-        return
-    if not given.summary:
-        run_missing(__file__, NAMES, CELLS, given.minutes, [])
-    write_summary("sample", __doc__ or "", CELLS, CONTRASTS, planned=NAMES)
-
+STUDY = Study("sample", __doc__ or "", NAMES, CONTRASTS, run_cell)
 
 if __name__ == "__main__":
-    main()
+    conduct(STUDY)

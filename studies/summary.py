@@ -87,7 +87,7 @@ class DataSet:
         self.arms = {
             arm: Arm(sorted(many, key=lambda r: r["seed"]), self.index, "delta") for arm, many in by_arm.items()
         }
-        reference = by_arm.get("full") or runs
+        reference = by_arm.get("full") or next(iter(by_arm.values()))
         self.arms["bag_of_words"] = Arm(sorted(reference, key=lambda r: r["seed"]), self.index, "bag_of_words")
         judged = np.isfinite(self.arms["bag_of_words"].delta)
         length = Arm(reference, self.index, "length")

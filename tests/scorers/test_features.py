@@ -60,7 +60,9 @@ def test_the_same_text_twice_is_computed_once(encoder: RewardModel, tmp_path: Pa
     assert np.array_equal(features[0], features[2])
 
 
-def test_another_length_dtype_or_weight_is_another_feature(tiny_encoder: Path, make: Make, tmp_path: Path) -> None:
+def test_another_length_rule_dtype_or_weight_is_another_feature(
+    tiny_encoder: Path, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     long = ["a fine clear answer with the reason given " * 4]
 
     def computed(model: RewardModel, dtype: torch.dtype | None = None) -> int:
@@ -75,6 +77,9 @@ def test_another_length_dtype_or_weight_is_another_feature(tiny_encoder: Path, m
     assert computed(make(tiny_encoder, max_length_tokens=20)) == 0
     assert computed(make(tiny_encoder, pooling="cls")) == 1
     assert [computed(model, torch.bfloat16), computed(model, torch.bfloat16)] == [1, 0]
+    with monkeypatch.context() as patch:
+        patch.setattr("assay.scorers.pooling.COUNT_UNIT", 32.0)
+        assert computed(model) == 1
     with torch.no_grad():
         next(model.backbone.parameters())[20, 0] += 1e-3
     assert computed(model) == 1

@@ -69,6 +69,8 @@ def test_an_encoder_reads_the_reply_in_the_light_of_its_prompt(encoder: RewardMo
 def test_reply_pooling_where_nothing_marks_the_reply(tiny_encoder: Path, tiny_causal: Path) -> None:
     plain = create_reward_model(ModelOptions(backbone=str(tiny_encoder), template="plain"))
     assert (plain.config.pooling, plain.config.separator_id) == ("mean", None)
+    native = create_reward_model(ModelOptions(backbone=str(tiny_encoder), layout="native"))
+    assert (native.config.width, native.config.separator_id) == (plain.config.width - 1, None)
     for backbone, template in ((tiny_encoder, "plain"), (tiny_causal, "pair")):
         with pytest.raises(ModelError, match=r"where the reply begins(.|\n)*--pooling mean"):
             create_reward_model(ModelOptions(backbone=str(backbone), template=template, pooling="reply"))

@@ -48,7 +48,7 @@ class ModelOptions:
 
     backbone: str = backbones.MINILM
     layout: Literal["assay", "native"] = "assay"
-    pooling: Literal["auto", "last", "mean", "cls", "reply"] = "auto"
+    pooling: Pooling | Literal["auto"] = "auto"
     head: HeadKind = "linear"
     head_hidden: int = 256
     members: int = 1
@@ -85,23 +85,26 @@ def create_reward_model(options: ModelOptions) -> RewardModel:
     if causal and options.pooling == "cls":
         raise ModelError("the first token of a causal backbone has seen nothing", remedy="--pooling last, or mean")
     encoder = make_encoder(tokenizer, bare.config, options, causal=causal)
+    width = int(bare.config.get_text_config().hidden_size)
+    shape: dict[str, Any] = {"width": width}
     if native:
         backbones.share_pad(backbone, encoder.pad_id)
-    separator = tokenizer.sep_token_id if encoder.settings.template == "pair" else None
-    pooling = _pooling(options.pooling, causal=causal, separator=separator)
+    else:
+        separator = tokenizer.sep_token_id if encoder.settings.template == "pair" else None
+        pooling = _pooling(options.pooling, causal=causal, separator=separator)
+        shape = {"pooling": pooling, "width": pooled_width(width, pooling)}
+        shape["separator_id"] = separator if pooling == "reply" else None
     config = RewardModelConfig(
         # an adapter needs its base again, from whatever working directory
         base_model=backbones.lasting_name(options.backbone) if options.lora else options.backbone,
         layout=options.layout,
-        pooling=pooling,
-        separator_id=separator if pooling == "reply" else None,
         causal=causal,
-        width=pooled_width(int(bare.config.get_text_config().hidden_size), pooling),
         head=options.head,
         head_hidden=options.head_hidden,
         head_seed=options.seed,
         members=options.members,
         adapter=options.lora is not None,
+        **shape,
     )
     record = Provenance(encoder.settings)
     if options.lora is not None:

@@ -45,7 +45,7 @@ class FeatureCache:
         self, model: RewardModel, folder: str | os.PathLike[str] | None = None, dtype: torch.dtype | None = None
     ) -> None:
         self.model, self.dtype = model, dtype
-        rule = (model.config.pooling, model.config.separator_id, model.config.width, pooling.COUNT_SCALE)
+        rule = (model.config.pooling, model.config.separator_id, pooling.COUNT_SCALE, pooling.COUNT_UNIT)
         state = {"weights": weights_fingerprint(model.backbone.state_dict()), "pooling": rule}
         key = hashlib.sha256(f"{state}|{dtype or model.dtype}".encode()).hexdigest()[:24]
         root = Path(folder) if folder is not None else Path(datasets_config.HF_DATASETS_CACHE) / "assay" / "features"

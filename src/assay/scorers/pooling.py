@@ -61,8 +61,7 @@ def pool(hidden: Tensor, attention_mask: Tensor, how: Pooling) -> Tensor:
     Returns
     -------
     Tensor
-        ``[N, d]``, float32 (float64 stays); means: ``[N, d + 1]``, the last tells
-        the number of tokens.
+        ``[N, d]``, float32 (float64 stays); of means ``[N, d + 1]``: the last column tells the number of tokens.
     """
     if how == "last":
         index = attention_mask.sum(dim=1) - 1
