@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from assay.feedback import check
+from assay.feedback import check, pairs, read
 from assay.feedback.collecting import Collector, grouped_share, length_quantiles, repeats
 from assay.feedback.encoding_damage import damage
 from assay.feedback.records import Message
@@ -173,11 +173,33 @@ def test_grades_annotators_and_labels() -> None:
     rows = [rated("A", 1, 4), rated("B", 3, 2), rated("A", 1, 4), rated("alone", 1, 1, doc="e")]
     report = check(rows, mapping=GRADED)
     assert report.counts["grades"]["x"] == {"rated": 4, "unrated": 0, "min": 1.0, "max": 3.0, "mean": 1.5}
-    assert report.counts["pairs_of_graded_responses"] == 1
-    assert names(report.warnings) == {"prompt with one response only": 1}
+    assert names(report.warnings) == {"repeated response": 1, "prompt with one response only": 1}
     kto = check([{"prompt": "Q", "completion": "A", "label": label} for label in (True, False, True)])
     assert kto.counts["labels"] == {"good": 2, "bad": 1}
     assert (kto.counts["duplicates"], kto.counts["contradictions"]) == (1, 1)
+
+
+@pytest.mark.parametrize("ties", ["keep", "drop"])
+def test_rows_of_one_graded_response_are_checked_as_they_will_be_read(ties: Any) -> None:
+    rng = np.random.default_rng(0)
+    rows = [
+        rated(
+            "ab"[int(rng.integers(2))] * int(rng.integers(1, 6)),
+            int(rng.integers(1, 4)),
+            int(rng.integers(1, 4)),
+            doc=f"d{i % 17}",
+        )
+        for i in range(80)
+    ]
+    counts = check(rows, mapping=GRADED, ties=ties).counts
+    view = pairs(read(rows, mapping=GRADED, ties=ties))
+    tied = pairs(read(rows, mapping=GRADED)).p == 0.5
+    longer = np.sign(view.length_a - view.length_b) * np.sign(view.p - 0.5)
+    assert counts["judgements"] == len(view)
+    assert counts["ties"]["count"] == tied.sum() > 0
+    assert counts["longer_wins"]["judgements"] == (longer != 0).sum()
+    assert counts["longer_wins"]["share"] == pytest.approx((longer > 0).sum() / (longer != 0).sum())
+    assert counts["duplicates"] == len(rows) - len({(row["doc"], row["response"]) for row in rows})
 
 
 def test_prompts_are_checked_too() -> None:

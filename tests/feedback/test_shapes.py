@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from assay.errors import ConfigError, DataError
-from assay.feedback import read, read_with_report
+from assay.feedback import overlap, read, read_with_report
 from assay.feedback.sources import open_source
 from assay.feedback.stream import ReadOptions, RecordStream
 
@@ -50,6 +50,25 @@ def test_an_explicit_pair_with_a_dialogue_as_prompt_is_parsed_and_grouped_like_h
     record = one({"prompt": start, "chosen": "Yes.", "rejected": "No."})
     whole = one({"chosen": start + " Yes.", "rejected": start + " No."})
     assert record == whole
+
+
+def test_a_dialogue_is_grouped_by_its_first_turn_however_it_is_written() -> None:
+    turns = [("user", "Hi"), ("assistant", "Hello!"), ("user", "More")]
+    dialogue = [{"role": role, "content": text} for role, text in turns]
+    chat = one({"prompt": dialogue, "chosen": [A], "rejected": [B]})
+    start = "\n\nHuman: Hi\n\nAssistant: Hello!\n\nHuman: More\n\nAssistant:"
+    assert chat["split_group"] == one({"chosen": start + " A", "rejected": start + " B"})["split_group"]
+    first = one({"prompt": "Hi", "chosen": "x", "rejected": "y"})
+    assert chat["split_group"] == first["split_group"] == first["prompt_id"] != chat["prompt_id"]
+
+
+@pytest.mark.parametrize("empty", ["", [{"role": "user", "content": ""}]])
+def test_rows_without_a_prompt_have_nothing_in_common(empty: Any) -> None:
+    rows = [{"prompt": empty, "chosen": f"A{i}", "rejected": f"B{i}"} for i in range(4)]
+    data, other = read(rows[:2]), read(rows[2:])
+    assert len(set(data["prompt_id"])) == len(set(data["split_group"])) == 2
+    assert not overlap(data, other)
+    assert overlap(data, read(rows[1:])).groups == 1
 
 
 def test_hh_is_cut_at_the_last_assistant_and_grouped_by_the_first_turn() -> None:
@@ -201,6 +220,15 @@ def test_arena_of_several_turns_compares_whole_conversations() -> None:
     assert record["edges"][0]["a"] == 1
 
 
+@pytest.mark.parametrize("answer", ['{"name": "x"}', "[1, 2]"])
+def test_an_answer_in_an_arena_may_itself_be_json(answer: str) -> None:
+    record = one({"prompt": "Return JSON", "response_a": answer, "response_b": "b", "winner": "model_a"})
+    assert sides(record) == [(answer, "b", 1.0)]
+    assert prompt(one({"prompt": "[1, 2]", "response_a": "a", "response_b": "b", "winner": "tie"})) == [
+        ("user", "[1, 2]")
+    ]
+
+
 def test_arena_with_two_winners_is_an_error_and_with_none_is_dropped() -> None:
     good = {**ARENA, "winner_model_a": 1, "winner_model_b": 0, "winner_tie": 0}
     with pytest.raises(DataError, match=r"rows:2:winner_model_a: more than one verdict"):
@@ -247,11 +275,69 @@ def test_labelled_pair() -> None:
 
 
 @pytest.mark.parametrize(
+    ("verdict", "names"),
+    [({"label": 1}, ("answer_0", "answer_1")), ({}, ("response_a", "response_b")), ({}, ("chosen", "rejected"))],
+)
+@pytest.mark.parametrize("asked", ["question", "instruction"])
+def test_input_belongs_to_the_prompt(verdict: dict[str, Any], names: tuple[str, str], asked: str) -> None:
+    rows = [
+        {asked: "What colour is it?", "input": thing, names[0]: f"A {thing}", names[1]: f"B {thing}", **verdict}
+        for thing in ("sky", "grass")
+    ]
+    data, report = read_with_report(rows)
+    assert [prompt(record) for record in data] == [[("user", f"What colour is it?\n{t}")] for t in ("sky", "grass")]
+    assert report.notes == ({"input joined to the prompt": 2} if asked == "question" else {})
+    quoted = {**rows[0], asked: "What colour is the sky?"}
+    if asked == "question":
+        record = one(quoted)
+        assert prompt(record) == [("user", "What colour is the sky?")]
+        assert json.loads(record["meta"]) == {"row": {"input": "sky"}}
+
+
+@pytest.mark.parametrize(
     "row", [{"prompt": "Q", "responses": ["A", "B"]}, {"prompt": "Q", "response_a": "A", "response_b": "B"}]
 )
 def test_unlabelled_pairs_are_records_without_judgements(row: dict[str, Any]) -> None:
     record = one(row)
     assert (record["responses"], record["edges"]) == (["A", "B"], [])
+
+
+@pytest.mark.parametrize(
+    ("row", "options"),
+    [
+        ({"prompt": "Q", "response": "A", "id": 3}, {}),
+        ({"question": "Q", "completion": "A", "id": 3}, {}),
+        ({"prompt": "Q", "responses": ["A"], "id": 3}, {}),
+        ({"q": "Q", "a": "A", "id": 3}, {"mapping": {"prompt": "q", "responses": "a"}}),
+    ],
+)
+def test_a_response_without_a_verdict_is_a_record_of_one(row: dict[str, Any], options: dict[str, Any]) -> None:
+    record = one(row, **options)
+    assert (prompt(record), record["responses"], record["edges"]) == ([("user", "Q")], ["A"], [])
+    assert json.loads(record["meta"]) == {"row": {"id": 3}}
+    again = row | {name: "B" for name in row if row[name] == "A"} | ({"responses": ["B"]} if "responses" in row else {})
+    assert [r["responses"] for r in read([row, again], **options)] == [["A", "B"]]
+
+
+def test_rated_responses_of_one_prompt_can_be_compared() -> None:
+    labels = [("Q", "A", True), ("Q", "B", False), ("Q", "C", True), ("R", "D", True)]
+    rows = [{"prompt": q, "completion": text, "label": label} for q, text, label in labels]
+    data, report = read_with_report(rows, compare_ratings=True)
+    assert [sorted(sides(record)) for record in data] == [[("A", "B", 1.0), ("C", "B", 1.0)]]
+    assert report.dropped == {"one response only": 1}
+    assert report.notes == {"pairs of two good or two bad responses, not compared": 1}
+    mapping = {"kind": "ratings", "prompt": "prompt", "responses": "completion", "grades": "grade"}
+    graded = [{**row, "grade": grade} for row, grade in zip(rows, (1, 3, 3, 2), strict=True)]
+    (record,) = read(graded, mapping=mapping, compare_ratings=True)
+    assert sorted(sides(record)) == [("B", "A", 1.0), ("B", "C", 0.5), ("C", "A", 1.0)]
+    # a data set that already holds ratings is converted just the same
+    assert read(read(rows), compare_ratings=True)["edges"] == data["edges"]
+
+
+def test_steps_of_a_solution_are_not_compared() -> None:
+    row = {"prompt": "Q", "completions": ["1+1=2", "so 3"], "labels": [True, False]}
+    with pytest.raises(DataError, match="steps of one solution are not compared"):
+        read([row], compare_ratings=True)
 
 
 def test_kto_is_a_rating() -> None:
@@ -323,11 +409,18 @@ def test_own_records_are_checked(change: dict[str, Any], place: str) -> None:
         ({"prompt": "Q", "chosen": "A", "rejected": "B", "margin": float("inf")}, "margin"),
         ({"prompt": "Q", "chosen": "A", "rejected": "B", "weight": -1}, "weight"),
         ({"prompt": "Q", "chosen": "A", "rejected": "B", "margin": "much"}, "margin"),
+        ({"prompt": "Q", "chosen": "A", "rejected": "B", "margin": 10**400}, "margin"),
     ],
 )
 def test_bad_cells_name_their_column(row: dict[str, Any], column: str) -> None:
     with pytest.raises(DataError, match=rf"rows:1:{column}"):
         read([row], format="explicit_pair")
+
+
+@pytest.mark.parametrize("extra", ["foo", "[1]", 3])
+def test_a_key_extra_that_is_not_ours_is_kept(extra: Any) -> None:
+    record = one({"prompt": [{"role": "user", "content": "Q", "extra": extra}], "chosen": "A", "rejected": "B"})
+    assert json.loads(record["prompt"][0]["extra"]) == {"extra": extra}
 
 
 def test_a_list_of_one_response_is_an_error() -> None:

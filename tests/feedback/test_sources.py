@@ -55,8 +55,15 @@ def test_folder_and_split_of_a_folder(write: WriteRows, tmp_path: Path, cache: P
     write(ROWS[:2], "d/train-0.jsonl")
     write(ROWS[2:], "d/test.jsonl.gz")
     (tmp_path / "d" / "README.md").write_text("no data", encoding="utf-8")
-    assert sorted(answers(tmp_path / "d", cache)) == ["A0", "A1", "A2"]
     assert answers(tmp_path / "d", cache, split="train") == ["A0", "A1"]
+    # a split in the name goes before the option, and the reported name opens the same again
+    _, report = read_with_report(f"{tmp_path / 'd'}:test", split="train", cache_dir=cache)
+    assert answers(report.source, cache) == ["A2"]
+    with pytest.raises(DataError, match=r"several splits(.|\n)*test, train(.|\n)*name one, as in .*/d:train"):
+        read(tmp_path / "d")
+    write(ROWS[:1], "parts/a.jsonl")
+    write(ROWS[1:], "parts/b.jsonl")
+    assert sorted(answers(tmp_path / "parts", cache)) == ["A0", "A1", "A2"]
     with pytest.raises(DataError, match="no data for split 'dev'"):
         read(tmp_path / "d", split="dev")
 
@@ -166,3 +173,38 @@ def test_an_empty_list() -> None:
 def test_a_split_where_there_is_none(write: WriteRows) -> None:
     with pytest.raises(DataError, match="no splits"):
         read(write(ROWS), split="train")
+
+
+def test_a_saved_dict_of_splits_opens_by_its_reported_name(tmp_path: Path, cache: Path) -> None:
+    DatasetDict({"train": Dataset.from_list(ROWS[:2]), "test": Dataset.from_list(ROWS[2:])}).save_to_disk(
+        tmp_path / "d"
+    )
+    _, report = read_with_report(tmp_path / "d", split="train", cache_dir=cache)
+    assert report.source == f"{tmp_path / 'd'}:train"
+    assert answers(report.source, cache) == ["A0", "A1"]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("prompt,chosen,rejected\nschön,a,b\n".encode("cp1252"), r":1: malformed csv(.|\n)*CSV UTF-8"),
+        (b'prompt,"cho"x,rejected\nq,a,b\n', ":1: malformed csv"),
+        (b"prompt,chosen,rejected,prompt\nq,a,b,other\n", r"same name(.|\n)*'prompt'"),
+    ],
+)
+def test_csv_headers_that_cannot_be_used(content: bytes, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=said):
+        read(path)
+
+
+@pytest.mark.parametrize("chars", [8, 1 << 20])
+def test_nothing_behind_a_json_array_is_lost(chars: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("assay.feedback.files._CHUNK_CHARS", chars)
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps(ROWS) + " \n" * 20 + json.dumps(ROWS), encoding="utf-8")
+    with pytest.raises(DataError, match=r"after row 3: something stands behind the array"):
+        read(path)
+    path.write_text(json.dumps(ROWS) + " \n" * 20, encoding="utf-8")
+    assert len(read(path)) == 3

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 
 from assay.feedback.check_report import CheckReport, Finding
-from assay.feedback.collecting import Collector, flat, graded_pairs, grouped_share, hashed, length_quantiles, repeats
+from assay.feedback.collecting import Collector, grouped_share, length_quantiles, repeats
 from assay.feedback.drafts import Ties
+from assay.feedback.flat_arrays import flat, hashed
+from assay.feedback.graded_responses import GradedPairs
 from assay.feedback.mapping import ColumnMapping
 from assay.feedback.problems import Problems
 from assay.feedback.reading import SourceLike
@@ -66,7 +68,9 @@ def check(
     _sizes(report, stream, collector)
     _repeats(report, collector)
     _texts(report, collector)
-    if stream.shape.kind == "comparisons":
+    if stream.shape.kind == "comparisons" and len(collector.singles):
+        _graded(report, collector.singles.pairs(), ties)
+    elif stream.shape.kind == "comparisons":
         _verdicts(report, collector)
     _who(report, collector)
     if encoder is not None:
@@ -107,12 +111,6 @@ def _sizes(report: CheckReport, stream: RecordStream, collector: Collector) -> N
     counts["prompt_chars"] = length_quantiles(flat(collector.prompt_chars))
     if collector.kind == "comparisons" and collector.unlabelled:
         counts["rows_without_judgement"] = collector.unlabelled
-    if len(collector.single_keys):
-        pairs, alone = graded_pairs(flat(collector.single_keys), flat(collector.prompts))
-        counts["pairs_of_graded_responses"] = pairs
-        if alone:
-            text = "dropped when read: nothing to compare the response with"
-            report.warnings.append(Finding("prompt with one response only", alone, text))
     if collector.kind == "prompts":
         counts["without_ground_truth"] = collector.missing_truth
 
@@ -146,6 +144,24 @@ def _verdicts(report: CheckReport, collector: Collector) -> None:
     report.counts["ties"] = {"count": collector.ties, "share": collector.ties / judgements if judgements else None}
     report.counts["soft_targets"] = collector.soft
     report.counts["longer_wins"] = grouped_share(flat(collector.longer), flat(collector.edge_groups))
+
+
+def _graded(report: CheckReport, pairs: GradedPairs, ties: Ties) -> None:
+    """Say of rows with one graded response each what reading will make of them."""
+    kept = len(pairs.longer) - (pairs.ties if ties == "drop" else 0)
+    report.counts["judgements"] = kept
+    report.counts["ties"] = {
+        "count": pairs.ties,
+        "share": pairs.ties / len(pairs.longer) if len(pairs.longer) else None,
+    }
+    report.counts["longer_wins"] = grouped_share(pairs.longer, pairs.groups)
+    report.counts["duplicates"] = pairs.repeated
+    if pairs.repeated:
+        text = "the same response to the same prompt graded again; the mean of its grades counts"
+        report.warnings.append(Finding("repeated response", pairs.repeated, text))
+    if pairs.alone:
+        text = "dropped when read: nothing to compare the response with"
+        report.warnings.append(Finding("prompt with one response only", pairs.alone, text))
 
 
 def _who(report: CheckReport, collector: Collector) -> None:

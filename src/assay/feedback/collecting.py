@@ -10,16 +10,12 @@ from typing import Any
 import numpy as np
 
 from assay.feedback.encoding_damage import damage
+from assay.feedback.flat_arrays import hashed
+from assay.feedback.graded_responses import GradedResponses
 from assay.feedback.problems import Tally
 from assay.feedback.records import Kind, Message
 
 MAX_NAMES = 1000
-_MASK = (1 << 64) - 1
-
-
-def hashed(*parts: Any) -> int:
-    """Return 64 bits of the parts, equal within one process only."""
-    return hash(parts) & _MASK
 
 
 @dataclass
@@ -77,8 +73,8 @@ class Collector:
     pair_keys, verdicts, longer, edge_groups
         Per judgement: hash of prompt and unordered pair; +1, -1, 0 (tie) in an order that both directions share;
         +1 if the longer response won, -1 if the shorter, 0 if neither; hash of the split group.
-    single_keys
-        Hash of prompt and response of the records that hold one response (rows of one graded response each).
+    singles
+        The records that hold one graded response each.
     prompt_chars, response_chars
         Lengths in characters.
     """
@@ -87,7 +83,7 @@ class Collector:
         self.kind = kind
         self.prompts, self.groups = array("Q"), array("Q")
         self.pair_keys, self.edge_groups = array("Q"), array("Q")
-        self.single_keys = array("Q")
+        self.singles = GradedResponses()
         self.verdicts, self.longer = array("b"), array("b")
         self.prompt_chars, self.response_chars = array("I"), array("I")
         self.ties = self.soft = self.missing_truth = self.unlabelled = 0
@@ -129,8 +125,9 @@ class Collector:
         for own in record["grades"]:
             for grade in own:
                 self.grades.setdefault(grade["dimension"], Span()).add(grade["value"])
-        if len(responses) == 1:
-            self.single_keys.append(hashed(record["prompt_id"], responses[0]))
+        graded = [grade["value"] for own in record["grades"] for grade in own if grade["value"] is not None]
+        if len(responses) == 1 and graded:
+            self.singles.add(self.prompts[-1], self.groups[-1], responses[0], sum(graded) / len(graded))
         elif not record["edges"]:
             self.unlabelled += 1
         group = self.groups[-1]
@@ -182,11 +179,6 @@ class Collector:
             self.sample[at] = (prompt, response)
 
 
-def flat(values: array[int]) -> np.ndarray:
-    """View an array without copying."""
-    return np.frombuffer(values, dtype=values.typecode) if len(values) else np.zeros(0, dtype=values.typecode)
-
-
 def repeats(keys: np.ndarray, verdicts: np.ndarray) -> tuple[int, int]:
     """Return how many judgements repeat an earlier one, and how many pairs were judged both ways."""
     if not len(keys):
@@ -198,13 +190,6 @@ def repeats(keys: np.ndarray, verdicts: np.ndarray) -> tuple[int, int]:
     starts = np.flatnonzero(np.concatenate([[True], ~same_pair]))
     lowest, highest = np.minimum.reduceat(verdicts, starts), np.maximum.reduceat(verdicts, starts)
     return duplicates, int(((lowest < 0) & (highest > 0)).sum())
-
-
-def graded_pairs(single_keys: np.ndarray, prompts: np.ndarray) -> tuple[int, int]:
-    """Return how many pairs of distinct responses share a prompt, and how many prompts have one response only."""
-    _, first = np.unique(single_keys, return_index=True)
-    _, sizes = np.unique(prompts[first], return_counts=True)
-    return int((sizes * (sizes - 1) // 2).sum()), int((sizes == 1).sum())
 
 
 def grouped_share(outcomes: np.ndarray, groups: np.ndarray) -> dict[str, Any]:

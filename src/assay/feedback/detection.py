@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from assay.errors import DataError
@@ -17,15 +17,25 @@ from assay.feedback.pair_shapes import (
     CHOSEN_SCORES,
     PROMPT_COLUMNS,
     REJECTED_SCORES,
+    RESPONSE_COLUMNS,
     Records,
     alpaca_pair,
     explicit_pair,
     hh_pair,
     labelled_pair,
+    lone_response,
     tokenised_pair,
     unlabelled_pair,
 )
-from assay.feedback.rating_shapes import good_or_bad, own_prompt, own_rating, pointwise, rl_prompt, stepwise
+from assay.feedback.rating_shapes import (
+    good_or_bad,
+    own_prompt,
+    own_rating,
+    pointwise,
+    rated_response,
+    rl_prompt,
+    stepwise,
+)
 from assay.feedback.record_shape import own_record
 from assay.feedback.records import Kind
 from assay.feedback.vote_shapes import annotated_pair, arena, confidence_pair
@@ -41,6 +51,7 @@ class Shape:
     """One layout: its name, what rows of it become, its reader, and how to recognise it.
 
     ``needs`` lists alternatives: the columns of one of them must all be there. ``looks`` judges columns and first rows.
+    ``grades_decide``: judgements follow from grades. ``drop_single``: a prompt needs two responses.
     """
 
     name: str
@@ -49,6 +60,7 @@ class Shape:
     needs: tuple[frozenset[str], ...]
     looks: Callable[[frozenset[str], Rows], bool] = lambda columns, rows: True
     grades_decide: bool = False
+    drop_single: bool = False
 
     def matches(self, columns: frozenset[str], rows: Rows) -> bool:
         """Tell whether columns and values are those of this layout."""
@@ -140,6 +152,13 @@ def _unlabelled(columns: frozenset[str], rows: Rows) -> bool:
     return _one_pair(columns)
 
 
+def _lone(columns: frozenset[str], rows: Rows) -> bool:
+    if any(_VERDICT.search(name) for name in columns) or families(columns):
+        return False
+    others = {"responses", "completions", "chosen", "rejected", "text", "edges", "dimension", "conversation"}
+    return len(columns & set(RESPONSE_COLUMNS)) == 1 and _one_prompt(columns) and not others & columns
+
+
 def _kto(columns: frozenset[str], rows: Rows) -> bool:
     return not {"chosen", "rejected"} & columns
 
@@ -200,7 +219,19 @@ SHAPES: tuple[Shape, ...] = (
     Shape("verl_prompts", "prompts", rl_prompt, _all("data_source prompt reward_model")),
     Shape("labelled_pair", "comparisons", labelled_pair, _all("label"), _labelled),
     Shape("unlabelled", "comparisons", unlabelled_pair, _PROMPTS, _unlabelled),
+    Shape("response", "comparisons", lone_response, _PROMPTS, _lone),
 )
+
+
+def compared(shape: Shape) -> Shape:
+    """Return a layout of ratings as one of comparisons: rated responses of one prompt, whose grades decide."""
+
+    def parse(row: dict[str, Any], context: Context) -> Records:
+        return [rated_response(rating) for rating in shape.parse(row, context)]
+
+    return replace(shape, kind="comparisons", parse=parse, grades_decide=True, drop_single=True)
+
+
 FORMATS: tuple[str, ...] = tuple(shape.name for shape in SHAPES)
 
 

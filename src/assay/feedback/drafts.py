@@ -10,14 +10,15 @@ from typing import Any, Literal
 
 from assay.feedback.dialogues import Response
 from assay.feedback.problems import Dropped, RowError
-from assay.feedback.records import Edge, Grade, Message, edge, identity, message
+from assay.feedback.records import Edge, Grade, Message, default_group, edge, prompt_identity
 
 IDENTICAL = "identical pair"
 NO_JUDGEMENT = "no judgement"
+LABEL = "good or bad"  # the dimension of a label; two good responses, or two bad ones, are not therefore equal
 TIED_GRADES = "tied grades left out"
 GRADES_SOURCE = "grades"
 _to_json = json.JSONEncoder(ensure_ascii=False, default=str).encode
-_EQUAL_GAP = 1e-9  # means of three equal ratings may differ in the last bits
+EQUAL_GAP = 1e-9  # means of three equal ratings may differ in the last bits
 Ties = Literal["keep", "drop"]
 
 
@@ -58,7 +59,7 @@ def comparison_record(
             got=str(len(responses)),
             remedy="read single graded responses as ratings (mapping kind: ratings)",
         )
-    prompt_id = identity(prompt)
+    prompt_id = prompt_identity(prompt, (response.text for response in responses))
     record: dict[str, Any] = {
         "prompt": prompt,
         "responses": [r.text for r in responses],
@@ -66,19 +67,12 @@ def comparison_record(
         "grades": [list(g) for g in grades] if grades else [[] for _ in responses],
         "edges": list(edges),
         "prompt_id": prompt_id,
-        "split_group": split_group or _default_group(prompt, prompt_id, responses),
+        "split_group": split_group or default_group(prompt, prompt_id),
         "meta": _meta(row_meta, response_meta),
     }
     if len(set(responses)) < len(responses):
         _unify(record, responses, response_meta, row_meta, context or Context(), allow_single)
     return record
-
-
-def _default_group(prompt: list[Message], prompt_id: str, responses: Sequence[Response]) -> str:
-    """Return the prompt's id; rows without any prompt are told apart by their texts."""
-    if any(turn["content"] for turn in prompt):
-        return prompt_id
-    return identity([message("assistant", text) for text in sorted(r.text for r in responses)])
 
 
 def _meta(row_meta: dict[str, Any] | None, response_meta: Sequence[dict[str, Any]] | None) -> str | None:
@@ -147,8 +141,11 @@ def grade_edges(grades: Sequence[Sequence[Grade]], context: Context, dimension: 
             common = first.keys() & rated[b].keys()
             if not common:
                 continue
+            if common == {LABEL} and first[LABEL] == rated[b][LABEL]:
+                context.note("pairs of two good or two bad responses, not compared", 1)
+                continue
             gap = math.fsum(first[name] - rated[b][name] for name in sorted(common)) / len(common)
-            if abs(gap) <= _EQUAL_GAP:
+            if abs(gap) <= EQUAL_GAP:
                 if context.ties == "drop":
                     context.note(TIED_GRADES, 1)
                 else:

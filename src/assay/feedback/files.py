@@ -92,6 +92,7 @@ def _json_array(stream: IO[str], path: Path) -> Iterator[Item]:
         start = _SPACE.match(buffer, position)
         position = start.end() if start else position
         if buffer.startswith("]", position):
+            _refuse_rest(buffer[position + 1 :], stream, path, row)
             return
         try:
             value, position = decoder.raw_decode(buffer, position)
@@ -107,6 +108,20 @@ def _json_array(stream: IO[str], path: Path) -> Iterator[Item]:
         yield row, value if isinstance(value, dict) else RowError("not a row", expected=_OBJECT, got=repr(value)[:60])
 
 
+def _refuse_rest(buffer: str, stream: IO[str], path: Path, row: int) -> None:
+    """Refuse what stands behind the array: read silently, it would be lost."""
+    while not (rest := buffer.strip()) and (buffer := _more(stream, _CHUNK_CHARS, path, row)):
+        pass
+    if rest:
+        raise DataError(
+            "something stands behind the array",
+            where=f"{path}: after row {row}",
+            expected="one array of objects",
+            got=repr(rest[:40]),
+            remedy="put all rows into one array, or one object on each line of a .jsonl file",
+        )
+
+
 def _more(stream: IO[str], chars: int, path: Path, row: int) -> str:
     try:
         return stream.read(chars)
@@ -119,7 +134,7 @@ def csv_rows(path: Path) -> Iterator[Item]:
     csv.field_size_limit(2**31 - 1)
     with path.open(encoding="utf-8-sig", newline="") as stream:
         reader = csv.reader(stream, strict=True)
-        header = next(reader, None)
+        header = _csv_header(reader, path)
         if header is None:
             return
         line = reader.line_num + 1
@@ -134,6 +149,29 @@ def csv_rows(path: Path) -> Iterator[Item]:
             if cells:
                 yield line, _csv_row(header, cells)
             line = reader.line_num + 1
+
+
+def _csv_header(reader: Iterator[list[str]], path: Path) -> list[str] | None:
+    try:
+        header = next(reader, None)
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise DataError(
+            "malformed csv",
+            where=f"{path}:1",
+            expected="comma-separated UTF-8 text with a line of column names",
+            got=str(error),
+            remedy="save the table as CSV UTF-8",
+        ) from error
+    repeated = sorted({name for name in header or [] if (header or []).count(name) > 1})
+    if repeated:
+        raise DataError(
+            "two columns have the same name",
+            where=f"{path}:1",
+            expected="a name of its own for each column",
+            got=", ".join(map(repr, repeated)),
+            remedy="rename or remove one",
+        )
+    return header
 
 
 def _csv_row(header: list[str], cells: list[str]) -> dict[str, Any] | RowError:

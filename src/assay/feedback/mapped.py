@@ -39,6 +39,7 @@ class MappedReader:
         self._verdicts = Verdicts(mapping, self._cells, self._sides)
         verdict = mapping.choice or mapping.chosen or mapping.preference or mapping.confidence_middle is not None
         self.grades_decide = bool(mapping.grades) and not verdict and len(mapping.votes) < 2
+        self._judged = bool(mapping.grades or verdict or mapping.votes)
 
     def __call__(self, row: Row, context: Context) -> Records:
         """Read one row.
@@ -155,7 +156,7 @@ class MappedReader:
         context: Context,
     ) -> dict[str, Any]:
         grades = self._grades(row, len(sides)) if self.mapping.grades else None
-        single = len(sides) == 1 and self.grades_decide and listed is None
+        single = len(sides) == 1 and (not self._judged or (self.grades_decide and listed is None))
         record = comparison_record(
             prompt,
             sides,

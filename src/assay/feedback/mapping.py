@@ -85,7 +85,7 @@ class ColumnMapping(Settings):
     margin: str | None = Field(default=None, description="path of the additive margin")
     weight: str | None = Field(default=None, description="path of the weight, zero or more")
     ground_truth: str | None = Field(default=None, description="for prompts: path of the right answer")
-    group: str | None = Field(default=None, description="path of the split group; default: the prompt")
+    group: str | None = Field(default=None, description="path of the split group; default: the first user turn")
     annotator: str | None = Field(default=None, description="path of who judged")
     source: str | None = Field(default=None, description="path of where the judgement comes from; =text for a constant")
     drop: Paths = Field(

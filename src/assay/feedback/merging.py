@@ -38,11 +38,9 @@ class MergeRule:
     notes: Tally = field(default_factory=Tally)
 
 
-def prompt_hash(record: dict[str, Any], row: int) -> int:
-    """Return 64 bits of the prompt's identity; rows without any prompt are never merged, so they get their row."""
-    if any(turn["content"] for turn in record["prompt"]):
-        return int(record["prompt_id"][:16], 16)
-    return row
+def prompt_hash(record: dict[str, Any]) -> int:
+    """Return 64 bits of the prompt's identity."""
+    return int(record["prompt_id"][:16], 16)
 
 
 def leaders(hashes: np.ndarray) -> np.ndarray:

@@ -48,7 +48,10 @@ PAIR_COLUMNS = tuple(
     for joint in ("_", "", " ")
     for first, second in (("0", "1"), ("a", "b"), ("1", "2"), ("A", "B"))
 )
+RESPONSE_COLUMNS = ("response", "completion", "output", "answer", "generation", "summary")
 PROMPT_COLUMNS = ("prompt", "instruction", "question", "query", "context", "post")
+SHARED_HEAD = "prompt taken as the ids that both sides begin with (prompt_ids would group rows by prompt)"
+INPUT_JOINED = "input joined to the prompt"
 CONTRADICTING = "scores contradict the choice"
 
 
@@ -61,7 +64,7 @@ def explicit_pair(row: Row, context: Context) -> Records:
     """Read prompt, chosen, rejected (text or messages), with optional margin, target, weight and two scores."""
     column = prompt_column(row)
     chosen, rejected = (unpack_chat(cell(row, side)) for side in ("chosen", "rejected"))
-    prompt, sides = _prompt_and_sides(row, column, chosen, rejected)
+    prompt, sides = _prompt_and_sides(row, column, chosen, rejected, context)
     edges = [chosen_edge(row)]
     grades = _two_scores(row, edges[0], context)
     return [
@@ -71,7 +74,7 @@ def explicit_pair(row: Row, context: Context) -> Records:
             edges,
             grades=grades,
             split_group=hh_group(row[column]) if is_open_hh(row.get(column)) else None,
-            row_meta=leftover(row, _EXPLICIT | ({column, "input"} if column == "instruction" else {column})),
+            row_meta=leftover(row, _EXPLICIT | {column, *read_with(row, column)}),
             context=context,
         )
     ]
@@ -88,7 +91,9 @@ def prompt_column(row: Row) -> str:
     return next((name for name in PROMPT_COLUMNS if name in row), "prompt")
 
 
-def _prompt_and_sides(row: Row, column: str, chosen: Any, rejected: Any) -> tuple[list[Message], list[Response]]:
+def _prompt_and_sides(
+    row: Row, column: str, chosen: Any, rejected: Any, context: Context
+) -> tuple[list[Message], list[Response]]:
     if chosen == rejected:
         raise Dropped(IDENTICAL)
     given = unpack_chat(row.get(column))
@@ -104,8 +109,7 @@ def _prompt_and_sides(row: Row, column: str, chosen: Any, rejected: Any) -> tupl
             got=f"chosen = {shown(chosen)}",
             remedy="name the prompt column: --mapping.prompt COLUMN",
         )
-    prompt = alpaca_prompt(row) if column == "instruction" else prompt_messages(given, column)
-    return prompt, [response_of(chosen, "chosen"), response_of(rejected, "rejected")]
+    return asked_prompt(row, column, context), [response_of(chosen, "chosen"), response_of(rejected, "rejected")]
 
 
 def _check_prompt(given: Any, found: list[Message]) -> None:
@@ -174,17 +178,41 @@ def alpaca_prompt(row: Row) -> list[Message]:
     return [*turns, message("user", "\n".join(parts))]
 
 
+def asked_prompt(row: Row, column: str, context: Context) -> list[Message]:
+    """Return the prompt of a row: the column that asks, and what ``input`` adds to it."""
+    if column == "instruction" and isinstance(row[column], str):
+        return alpaca_prompt(row)
+    value = unpack_chat(cell(row, column))
+    if read_with(row, column):
+        context.note(INPUT_JOINED, 1)
+        value = f"{value}\n{row['input']}"
+    return prompt_messages(value, column)
+
+
+def read_with(row: Row, column: str) -> set[str]:
+    """Return the columns that `asked_prompt` reads beside its own.
+
+    ``input`` belongs to a plain question, unless the question already quotes it.
+    """
+    asked, more = row.get(column), row.get("input")
+    if column == "instruction" and isinstance(asked, str):
+        return {"input", "system", "history"}
+    if not isinstance(asked, str) or not isinstance(more, str) or is_chat(unpack(asked)) or is_open_hh(asked):
+        return set()
+    return {"input"} if more and more not in asked else set()
+
+
 def labelled_pair(row: Row, context: Context) -> Records:
     """Read a prompt, two responses and ``label``: the index (0 or 1) of the better one."""
     asked, first, second = pair_columns(row)
-    used = {asked, first, second, "label", "margin", "weight", "input"}
+    used = {asked, first, second, "label", "margin", "weight", *read_with(row, asked)}
     better = row.get("label")
     if better is None:
         raise Dropped(NO_JUDGEMENT)
     a = whole(better, "label", choices=(0, 1))
     judged = edge(a, 1 - a, **judgement_numbers({k: row.get(k) for k in ("margin", "weight")}))
     sides = [response_of(cell(row, column), column) for column in (first, second)]
-    prompt = alpaca_prompt(row) if asked == "instruction" else prompt_messages(row[asked], asked)
+    prompt = asked_prompt(row, asked, context)
     return [comparison_record(prompt, sides, [judged], row_meta=leftover(row, used), context=context)]
 
 
@@ -222,6 +250,8 @@ def tokenised_pair(row: Row, context: Context) -> Records:
     if head is None and looks_like_hh(prompt + texts[0]):
         whole_row = {"chosen": prompt + texts[0], "rejected": prompt + texts[1]}
         return hh_pair({**leftover(row, {*names}), **whole_row}, context)
+    if head is None:
+        context.note(SHARED_HEAD, 1)
     turns = prompt_messages(prompt, "prompt_ids") if prompt else as_messages("")
     pair = [Response(body) for body in texts]
     return [comparison_record(turns, pair, [chosen_edge(row)], row_meta=leftover(row, used), context=context)]
@@ -246,7 +276,7 @@ def _decode_sides(sides: list[list[int]], head: list[int] | None, tokenizer: Any
 
 
 def unlabelled_pair(row: Row, context: Context) -> Records:
-    """Read a prompt with two or more responses and no judgement: a record without edges."""
+    """Read a prompt with its responses and no judgement: a record without edges."""
     if "responses" in row:
         asked = prompt_column(row)
         used = {asked, "responses"}
@@ -254,6 +284,17 @@ def unlabelled_pair(row: Row, context: Context) -> Records:
     else:
         asked, *pair = pair_columns(row)
         used, values = {asked, *pair}, [(cell(row, column), column) for column in pair]
-    prompt = prompt_messages(unpack_chat(cell(row, asked)), asked)
-    sides = [response_of(*value) for value in values]
-    return [comparison_record(prompt, sides, [], row_meta=leftover(row, used), context=context)]
+    return [_unjudged(row, asked, used, values, context)]
+
+
+def lone_response(row: Row, context: Context) -> Records:
+    """Read a prompt with one response and no judgement; rows of one prompt come together."""
+    asked = prompt_column(row)
+    column = next((name for name in RESPONSE_COLUMNS if name in row), RESPONSE_COLUMNS[0])
+    return [_unjudged(row, asked, {asked, column}, [(unpack_chat(cell(row, column)), column)], context)]
+
+
+def _unjudged(row: Row, asked: str, used: set[str], values: list[tuple[Any, str]], context: Context) -> dict[str, Any]:
+    meta = leftover(row, used | read_with(row, asked))
+    prompt, sides = asked_prompt(row, asked, context), [response_of(*value) for value in values]
+    return comparison_record(prompt, sides, [], row_meta=meta, allow_single=len(sides) == 1, context=context)

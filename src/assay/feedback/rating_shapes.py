@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from assay.feedback.dialogues import cut_hh, hh_group, hh_messages, is_chat, looks_like_hh, prompt_messages, response_of
-from assay.feedback.drafts import Context, as_json
+from assay.feedback.dialogues import (
+    Response,
+    cut_hh,
+    hh_group,
+    hh_messages,
+    is_chat,
+    looks_like_hh,
+    prompt_messages,
+    response_of,
+)
+from assay.feedback.drafts import LABEL, Context, as_json, comparison_record
 from assay.feedback.fields import Row, cell, flag, items, leftover, number, optional_number, plain, shown, text
 from assay.feedback.pair_shapes import Records, unpack_chat
 from assay.feedback.problems import RowError
-from assay.feedback.records import Message, identity, message
+from assay.feedback.records import Message, default_group, identity, message, prompt_identity
 
 SOLUTION_CHARS = 16
 
@@ -27,9 +36,8 @@ def rating_record(
     split_group: str | None = None,
     meta: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Build one rating; without any prompt the response's own identity is the split group."""
-    prompt_id = identity(prompt)
-    own = prompt_id if prompt else identity([message("assistant", response)])
+    """Build one rating; without any prompt the response's own identity stands for it."""
+    prompt_id = prompt_identity(prompt, [response])
     return {
         "prompt": prompt,
         "response": response,
@@ -40,7 +48,7 @@ def rating_record(
         "source": source,
         "annotator": annotator,
         "prompt_id": prompt_id,
-        "split_group": split_group or own,
+        "split_group": split_group or default_group(prompt, prompt_id),
         "meta": as_json({"row": meta}) if meta else None,
     }
 
@@ -60,9 +68,38 @@ def prompt_record(
         "ground_truth": ground_truth,
         "source": source,
         "prompt_id": prompt_id,
-        "split_group": split_group or prompt_id,
+        "split_group": split_group or default_group(prompt, prompt_id),
         "meta": as_json({"row": meta}) if meta else None,
     }
+
+
+def rated_response(rating: dict[str, Any]) -> dict[str, Any]:
+    """Turn a rating into a comparison record that holds this one response, to be merged with the others of its prompt.
+
+    Raises
+    ------
+    RowError
+        If it is about a step: the beginnings of one solution are no alternatives.
+    """
+    if rating["step"] is not None:
+        raise RowError(
+            "steps of one solution are not compared",
+            column="step",
+            expected="responses that are whole",
+            got=f"step {rating['step']}",
+            remedy="name the verdict on whole responses with a mapping",
+        )
+    by_label = rating["label"] is not None
+    name, value = (LABEL, float(rating["label"])) if by_label else (rating["dimension"], rating["grade"])
+    record = comparison_record(
+        rating["prompt"],
+        [Response(rating["response"])],
+        [],
+        grades=[[{"dimension": name, "value": value}]],
+        split_group=rating["split_group"],
+        allow_single=True,
+    )
+    return {**record, "meta": rating["meta"]}
 
 
 def good_or_bad(row: Row, context: Context) -> Records:

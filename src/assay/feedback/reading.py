@@ -26,7 +26,7 @@ from assay.feedback.store import BatchFile, RecordWriter, cache_folder, cache_na
 from assay.feedback.stream import ReadOptions, RecordStream
 
 #: Raised when records of the same source would come out differently: older cache files are then not used.
-READER_VERSION = 1
+READER_VERSION = 2
 
 SourceLike: TypeAlias = str | Path | Dataset | Iterable[dict[str, Any]]
 
@@ -40,6 +40,7 @@ def read(
     tokenizer: Any = None,
     group: str | None = None,
     ties: Ties = "keep",
+    compare_ratings: bool = False,
     cache_dir: str | Path | None = None,
 ) -> Dataset:
     """Read feedback as records; see :func:`read_with_report`, which also says what was dropped and merged."""
@@ -51,6 +52,7 @@ def read(
         tokenizer=tokenizer,
         group=group,
         ties=ties,
+        compare_ratings=compare_ratings,
         cache_dir=cache_dir,
     )[0]
 
@@ -64,6 +66,7 @@ def read_with_report(
     tokenizer: Any = None,
     group: str | None = None,
     ties: Ties = "keep",
+    compare_ratings: bool = False,
     cache_dir: str | Path | None = None,
 ) -> tuple[Dataset, ReadReport]:
     """Read feedback as records, one row per prompt.
@@ -83,9 +86,12 @@ def read_with_report(
     tokenizer
         For token ids: anything with ``decode``, or a name or folder of one.
     group
-        Path of the column that must not be on both sides of a split; default: the prompt (HH: its first turn).
+        Path of the column that must not be on both sides of a split; default: the first user turn.
     ties
         Where judgements follow from grades: keep equal grades as ties (p = 0.5), or drop (and count) them.
+    compare_ratings
+        Turn ratings into comparisons between the rated responses of one prompt: the better rated one wins, two good
+        or two bad ones are not compared, prompts with one rated response are dropped and counted.
     cache_dir
         Where records are kept; default: ``assay`` in the cache folder of ``datasets``.
 
@@ -101,7 +107,7 @@ def read_with_report(
     OutputError
         If the records cannot be stored.
     """
-    options = ReadOptions.of(format, mapping, tokenizer, group, ties)
+    options = ReadOptions.of(format, mapping, tokenizer, group, ties, compare_ratings)
     opened = open_source(source, split)
     ready = _already_records(opened, options)
     if ready is not None:
@@ -126,7 +132,7 @@ def _option_key(options: ReadOptions) -> list[Any]:
     spoken = (
         None if tokenizer is None else [type(tokenizer).__name__, getattr(tokenizer, "name_or_path", id(tokenizer))]
     )
-    return [options.format, mapping, spoken, options.group, options.ties]
+    return [options.format, mapping, spoken, options.group, options.ties, options.compare_ratings]
 
 
 def _already_records(source: Source, options: ReadOptions) -> tuple[Dataset, ReadReport] | None:
@@ -136,6 +142,8 @@ def _already_records(source: Source, options: ReadOptions) -> tuple[Dataset, Rea
     try:
         kind = kind_of(data)
     except ValueError:
+        return None
+    if kind == "ratings" and options.compare_ratings:
         return None
     report = ReadReport(source.name, "record", kind, rows=len(data), records=len(data))
     if kind == "comparisons":
@@ -197,11 +205,11 @@ def _first_pass(stream: RecordStream, sink: pa.NativeFile) -> tuple[np.ndarray, 
     writer = RecordWriter(sink, stream.shape.kind, stream.notes)
     hashes = array("Q")
     merging = stream.shape.kind == "comparisons"
-    for number, (_, _, record) in enumerate(stream):
+    for _, _, record in stream:
         if stream.problems.count:
             continue  # nothing will be kept: only count the other bad rows
         if merging:
-            hashes.append(prompt_hash(record, number))
+            hashes.append(prompt_hash(record))
         writer.add(record)
     if stream.problems.count:
         raise stream.problems.error()
@@ -217,9 +225,10 @@ def _first_pass(stream: RecordStream, sink: pa.NativeFile) -> tuple[np.ndarray, 
 
 
 def _merge_rule(stream: RecordStream) -> MergeRule:
-    single = stream.options.mapping is not None and stream.shape.grades_decide
     context = Context(ties=stream.options.ties, note=lambda name, times: stream.notes.add(name, times=times))
-    return MergeRule(stream.shape.grades_decide, stream.dimension, single, context, stream.dropped, stream.notes)
+    return MergeRule(
+        stream.shape.grades_decide, stream.dimension, stream.shape.drop_single, context, stream.dropped, stream.notes
+    )
 
 
 def _leaders(hashes: np.ndarray, rule: MergeRule) -> np.ndarray | None:
@@ -237,7 +246,9 @@ def _report(stream: RecordStream, writer: RecordWriter, merged: int) -> ReadRepo
             "every prompt has one response only",
             where=stream.source.name,
             expected="two or more responses of a prompt",
-            remedy="read them as ratings: --mapping.kind ratings",
+            remedy="say which column holds the prompt: --mapping.prompt COLUMN (docs/data.md)"
+            if stream.options.compare_ratings
+            else "read them as ratings: --mapping.kind ratings",
         )
     return ReadReport(
         source=stream.source.name,

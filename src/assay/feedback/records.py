@@ -152,11 +152,20 @@ def as_messages(prompt: str | Sequence[dict[str, Any]]) -> list[Message]:
     turns = []
     for turn in prompt:
         rest = {k: v for k, v in turn.items() if k not in ("role", "content", "extra")}
-        packed = turn.get("extra")
-        if isinstance(packed, str):
-            rest = {**json.loads(packed), **rest}
+        rest = {**_unpacked(turn.get("extra")), **rest}
         turns.append(message(str(turn["role"]), turn.get("content") or "", **rest))
     return turns
+
+
+def _unpacked(extra: Any) -> dict[str, Any]:
+    """Return what ``extra`` holds; what `message` did not write is kept under its own name."""
+    if extra is None:
+        return {}
+    try:
+        found = json.loads(extra) if isinstance(extra, str) else None
+    except ValueError:
+        found = None
+    return found if isinstance(found, dict) else {"extra": extra}
 
 
 def as_chat(messages: Iterable[Message]) -> list[dict[str, Any]]:
@@ -186,6 +195,25 @@ def identity(messages: Iterable[Message]) -> str:
         f"{len(t['role'])}:{t['role']}{len(t['content'])}:{t['content']}{t.get('extra') or ''};" for t in messages
     )
     return hashlib.sha256(packed.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def prompt_identity(messages: Sequence[Message], texts: Iterable[str]) -> str:
+    """Return the prompt id; where the prompt holds no text, the identity of the responses.
+
+    Rows without any prompt have nothing in common by that.
+    """
+    if any(turn["content"] for turn in messages):
+        return identity(messages)
+    return identity([message("assistant", text) for text in sorted(texts)])
+
+
+def default_group(messages: Sequence[Message], prompt_id: str) -> str:
+    """Return the split group: the identity of the first thing the user said, or the prompt's where that is nothing.
+
+    Dialogues that begin in the same way are often continuations of one another.
+    """
+    first = next((turn for turn in messages if turn["role"] == "user"), None)
+    return identity([message("user", first["content"])]) if first is not None and first["content"] else prompt_id
 
 
 def edge(
@@ -224,9 +252,9 @@ def comparison(
     split_group: str | None = None,
     meta: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Build one record; ``prompt_id`` is computed, ``split_group`` defaults to it."""
+    """Build one record; ``prompt_id`` is computed, ``split_group`` defaults to the first user turn's identity."""
     turns = as_messages(prompt)
-    prompt_id = identity(turns)
+    prompt_id = prompt_identity(turns, responses)
     return {
         "prompt": turns,
         "responses": list(responses),
@@ -234,7 +262,7 @@ def comparison(
         "grades": [list(g) for g in grades] if grades else [[] for _ in responses],
         "edges": list(edges),
         "prompt_id": prompt_id,
-        "split_group": split_group if split_group is not None else prompt_id,
+        "split_group": split_group if split_group is not None else default_group(turns, prompt_id),
         "meta": json.dumps(meta, ensure_ascii=False) if meta else None,
     }
 

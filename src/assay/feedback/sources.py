@@ -18,6 +18,8 @@ from assay.feedback.files import FILE_ROWS, PARQUET_BATCH_ROWS, Item, suffix_of
 from assay.feedback.problems import RowError
 
 _HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[\w.-]+(?::(?P<split>.+))?$")
+_LOCAL_SPLIT = re.compile(r"^(?P<folder>.+):(?P<split>[\w.-]+)$")
+_SPLIT_NAME = re.compile(r"(train|test|validation|valid|val|dev|eval)(?![A-Za-z0-9])", re.I)
 KNOWN_FILES = ".jsonl, .jsonl.gz, .json, .csv, .parquet"
 
 
@@ -46,7 +48,9 @@ class Source:
 
 
 def open_source(source: str | Path | Dataset | Iterable[dict[str, Any]], split: str | None = None) -> Source:
-    """Resolve a file, a folder, a Hub id (``org/name`` or ``org/name:split``), a data set or a list of rows.
+    """Resolve a file, a folder or Hub id (either with ``:split`` behind it), a data set or a list of rows.
+
+    The name of what is found opens it again. A split in the name goes before ``split``.
 
     Raises
     ------
@@ -67,10 +71,13 @@ def open_source(source: str | Path | Dataset | Iterable[dict[str, Any]], split: 
     if path.exists():
         _refuse_split(split, str(source))
         return _from_files(str(source), [path])
+    local = _LOCAL_SPLIT.match(str(source))
+    if local and Path(local["folder"]).is_dir():
+        return _from_folder(Path(local["folder"]), local["split"])
     match = _HUB_ID.match(str(source))
     # Where the first part is a folder here, a mistyped path is likelier than an organisation of that name.
     if match and suffix_of(path) is None and isinstance(source, str) and not Path(path.parts[0]).is_dir():
-        return _from_hub(source.split(":", 1)[0], split or match["split"])
+        return _from_hub(source.split(":", 1)[0], match["split"] or split)
     raise _no_such(path)
 
 
@@ -127,7 +134,9 @@ def _from_folder(folder: Path, split: str | None) -> Source:
         _refuse_split(split, str(folder))
         return _from_dataset(saved, str(folder))
     files = sorted(p for p in folder.rglob("*") if p.is_file() and suffix_of(p) and not p.name.startswith("."))
-    if split is not None:
+    if split is None:
+        _refuse_several(folder, files)
+    else:
         files = [p for p in files if re.match(rf"{re.escape(split)}(?![A-Za-z0-9])", p.name)]
     if not files:
         raise DataError(
@@ -136,7 +145,21 @@ def _from_folder(folder: Path, split: str | None) -> Source:
             expected=f"files that end in {KNOWN_FILES}, or a folder written by datasets.save_to_disk",
             got=", ".join(sorted(p.name for p in folder.iterdir())[:8]) or "an empty folder",
         )
-    return _from_files(str(folder), files)
+    return _from_files(f"{folder}:{split}" if split else str(folder), files)
+
+
+def _refuse_several(folder: Path, files: list[Path]) -> None:
+    """Refuse a folder whose files are named after different splits: read as one, a test set would be trained on."""
+    named = {path.name: match[1] for path in files if (match := _SPLIT_NAME.match(path.name))}
+    splits = sorted({name.lower() for name in named.values()})
+    if len(splits) > 1:
+        raise DataError(
+            "the folder holds several splits",
+            where=str(folder),
+            expected=f"one of {', '.join(splits)}",
+            got=", ".join(sorted(named)[:8]),
+            remedy=f"name one, as in {folder}:{splits[-1]}, or give one of the files",
+        )
 
 
 def _from_splits(splits: dict[Any, Any], split: str | None, name: str) -> Source:

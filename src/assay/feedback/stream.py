@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Any
 
 from assay.errors import ConfigError, DataError
-from assay.feedback.detection import Shape, detect, named_shape
+from assay.feedback.detection import Shape, compared, detect, named_shape
 from assay.feedback.drafts import Context, Ties
 from assay.feedback.fields import plain
 from assay.feedback.mapped import MappedReader
@@ -29,6 +29,7 @@ class ReadOptions:
     tokenizer: Any = None
     group: str | None = None
     ties: Ties = "keep"
+    compare_ratings: bool = False
 
     @classmethod
     def of(
@@ -38,6 +39,7 @@ class ReadOptions:
         tokenizer: Any = None,
         group: str | None = None,
         ties: Ties = "keep",
+        compare_ratings: bool = False,
     ) -> ReadOptions:
         """Check the options against each other; a tokenizer may be a name or a folder.
 
@@ -57,7 +59,7 @@ class ReadOptions:
             ties = checked.ties
         if group is not None:
             _group_path(group)
-        return cls(format, checked, _tokenizer(tokenizer), group, ties)
+        return cls(format, checked, _tokenizer(tokenizer), group, ties, compare_ratings)
 
 
 def _group_path(group: str) -> CellPath:
@@ -100,6 +102,8 @@ class RecordStream:
         self._group = None if self.options.group is None else _group_path(self.options.group)
         mapping = self.options.mapping
         self.shape = _mapped_shape(mapping) if mapping is not None else self._common_shape()
+        if self.options.compare_ratings and self.shape.kind == "ratings":
+            self.shape = compared(self.shape)
         if self.options.tokenizer is not None and self.shape.name != "tokenised_pair":
             raise ConfigError(
                 "a tokenizer is for token ids only",
@@ -158,7 +162,8 @@ class RecordStream:
 
 def _mapped_shape(mapping: ColumnMapping) -> Shape:
     reader = MappedReader(mapping)
-    return Shape("mapping", mapping.kind, reader, (), grades_decide=reader.grades_decide)
+    decide = reader.grades_decide
+    return Shape("mapping", mapping.kind, reader, (), grades_decide=decide, drop_single=decide)
 
 
 def _regroup(records: list[dict[str, Any]], path: CellPath, row: dict[str, Any]) -> None:

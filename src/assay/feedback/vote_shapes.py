@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from assay.feedback.dialogues import Response, chat, from_turns, is_chat, response_of, split_sides
@@ -23,8 +24,8 @@ def arena(row: Row, context: Context) -> Records:
     if "conversation_a" in row:
         sides = [chat(cell(row, column), column) for column in ("conversation_a", "conversation_b")]
     else:
-        questions = _turns(row, "prompt")
-        sides = [_interleave(questions, _turns(row, column), column) for column in ("response_a", "response_b")]
+        questions, *answers = _turns(row, ("prompt", "response_a", "response_b"))
+        sides = [_interleave(questions, own, f"response_{name}") for name, own in zip("ab", answers, strict=True)]
     judged = _arena_edge(row)
     # A second question follows on an answer that differs, so everything after the first question is the response.
     prompt, first, second = split_sides(sides[0], sides[1], "response_a") if sides[0] != sides[1] else _same(sides[0])
@@ -32,13 +33,16 @@ def arena(row: Row, context: Context) -> Records:
     return [comparison_record(prompt, [first, second], [judged], row_meta=leftover(row, used), context=context)]
 
 
-def _turns(row: Row, column: str) -> list[Any]:
-    value = unpack(cell(row, column))
-    if isinstance(value, str):
-        return [value]
-    if isinstance(value, (list, tuple)):
-        return ["" if turn is None else turn for turn in value]
-    raise RowError("wrong type", column=column, expected="text or a list of turns", got=shown(value))
+def _turns(row: Row, columns: Sequence[str]) -> list[list[Any]]:
+    """Return the turns in each cell. Text is JSON only where all cells are: an answer may be JSON for its own sake."""
+    values = [cell(row, column) for column in columns]
+    unpacked = [unpack(value) for value in values]
+    if all(isinstance(value, (list, tuple)) for value in unpacked):
+        values = unpacked
+    for column, value in zip(columns, values, strict=True):
+        if not isinstance(value, (str, list, tuple)):
+            raise RowError("wrong type", column=column, expected="text or a list of turns", got=shown(value))
+    return [[value] if isinstance(value, str) else ["" if turn is None else turn for turn in value] for value in values]
 
 
 def _interleave(questions: list[Any], answers: list[Any], column: str) -> list[Message]:
