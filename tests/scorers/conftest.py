@@ -17,8 +17,8 @@ REPLIES = ["The Baltic.", "It flies, certainly, and that is the reason given.", 
 
 
 def same(found: Any, expected: Any) -> None:
-    """Demand equal scores: within 1e-5 in float32."""
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+    """Demand equal scores: within 1e-5 in float32, of the score where that is beyond 1."""
+    np.testing.assert_array_less(np.abs(np.subtract(found, expected)), 1e-5 * np.maximum(1.0, np.abs(expected)))
 
 
 @pytest.fixture(scope="session")

@@ -12,8 +12,8 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from assay.errors import ModelError
-from assay.scorers import ModelOptions, backbones, create_reward_model, packaged
-from assay.scorers.backbones import default_max_length, is_causal
+from assay.scorers import LoraOptions, ModelOptions, backbones, create_reward_model, packaged
+from assay.scorers.backbones import default_max_length, traits_of
 from tests.conftest import causal_tokenizer, encoder_tokenizer, save_model
 
 SMALL = {"vocab_size": 60, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
@@ -31,6 +31,8 @@ def small(kind: str, **options: Any) -> Any:
         ("llama", {}, True),
         ("gpt2", {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 32}, True),
         ("qwen3", {"num_key_value_heads": 1, "head_dim": 8}, True),
+        ("mixtral", {"num_hidden_layers": 12, "num_key_value_heads": 1}, True),
+        ("bert", {}, False),
         ("bert", {"initializer_range": 0.2}, False),
         ("roberta", {"initializer_range": 0.2}, False),
         ("bert", {"initializer_range": 0.2, "is_decoder": True}, True),
@@ -38,8 +40,33 @@ def small(kind: str, **options: Any) -> Any:
 )
 def test_causal_is_measured(kind: str, options: dict[str, Any], causal: bool) -> None:
     model = small(kind, **options).train()
-    assert is_causal(model) is causal
+    assert traits_of(model).causal is causal
     assert model.training
+
+
+def test_the_width_is_that_of_the_states(tmp_path: Path) -> None:
+    """OPT projects its states to another size than the one its configuration calls hidden."""
+    tokenizer = causal_tokenizer()
+    options = {"vocab_size": len(tokenizer), "ffn_dim": 32, "word_embed_proj_dim": 8, "do_layer_norm_before": False}
+    model = small("opt", **options)
+    model.save_pretrained(tmp_path / "opt")
+    tokenizer.save_pretrained(tmp_path / "opt")
+    made = create_reward_model(ModelOptions(backbone=str(tmp_path / "opt")))
+    assert made.config.width == 8 != made.backbone.config.hidden_size
+    assert made.score(["Q"], ["A"]).tolist() == [0.0]
+
+
+@pytest.mark.parametrize("lora", [None, LoraOptions(rank=2)])
+def test_what_nothing_reads_is_not_trained(lora: LoraOptions | None, tiny_encoder: Path) -> None:
+    """Else two processes wait for gradients that never come."""
+    model = create_reward_model(ModelOptions(backbone=str(tiny_encoder), lora=lora))
+    ids = torch.tensor([[2, 5, 6, 3, 7, 3]])
+    with torch.no_grad():
+        model.get_parameter("head.weight").fill_(1.0)
+    model.values(model.nodes({"input_ids": ids, "attention_mask": torch.ones_like(ids)})).sum().backward()
+    idle = [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None]
+    assert idle == []
+    assert any("pooler" in name for name, _ in model.named_parameters())
 
 
 @pytest.mark.parametrize(
@@ -51,6 +78,7 @@ def test_causal_is_measured(kind: str, options: dict[str, Any], causal: bool) ->
         ("gpt2", {"n_positions": 32}, 10**30, 32),
         ("bert", {"max_position_embeddings": 512}, 512, 512),
         ("roberta", {"max_position_embeddings": 514}, 10**30, 512),
+        ("mpnet", {"max_position_embeddings": 514}, 10**30, 512),
     ],
 )
 def test_default_length_fits_the_backbone(

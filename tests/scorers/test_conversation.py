@@ -292,3 +292,27 @@ def test_training_and_scoring_use_one_encoder(causal: RewardModel) -> None:  # d
     served = [e.ids for e in causal.encoder.encode(["Name a sea."] * 2, ["The Baltic.", "No."])]
     assert trained == served
     assert {ids[-1] for ids in served} == {causal.encoder.tokenizer.eos_token_id}
+
+
+#: Writes turns that wait for a reply in another way than turns before one, and the system message only there.
+WAITING = (
+    "{{ bos_token }}{% for m in messages %}{% if m.role == 'user' %}{% if loop.last %}[WAIT]{% endif %}"
+    "[INST] {{ m.content }}[/INST]{% elif m.role == 'assistant' %} {{ m.content }}</s>{% endif %}{% endfor %}"
+)
+#: Announces a reply with thoughts that it never writes.
+THINKING = (
+    "{{ bos_token }}{% for m in messages %}<{{ m.role }}>{{ m.content | trim }}{% endfor %}"
+    "{% if add_generation_prompt %}<assistant><think>{% endif %}"
+)
+
+
+@pytest.mark.parametrize("source", [WAITING, THINKING])
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("reply", ["The Baltic sea.", "0 or 1?", " 1."])
+def test_the_reply_is_found_where_its_announcement_is_written_otherwise(source: str, side: str, reply: str) -> None:
+    whole = made("custom", source=source, limit=2000).encode([LONG], [reply])[0]
+    cut = made("custom", source=source, limit=60, truncation=side).encode([LONG], [reply])[0]
+    assert cut.cut_reply == 0 and cut.cut_prompt == len(whole.ids) - 60
+    assert cut.ids[cut.prompt_tokens :] == whole.ids[whole.prompt_tokens :]
+    text = made("custom", source=source).tokenizer.decode(whole.ids[whole.prompt_tokens :])
+    assert text.replace("</s>", "").strip() == reply.strip()

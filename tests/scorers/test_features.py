@@ -80,6 +80,9 @@ def test_another_length_rule_dtype_or_weight_is_another_feature(
     with monkeypatch.context() as patch:
         patch.setattr("assay.scorers.pooling.COUNT_UNIT", 32.0)
         assert computed(model) == 1
+    with monkeypatch.context() as patch:
+        patch.setattr(model.backbone.config, "hidden_act", "relu")  # in no weight
+        assert computed(model) == 1
     with torch.no_grad():
         next(model.backbone.parameters())[20, 0] += 1e-3
     assert computed(model) == 1

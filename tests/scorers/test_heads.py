@@ -66,6 +66,16 @@ def test_an_encoder_reads_the_reply_in_the_light_of_its_prompt(encoder: RewardMo
     assert abs(a - b) > 1e-4
 
 
+@pytest.mark.parametrize("empty", ["", " "])
+def test_an_empty_reply_is_a_short_one(empty: str, encoder: RewardModel) -> None:
+    (encoded,) = encoder.encoder.encode(["Tell me about one river, please."], [empty])
+    ids = torch.tensor([encoded.ids])
+    separator = encoder.config.separator_id
+    assert separator is not None
+    assert behind_separator(ids, torch.ones_like(ids), separator).sum() == len(encoded.ids) - encoded.prompt_tokens == 1
+    np.testing.assert_allclose(encoder.features([encoded.ids])[0, -1], COUNT_SCALE * math.log(1 / 64))
+
+
 def test_reply_pooling_where_nothing_marks_the_reply(tiny_encoder: Path, tiny_causal: Path) -> None:
     plain = create_reward_model(ModelOptions(backbone=str(tiny_encoder), template="plain"))
     assert (plain.config.pooling, plain.config.separator_id) == ("mean", None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -82,17 +83,29 @@ def test_chat_classifier(tmp_path: Path) -> None:
     same(model.score(PROMPTS, REPLIES), directly(folder, texts, 0))
 
 
+@pytest.mark.parametrize("names", [["input_ids", "attention_mask"], ["input_ids", "token_type_ids", "attention_mask"]])
 @pytest.mark.parametrize(("options", "middle"), [({}, ""), ({"template": "pair"}, "[SEP]")])
-def test_encoder_classifier(options: dict[str, Any], middle: str, tmp_path: Path) -> None:
+def test_encoder_classifier(names: list[str], options: dict[str, Any], middle: str, tmp_path: Path) -> None:
     tokenizer = encoder_tokenizer()
     folder = save_model(
         tmp_path / "plain", BertForSequenceClassification, bert_config(tokenizer, num_labels=1), tokenizer
     )
+    settings = json.loads((folder / "tokenizer_config.json").read_text("utf-8"))
+    (folder / "tokenizer_config.json").write_text(json.dumps({**settings, "model_input_names": names}), "utf-8")
     model = RewardModel.from_pretrained(folder, **options)
+    assert model.config.segments == (len(names) == 3 and bool(middle))
     prompts, replies = PROMPTS[:3], REPLIES[:3]
-    texts = [f"[CLS]{p}{middle}{r}[SEP]" for p, r in zip(prompts, replies, strict=True)]
-    same(model.score(prompts, replies), directly(folder, texts, 0))
-    same(model.score(prompts, replies, token_budget=1), directly(folder, texts, 0))
+    texts = [(p, r) if middle else (p + r,) for p, r in zip(prompts, replies, strict=True)]
+    expected = np.array([in_one_piece(folder, *text) for text in texts])
+    same(model.score(prompts, replies), expected)
+    same(model.score(prompts, replies, token_budget=1), expected)
+
+
+def in_one_piece(folder: Path, *texts: str) -> float:
+    """Score one text, or two as a cross-encoder reads them, with transformers alone."""
+    inputs = AutoTokenizer.from_pretrained(folder)(*texts, return_tensors="pt")
+    with torch.inference_mode():
+        return float(AutoModelForSequenceClassification.from_pretrained(folder).eval()(**inputs).logits[0, 0])
 
 
 def test_more_than_one_label_is_refused(tmp_path: Path) -> None:

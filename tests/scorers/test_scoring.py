@@ -37,6 +37,13 @@ def test_score_does_not_depend_on_the_batch(model: RewardModel, token_budget: in
     same(turned, np.array(alone)[order])
 
 
+def test_equal_texts_score_exactly_the_same(causal: RewardModel) -> None:
+    """They are a tie, also where they would fall into batches of other shapes."""
+    replies = ["No.", *(f"It flies{' high' * n}." for n in range(12)), "No."]
+    scores = causal.score(["Name a sea."] * len(replies), replies, token_budget=64)
+    assert scores[0] == scores[-1] != scores[1]
+
+
 @pytest.mark.parametrize("model", MODELS, indirect=True)
 @pytest.mark.parametrize("extra", [1, 9])
 def test_padding_is_never_read(model: RewardModel, extra: int) -> None:

@@ -81,6 +81,13 @@ def test_what_was_given_stays_as_it_was(out: Path) -> None:
     assert vars(given) == before
 
 
+def test_several_gpus_in_one_process_do_not_cut_a_batch_apart(out: Path) -> None:
+    given = arguments(out)
+    assert given.n_gpu <= 1
+    given._n_gpu = 2
+    assert check_arguments(given, held_out=False).n_gpu == 1
+
+
 def test_one_set_of_arguments_serves_two_trainers(llama: str, out: Path) -> None:
     from assay.training import PreferenceTrainer
     from assay.training.data import TrainingRecords

@@ -11,8 +11,9 @@ import pytest
 import torch
 from datasets import Dataset
 
+from assay.errors import DataError
 from assay.evaluation import Temperature
-from assay.feedback import pairs
+from assay.feedback import comparison, edge, from_rows, pairs
 from assay.scorers import RewardModel
 from assay.scorers.encoding import score_records
 from assay.training import PreferenceTrainer
@@ -118,6 +119,16 @@ def test_one_group_alone_is_not_called_calibrated(bert: str, out: Path) -> None:
     assert result.model.record.calibration is None
     assert result.train_loss[0][1] == pytest.approx(np.log(2), abs=1e-6)
     assert float(result.model.get_parameter("head.weight").detach().abs().max()) > 0
+
+
+@pytest.mark.parametrize("freeze", [True, False])
+def test_pairs_that_are_all_equal_once_truncated(freeze: bool, bert: str, out: Path) -> None:
+    rows = [comparison(f"Q{i}", ["same " * 40 + end for end in ("a", "b")], [edge(0, 1)]) for i in range(4)]
+    settings = settings_for(bert, max_length_tokens=16).model_copy(
+        update={} if freeze else {"freeze_backbone": False, "learning_rate": 1e-3}
+    )
+    with pytest.raises(DataError, match=r"no judgement to train on(.|\n)*4 pairs(.|\n)*--max-length-tokens"):
+        fitting.fit(settings, Shares(from_rows(rows), None, None), out)
 
 
 def test_judging_heads_computes_the_states_of_a_text_once(

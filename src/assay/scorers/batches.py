@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -11,6 +12,11 @@ from torch import Tensor
 DEFAULT_TOKEN_BUDGET = 8192
 #: Token ids of one text.
 TokenIds = Sequence[int] | np.ndarray
+
+
+def text_key(ids: TokenIds) -> bytes:
+    """Return 128 bits that tell token ids apart."""
+    return hashlib.sha256(np.asarray(ids, np.int32).tobytes()).digest()[:16]
 
 
 def pad(sequences: Sequence[TokenIds], pad_id: int) -> tuple[Tensor, Tensor]:

@@ -81,18 +81,18 @@ def create_reward_model(options: ModelOptions) -> RewardModel:
     if not options.dropout:
         backbones.switch_off_dropout(backbone)
     bare: Any = backbone.base_model if native else backbone
-    causal = backbones.is_causal(bare)
+    traits = backbones.traits_of(bare)
+    causal = traits.causal
     if causal and options.pooling == "cls":
         raise ModelError("the first token of a causal backbone has seen nothing", remedy="--pooling last, or mean")
     encoder = make_encoder(tokenizer, bare.config, options, causal=causal)
-    width = int(bare.config.get_text_config().hidden_size)
-    shape: dict[str, Any] = {"width": width}
+    shape: dict[str, Any] = {"width": traits.width}
     if native:
         backbones.share_pad(backbone, encoder.pad_id)
     else:
         separator = tokenizer.sep_token_id if encoder.settings.template == "pair" else None
         pooling = _pooling(options.pooling, causal=causal, separator=separator)
-        shape = {"pooling": pooling, "width": pooled_width(width, pooling)}
+        shape = {"pooling": pooling, "width": pooled_width(traits.width, pooling)}
         shape["separator_id"] = separator if pooling == "reply" else None
     config = RewardModelConfig(
         # an adapter needs its base again, from whatever working directory
@@ -110,6 +110,8 @@ def create_reward_model(options: ModelOptions) -> RewardModel:
     if options.lora is not None:
         record.fingerprint["base"] = base_fingerprint(bare.state_dict())
         backbone = add_lora(backbone, options.lora, options.seed, native=native, whole=new)
+        if not native:
+            backbones.freeze_unread(backbone)
     model = RewardModel(config, backbone, encoder, record)
     if options.freeze_backbone:
         model.backbone.requires_grad_(False)

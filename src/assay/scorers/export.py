@@ -101,7 +101,7 @@ def _native_from(model: RewardModel) -> Any:
     plain.base_model.load_state_dict(model.backbone.state_dict())
     with torch.no_grad():
         linear.weight.copy_(model.head.weight)
-    return plain.to(model.dtype)
+    return plain.to(device=model.device, dtype=model.dtype)
 
 
 def _largest_difference(model: RewardModel, plain: nn.Module) -> float:

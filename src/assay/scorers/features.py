@@ -20,12 +20,13 @@ from datasets import config as datasets_config
 
 from assay.errors import ModelError
 from assay.scorers import pooling
-from assay.scorers.batches import TokenIds
+from assay.scorers.batches import DEFAULT_TOKEN_BUDGET, TokenIds, text_key
 from assay.scorers.encoding import EncodedRecords
 from assay.scorers.provenance import weights_fingerprint
 from assay.scorers.reward_model import RewardModel
 
 _TEXTS_AT_ONCE = 4096
+_NO_CONTENT = ("_name_or_path", "transformers_version", "architectures", "dtype", "torch_dtype")
 
 
 class FeatureCache:
@@ -39,14 +40,22 @@ class FeatureCache:
         Where stores of all backbones live; None: beside the datasets cache.
     dtype
         Compute in this dtype by autocast; None: in that of the weights.
+    token_budget
+        Padded tokens per forward pass.
     """
 
     def __init__(
-        self, model: RewardModel, folder: str | os.PathLike[str] | None = None, dtype: torch.dtype | None = None
+        self,
+        model: RewardModel,
+        folder: str | os.PathLike[str] | None = None,
+        dtype: torch.dtype | None = None,
+        token_budget: int = DEFAULT_TOKEN_BUDGET,
     ) -> None:
-        self.model, self.dtype = model, dtype
+        self.model, self.dtype, self.token_budget = model, dtype, token_budget
         rule = (model.config.pooling, model.config.separator_id, pooling.COUNT_SCALE, pooling.COUNT_UNIT)
-        state = {"weights": weights_fingerprint(model.backbone.state_dict()), "pooling": rule}
+        # what is not in the weights but changes what they compute: positions, windows, activations
+        shape = {key: value for key, value in model.backbone.config.to_dict().items() if key not in _NO_CONTENT}
+        state = {"weights": weights_fingerprint(model.backbone.state_dict()), "pooling": rule, "shape": shape}
         key = hashlib.sha256(f"{state}|{dtype or model.dtype}".encode()).hexdigest()[:24]
         root = Path(folder) if folder is not None else Path(datasets_config.HF_DATASETS_CACHE) / "assay" / "features"
         self.folder = root / key
@@ -59,7 +68,7 @@ class FeatureCache:
 
     def features(self, ids: Sequence[TokenIds]) -> np.ndarray:
         """Return the features of token ids; what the store lacks is computed and added, in pieces that each count."""
-        keys = [hashlib.sha256(np.asarray(x, np.int32).tobytes()).digest()[:16] for x in ids]
+        keys = [text_key(x) for x in ids]
         known = self._read(set(keys))
         missing = {key: x for key, x in zip(keys, ids, strict=True) if key not in known}
         self.reused, self.computed = len(keys) - len(missing), len(missing)
@@ -67,7 +76,7 @@ class FeatureCache:
         # long texts first within a piece; each finished piece is kept if a later one is interrupted
         for start in range(0, len(todo), _TEXTS_AT_ONCE):
             piece = todo[start : start + _TEXTS_AT_ONCE]
-            made = self.model.features([x for _, x in piece], dtype=self.dtype)
+            made = self.model.features([x for _, x in piece], token_budget=self.token_budget, dtype=self.dtype)
             self._write([key for key, _ in piece], made)
             known.update((key, made[row]) for row, (key, _) in enumerate(piece))
         if not keys:

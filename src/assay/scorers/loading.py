@@ -161,7 +161,7 @@ def _import_classifier(folder: str, name: str, dtype: torch.dtype, encoder_optio
         )
     backbone: Any = backbones.load_classifier(folder, dtype)
     tokenizer = backbones.load_tokenizer(folder)
-    causal = backbones.is_causal(backbone.base_model)
+    causal = backbones.traits_of(backbone.base_model).causal
     text_config = backbone.config.get_text_config()
     if text_config.pad_token_id is not None and 0 <= text_config.pad_token_id < len(tokenizer):
         # the class reads the score at the last token that is not this one, so the batches must be padded with it
@@ -169,10 +169,22 @@ def _import_classifier(folder: str, name: str, dtype: torch.dtype, encoder_optio
     options = ModelOptions(backbone=name, layout="native", **_plain_template(tokenizer) | encoder_options)
     encoder = make_encoder(tokenizer, config, options, causal=causal)
     backbones.share_pad(backbone, encoder.pad_id)
-    wrapped = RewardModelConfig(base_model=name, layout="native", causal=causal, width=int(text_config.hidden_size))
+    separator = tokenizer.sep_token_id if encoder.settings.template == "pair" else None
+    types = "token_type_ids" in tokenizer.model_input_names and getattr(text_config, "type_vocab_size", 0) > 1
+    wrapped = RewardModelConfig(
+        base_model=name,
+        layout="native",
+        separator_id=separator,
+        segments=separator is not None and types,
+        causal=causal,
+        width=int(text_config.hidden_size),
+    )
     return RewardModel(wrapped, backbone, encoder).eval()
 
 
 def _plain_template(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
-    """Without a chat template, trainers of plain classifiers join prompt and response and end with the end token."""
+    """Without a chat template, trainers of plain classifiers join prompt and response and end with the end token.
+
+    Others give the tokenizer two texts (template ``pair``); nothing in the folder tells which.
+    """
     return {} if tokenizer.chat_template else {"template": "plain"}

@@ -30,7 +30,10 @@ class RewardModelConfig(PretrainedConfig):
     pooling
         ``"last"``, ``"mean"``, ``"cls"`` or ``"reply"``; unused in the native layout.
     separator_id
-        Token id before the reply, for ``"reply"`` pooling.
+        Token id before the reply, for ``"reply"`` pooling and for ``segments``.
+    segments
+        Whether the backbone is told which tokens stand behind the separator (``token_type_ids``), as cross-encoders
+        trained on two texts are.
     width
         Size of a text's pooled vector.
     causal
@@ -49,6 +52,7 @@ class RewardModelConfig(PretrainedConfig):
         layout: Literal["assay", "native"] = "assay",
         pooling: str = "last",
         separator_id: int | None = None,
+        segments: bool = False,
         causal: bool = True,
         width: int = 0,
         head: str = "linear",
@@ -62,7 +66,8 @@ class RewardModelConfig(PretrainedConfig):
         super().__init__(**kwargs)
         self.base_model, self.layout, self.pooling, self.causal, self.width = base_model, layout, pooling, causal, width
         self.head, self.head_hidden, self.head_dropout, self.head_seed = head, head_hidden, head_dropout, head_seed
-        self.members, self.adapter, self.separator_id = members, adapter, separator_id
+        self.members, self.adapter = members, adapter
+        self.separator_id, self.segments = separator_id, segments
 
 
 class Output(TypedDict):
@@ -112,7 +117,10 @@ class RewardModel(ScoringMixin, PreTrainedModel):
         if "features" in batch:
             return batch["features"]
         ids, mask = batch["input_ids"], batch["attention_mask"]
-        output = self.backbone(input_ids=ids, attention_mask=mask)
+        more = {}
+        if self.config.segments:
+            more["token_type_ids"] = behind_separator(ids, mask, self.config.separator_id)
+        output = self.backbone(input_ids=ids, attention_mask=mask, **more)
         if self.config.layout == "native":
             return output.logits.float()
         if self.config.pooling == "reply":

@@ -12,7 +12,7 @@ import torch
 from scipy.special import expit
 
 from assay.errors import ModelError
-from assay.scorers.batches import DEFAULT_TOKEN_BUDGET, TokenIds, pad, under_budget
+from assay.scorers.batches import DEFAULT_TOKEN_BUDGET, TokenIds, pad, text_key, under_budget
 from assay.scorers.conversation import Encoded, Prompt, Reply
 from assay.scorers.interface import Batch
 
@@ -157,9 +157,15 @@ class ScoringMixin:
     def map_batches(
         self, ids: Sequence[TokenIds], function: Any, token_budget: int, dtype: torch.dtype | None
     ) -> np.ndarray | None:
-        """Apply ``function`` to length-sorted batches and put its rows back in the order of ``ids``."""
+        """Apply ``function`` to length-sorted batches and put its rows back in the order of ``ids``.
+
+        Equal texts are computed once: in two batches they might differ in the last bit, and be no tie.
+        """
         model = self._model
         out: np.ndarray | None = None
+        places: dict[bytes, int] = {}
+        index = np.array([places.setdefault(text_key(x), len(places)) for x in ids], np.int64)
+        ids = [ids[i] for i in np.unique(index, return_index=True)[1]]
         lengths = np.array([len(x) for x in ids])
         half = dtype in (torch.float16, torch.bfloat16)
         with evaluating(model), torch.autocast(model.device.type, dtype=dtype if half else None, enabled=half):
@@ -170,7 +176,7 @@ class ScoringMixin:
                 if out is None:
                     out = np.zeros((len(ids), *part.shape[1:]), np.float32)
                 out[rows] = part
-        return out
+        return out if out is None else out[index]
 
     @property
     def _model(self) -> RewardModel:

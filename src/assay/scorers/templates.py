@@ -44,7 +44,9 @@ NAMED: dict[str, str] = {
     "plain": "{{ bos }}" + _BODY + "{%- if reply is not none %}{{ reply }}{% endif -%}",
     "pair": "{{ bos }}"
     + _BODY
-    + "{%- if reply is not none or add_generation_prompt %}{{ sep }}{{ reply or '' }}{% endif -%}",
+    + "{%- if reply is not none or add_generation_prompt %}{{ sep }}{{ reply or '' }}{% endif -%}"
+    # the separator before a reply without any token must not be taken for the one that ends the text
+    + "{%- if reply is not none and not reply | trim %}{{ sep }}{% endif -%}",
     "hh": "{{ bos }}" + _TURNS,
 }
 
@@ -151,9 +153,27 @@ class Template:
         Both positions count characters. Between them stands what announces a reply (an assistant header, a separator).
         """
         whole = self.render([*prompt, *reply])
-        start = _shared(whole, self.render(prompt, generation_prompt=True))
+        opened = self.render(prompt, generation_prompt=True)
+        start = _shared(whole, opened)
         body = min(_shared(whole, self.render(prompt)), start)
+        if start < len(opened):
+            start, body = self._parts_by_content(whole, prompt, reply, start, body)
         return whole, body, start
+
+    def _parts_by_content(
+        self, whole: str, prompt: Sequence[dict[str, Any]], reply: Sequence[dict[str, Any]], start: int, body: int
+    ) -> tuple[int, int]:
+        """Find where the reply begins, and where the prompt ends, in a template that writes either in another way.
+
+        Some templates announce a reply differently than they write one; others write the turns before a reply
+        differently than turns that wait for one.
+        """
+        said = str(reply[0].get("content") or "").strip()
+        other = next(mark for mark in "01" if not said.startswith(mark))
+        start = max(start, _shared(whole, self.render([*prompt, {**reply[0], "content": other}])))
+        last = str(prompt[-1].get("content") or "").strip() if prompt else ""
+        at = whole.rfind(last, 0, start) if last else -1
+        return start, max(body, at + len(last)) if at >= 0 else body
 
 
 def _shared(a: str, b: str) -> int:

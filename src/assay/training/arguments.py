@@ -101,6 +101,9 @@ def check_arguments(args: PreferenceArguments, *, held_out: bool) -> PreferenceA
             remedy="change or leave out " + ", ".join(problem.split(":")[0] for problem in problems),
         )
     args = copy.copy(args)
+    if args.n_gpu > 1:
+        # DataParallel would cut texts and the edges between them apart; torchrun gives each GPU whole micro-batches
+        args._n_gpu = 1
     # one item of the data loader is one optimiser step; its micro-batches are inside
     args.per_device_train_batch_size = 1
     return args
