@@ -8,7 +8,7 @@ import pytest
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from assay.errors import DataError, ModelError
+from assay.errors import ModelError
 from assay.evaluation import BagOfWords, LengthBaseline, accuracy, nll
 from assay.feedback.pairs import pairs
 from assay.feedback.records import comparison, edge, from_rows
@@ -113,13 +113,31 @@ def test_weights_that_do_not_match_the_words_are_refused(draw: Callable, tmp_pat
         BagOfWords.load(tmp_path)
 
 
-def test_nothing_to_learn_from() -> None:
-    ties = pairs(from_rows([comparison("p", ["a", "b"], [edge(0, 1, 0.5)])]))
-    with pytest.raises(DataError, match="nothing to learn from"):
-        BagOfWords().fit(ties)
-    unlike = pairs(from_rows([comparison("p", ["", " "], [edge(0, 1)])]))
-    with pytest.raises(DataError, match="no word"):
-        BagOfWords().fit(unlike)
+@pytest.mark.parametrize("texts_and_target", [(["a", "b"], 0.5), (["", " "], 1.0)])
+def test_where_there_is_nothing_to_learn_every_margin_is_zero(
+    texts_and_target: tuple[list[str], float], tmp_path: Path
+) -> None:
+    texts, target = texts_and_target
+    data = pairs(from_rows([comparison("p", texts, [edge(0, 1, target)])]))
+    BagOfWords().fit(data).save(tmp_path)
+    assert BagOfWords.load(tmp_path).delta(data).tolist() == [0.0]
+
+
+def test_words_that_occur_once_are_used_where_none_occurs_twice() -> None:
+    rows = [comparison(f"p{i}", [f"good{i}", f"bad{i}"], [edge(0, 1)]) for i in range(30)]
+    data = pairs(from_rows(rows))
+    baseline = BagOfWords().fit(data)
+    assert len(baseline.words) == 60
+    assert accuracy(baseline.delta(data), data.p) == 1.0
+
+
+def test_scripts_without_spaces_are_counted_by_character() -> None:
+    good = ["这很好", "答得好", "好回答", "说明好"]
+    rows = [comparison(f"p{i}", [text, text.replace("好", "坏")], [edge(0, 1)]) for i, text in enumerate(good * 3)]
+    baseline = BagOfWords().fit(pairs(from_rows(rows)))
+    assert baseline.strongest_words(1)["for"][0][0] == "好"
+    new = pairs(from_rows([comparison("q", ["天气坏", "天气好"], [edge(1, 0)])]))
+    assert accuracy(baseline.delta(new), new.p) == 1.0
 
 
 @pytest.mark.parametrize("content", [b"", b"PK torn", b"not a zip at all"])

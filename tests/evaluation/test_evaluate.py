@@ -13,7 +13,7 @@ from rich.console import Console
 from assay.errors import ModelError
 from assay.evaluation import accuracy, brier, calibration_error, evaluate, fit_temperature, nll
 from assay.evaluation.evaluate import randomly_oriented
-from assay.evaluation.words import headline, verdict_of
+from assay.evaluation.words import calibration_sentence, dependence_sentence, headline, verdict_of
 from assay.feedback.pairs import pairs
 from assay.feedback.records import comparison, edge, from_rows
 from assay.output import write_json
@@ -166,3 +166,16 @@ def test_words_of_verdicts(draw: Callable) -> None:
     kind, sentence = verdict_of(mixed)
     assert kind == "undecided" and "beats always choosing the longer response beyond chance, but not" in sentence
     assert "a coin gets 50 %" in headline(mixed) and "600 held-out judgements" in headline(mixed)
+
+
+def test_many_judgements_of_one_group_are_a_reason_for_caution(draw: Callable) -> None:
+    many, few = draw(20, judgements=30), draw(60, judgements=2)
+    caution = dependence_sentence(evaluate(*many, resamples=200))
+    assert caution is not None and "60 judgements to a group" in caution
+    assert dependence_sentence(evaluate(*few, resamples=200)) is None
+
+
+@pytest.mark.parametrize(("factor", "kind"), [(1.0, "no sign of"), (4.0, "over-confident"), (0.25, "under-confident")])
+def test_the_sentence_on_calibration_follows_the_confidence(factor: float, kind: str, draw: Callable) -> None:
+    data, delta = draw(600, judgements=2, seed=1)
+    assert kind in calibration_sentence(evaluate(data, factor * delta, resamples=200).raw)

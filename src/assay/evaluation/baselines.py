@@ -15,7 +15,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from assay.errors import DataError, ModelError
+from assay.errors import ModelError
 from assay.evaluation.calibration import Temperature, fit_temperature
 from assay.evaluation.metrics import decided, nll
 from assay.feedback.pairs import Pairs
@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from sklearn.feature_extraction.text import CountVectorizer
 
 _BATCH_ROWS = 1000
-_TOKEN = r"(?u)\w+|[^\w\s]"
+# scripts that write no spaces (Chinese, Japanese, Thai, Lao, Khmer, Burmese) are counted by character
+_UNSPACED = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+_TOKEN = rf"(?u)[{_UNSPACED}]|[^\W{_UNSPACED}]+|[^\w\s]"
 _STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0)
 _CV_PAIRS = 20_000
 
@@ -93,7 +95,9 @@ class BagOfWords:
     """Logistic regression without intercept on the difference of two bags of words (responses only, prompt unseen).
 
     A response's features are ``log(1 + count)`` of its lower-cased words and punctuation marks, for the ``max_words``
-    commonest that at least ``min_responses`` responses contain; not normalised, so that length can be learned too.
+    commonest that at least ``min_responses`` responses contain (one, where no word does); not normalised, so that
+    length can be learned too. Where no judgement takes a side or no response holds a word, it knows no words, and every
+    margin is 0: a tie.
     ``strength`` (scikit-learn's C) is chosen by held-out likelihood in grouped cross-validation unless given. Soft
     targets enter as two weighted labels; ties are left out.
     """
@@ -115,21 +119,14 @@ class BagOfWords:
         self.weights: np.ndarray | None = None
 
     def fit(self, pairs: Pairs) -> Self:
-        """Fit words and weights on the training judgements.
-
-        Raises
-        ------
-        DataError
-            If no judgement takes a side.
-        """
+        """Fit words and weights on the training judgements."""
+        self.words, self.weights = [], np.zeros(0)
         used = np.flatnonzero(decided(pairs.p) & (pairs.w > 0))
         if not len(used):
-            raise DataError(
-                "the bag of words has nothing to learn from",
-                expected="at least one judgement that is no tie and has weight above 0",
-                got=f"{len(pairs)} judgements, none of that kind",
-            )
+            return self
         features = self._differences(pairs, fit=True)[used]
+        if not self.words:
+            return self
         p, w = pairs.p[used], pairs.w[used]
         if self.strength is None:
             self.strength = self._choose_strength(features, p, w, pairs.group[used])
@@ -140,6 +137,8 @@ class BagOfWords:
         """Return margins of a over b, float64 [E]; words never met in training count nothing."""
         if self.weights is None:
             raise ModelError("the bag of words is not fitted", remedy="call fit(pairs) with the training judgements")
+        if not self.words:
+            return np.zeros(len(pairs))
         return np.asarray(self._differences(pairs, fit=False) @ self.weights)
 
     def save(self, folder: str | Path) -> None:
@@ -183,29 +182,33 @@ class BagOfWords:
         ranked = [(self.words[i], float(self.weights[i])) for i in order]
         return {"for": ranked[::-1][:count], "against": ranked[:count]}
 
-    def _vectorizer(self, responses: int | None) -> CountVectorizer:
+    def _vectorizer(self, least: int | None) -> CountVectorizer:
         from sklearn.feature_extraction.text import CountVectorizer
 
-        if responses is None:
+        if least is None:
             return CountVectorizer(token_pattern=_TOKEN, vocabulary=self.words)
-        least = min(self.min_responses, responses)
         return CountVectorizer(token_pattern=_TOKEN, min_df=least, max_features=self.max_words)
 
     def _differences(self, pairs: Pairs, *, fit: bool) -> csr_matrix:
         """Return features of a minus features of b, sparse float64 [E, words]."""
         keys, index = _unique_responses(pairs)
-        texts = _texts(pairs, keys)
-        if fit:
-            vectorizer = self._vectorizer(len(keys))
-            try:
-                counts = vectorizer.fit_transform(texts)
-            except ValueError as error:
-                raise DataError("the responses hold no word that occurs twice", got=f"{len(keys)} responses") from error
-            self.words = vectorizer.get_feature_names_out().tolist()
-        else:
-            counts = self._vectorizer(None).transform(texts)
+        counts = self._count(pairs, keys) if fit else self._vectorizer(None).transform(_texts(pairs, keys))
         features = counts.astype(np.float64).log1p().tocsr()
         return features[index[: len(pairs)]] - features[index[len(pairs) :]]
+
+    def _count(self, pairs: Pairs, keys: np.ndarray) -> csr_matrix:
+        """Choose the words and count them, int [responses, words]."""
+        from scipy.sparse import csr_matrix
+
+        for least in sorted({min(self.min_responses, len(keys)), 1}, reverse=True):
+            vectorizer = self._vectorizer(least)
+            try:
+                counts = vectorizer.fit_transform(_texts(pairs, keys))
+            except ValueError:  # no word is in so many responses
+                continue
+            self.words = vectorizer.get_feature_names_out().tolist()
+            return counts
+        return csr_matrix((len(keys), 0))
 
     def _choose_strength(self, features: csr_matrix, p: np.ndarray, w: np.ndarray, groups: np.ndarray) -> float:
         from sklearn.model_selection import GroupKFold

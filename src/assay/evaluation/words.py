@@ -15,6 +15,8 @@ BASELINE_LABELS = {
     "bag_of_words": ("Bag of words", "a bag of words"),
     "blind": ("Same model, prompt hidden", "the same model without the prompt"),
 }
+#: Judgements to a group from which on they are too alike to count as so many.
+MANY_JUDGEMENTS = 30
 _REVERSED = {"length": "always choosing the shorter one"}
 
 
@@ -130,6 +132,20 @@ def calibration_sentence(probabilities: Probabilities, after: bool = False) -> s
     gap = float(curve.count @ (curve.confidence - curve.accuracy)) / max(int(curve.count.sum()), 1)
     kind = "over-confident" if gap > 0 else "under-confident"
     return f"{when} probabilities are {kind} ({size})."
+
+
+def dependence_sentence(evaluation: Evaluation) -> str | None:
+    """Warn that the band of a calibrated model is too narrow for long lists of responses, or return None.
+
+    The band takes judgements as independent; those that follow from one ranking of many responses are not.
+    """
+    each = evaluation.n_pairs / max(evaluation.n_groups, 1)
+    if each < MANY_JUDGEMENTS:
+        return None
+    return (
+        f"With {each:.0f} judgements to a group, even a calibrated model leaves the range of its calibration error "
+        "more often than one time in twenty: believe a miscalibration only where it is large."
+    )
 
 
 def temperature_sentence(evaluation: Evaluation) -> str | None:
