@@ -90,9 +90,9 @@ def run_cell(name: str, data: Path) -> dict[str, Any]:
         train, test = cut[seed % FOLDS]
         if arm == "frozen_tenth":
             train = split(train, test=0.1, seed=seed)[1]
-        epochs = None if arm.startswith("frozen") else 1
-        options = {"epochs": epochs, "patience": 0, "evaluations_per_epoch": 1, "max_length_tokens": 256}
-        options |= spec.get("options", {})
+        options = {"max_length_tokens": 256, **spec.get("options", {})}
+        if not arm.startswith("frozen"):
+            options |= {"epochs": 1, "patience": 0, "evaluations_per_epoch": 1}
         runs.append(train_and_judge(shares_for(arm, train, test, seed), arm, seed, **options))
     return {"reading": report.to_dict() | {"source": which, "places": {}}, "runs": runs}
 

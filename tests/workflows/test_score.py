@@ -54,6 +54,16 @@ def test_ratings_and_unlabelled_responses_are_scored_too(cli: Cli, trained: Path
     assert len(lines_of(cli("score", trained, "open.jsonl", *flags).out)) == 2
 
 
+def test_one_response_a_row_is_scored_without_a_verdict(cli: Cli, trained: Path) -> None:
+    rows = [{"prompt": f"Name tool {i // 2}.", "response": f"fine {i}"} for i in range(4)]
+    Path("answers.jsonl").write_text("\n".join(map(json.dumps, rows)), "utf-8")
+    said = cli("score", trained, "answers.jsonl")
+    assert said.code == 0, said.err
+    lines = lines_of(said.out)
+    assert [(line["prompt"], line["response"]) for line in lines] == [(r["prompt"], r["response"]) for r in rows]
+    assert [line["index"] for line in lines] == [0, 1, 0, 1]
+
+
 def test_prompts_without_responses_are_refused(cli: Cli, trained: Path) -> None:
     row: dict[str, object] = {"data_source": "d", "prompt": [{"role": "user", "content": "2+2?"}], "ability": "math"}
     row |= {"reward_model": {"style": "rule", "ground_truth": "4"}, "extra_info": {"split": "train", "index": 0}}

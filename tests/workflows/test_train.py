@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from datasets import Dataset, DatasetDict
 
 from assay.scorers import RewardModel, create_reward_model
 from assay.workflows.fitting import model_options
@@ -146,8 +147,8 @@ def test_separate_test_data_never_trains(cli: Cli, pairs_file: Path, tiny_encode
 
 
 def test_no_test_share_is_said_aloud(cli: Cli, pairs_file: Path, tiny_encoder: Path) -> None:
-    said = cli("train", pairs_file, "--backbone", tiny_encoder, "--out", "run", "--test-share", 0, *SMALL)
-    assert said.code == 0
+    said = cli("train", pairs_file, "--backbone", tiny_encoder, "--out", "run", "--test-share", 0, *SMALL[:-2])
+    assert said.code == 0, said.err
     assert "nothing will be evaluated (--test-share 0)" in said.err and "not evaluated" in said.out
     metrics = metrics_of(Path("run"))
     assert metrics["evaluation"] is None and metrics["baselines"] is None
@@ -200,12 +201,51 @@ def test_overwrite_replaces_only_runs(cli: Cli, pairs_file: Path, tiny_encoder: 
         (("--test", "t.jsonl", "--test-share", "0.3"), "--test-share"),
         (("--test-share", "0", "--baseline-blind"), "--baseline-blind"),
         (("--resume", "--overwrite"), "--resume"),
+        (("--freeze-backbone", "--patience", "7"), "--patience"),
+        (("--validation-share", "0", "--evaluations-per-epoch", "7"), "--evaluations-per-epoch"),
+        (("--test-share", "0", "--resamples", "500"), "--resamples"),
     ],
 )
 def test_settings_without_effect_are_refused(flags: tuple[str, ...], named: str, cli: Cli) -> None:
     said = cli("train", "d.jsonl", "--out", "run", *flags)
     assert said.code == 2
     assert f"{named}: " in said.err
+
+
+@pytest.mark.parametrize(
+    ("flags", "parts"),
+    [
+        (("--scheduler", "cosin"), ("--scheduler: ", "did you mean 'cosine'?")),
+        (("--report-to", "tensorbord"), ("--report-to: ", "did you mean 'tensorboard'?")),
+        (("--report-to", "wandb"), ("--report-to: ", "pip install wandb")),
+    ],
+)
+def test_names_that_transformers_would_refuse_later(flags: tuple[str, ...], parts: tuple[str, ...], cli: Cli) -> None:
+    said = cli("train", "d.jsonl", "--out", "run", *flags)
+    assert said.code == 2
+    assert all(part in said.err for part in parts), said.err
+
+
+def test_a_saved_dict_of_splits_is_trained_on(cli: Cli, many_pairs: Path, tiny_encoder: Path) -> None:
+    rows = [json.loads(line) for line in many_pairs.read_text("utf-8").splitlines()]
+    splits = {"train": Dataset.from_list(rows[:200]), "test": Dataset.from_list(rows[200:])}
+    DatasetDict(splits).save_to_disk("data")
+    words = ("train", "data", "--backbone", tiny_encoder, *SMALL)
+    said = cli(*words, "--split", "train", "--test", "data:test", "--out", "run")
+    assert said.code == 0, said.err
+    stored = json.loads(Path("run/metrics.json").read_text("utf-8"))["data"]
+    assert (stored["test_pairs"], [read["source"] for read in stored["sources"]]) == (60, ["data:train", "data:test"])
+
+
+def test_ratings_are_compared_within_a_prompt(cli: Cli, tiny_encoder: Path) -> None:
+    rows = [
+        {"prompt": f"Name tool {i}.", "completion": text, "label": good}
+        for i in range(40)
+        for text, good in (("fine clear answer", True), ("no idea", False))
+    ]
+    Path("kto.jsonl").write_text("\n".join(map(json.dumps, rows)), "utf-8")
+    said = cli("train", "kto.jsonl", "--backbone", tiny_encoder, "--out", "run", "--dry-run")
+    assert said.code == 0 and "40 judgements" in said.err, said.err
 
 
 def test_mapping_by_flags_and_by_file(cli: Cli, tiny_encoder: Path, tmp_path: Path) -> None:

@@ -68,15 +68,17 @@ class Shares:
         return self.fit if self.validation is None else concatenate_datasets([self.fit, self.validation])
 
 
-def read_judgements(source: str, reading: ReadingSettings) -> tuple[Dataset, ReadReport]:
+def read_judgements(source: str, reading: ReadingSettings, *, split: str | None = None) -> tuple[Dataset, ReadReport]:
     """Read the comparisons that hold at least one judgement; the others are left out and counted in the report.
+
+    Ratings become comparisons where one prompt has several rated responses. ``split`` is for a source that names none.
 
     Raises
     ------
     DataError
         If the source holds ratings or prompts, or nothing is judged.
     """
-    data, report = read_with_report(source, **reading.reading())
+    data, report = read_with_report(source, **reading.reading() | {"split": split, "compare_ratings": True})
     kind = kind_of(data)
     if kind != "comparisons":
         raise DataError(
@@ -108,7 +110,7 @@ def check_sources(reading: ReadingSettings, reads: Iterable[ReadReport]) -> list
         if report.rows > MOST_ROWS_CHECKED:
             say(f"{report.source}: {report.rows:,} rows are not checked again here; assay check {report.source} does")
         else:
-            checks.append(check(report.source, **reading.reading()))
+            checks.append(check(report.source, **reading.reading() | {"split": None}))
     return checks
 
 
@@ -200,7 +202,8 @@ def seen_groups(model: str) -> np.ndarray | None:
     ModelError
         If the file is damaged.
     """
-    for folder in (Path(model), Path(model) / "model"):
+    named = Path(model).expanduser()
+    for folder in (named, named / "model"):
         path = folder / SEEN_GROUPS
         if path.is_file():
             try:

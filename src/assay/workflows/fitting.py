@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from datasets import Dataset
 
+from assay.errors import DataError
 from assay.evaluation import Temperature, fit_temperature
 from assay.feedback import folds
 from assay.scorers import LoraOptions, ModelOptions, RewardModel, RewardModelConfig, create_reward_model
@@ -155,6 +156,7 @@ def fit(settings: TrainSettings, shares: Shares, folder: Path, model: RewardMode
     if settings.freeze_backbone:
         return _fit_frozen(settings, shares, folder, model)
     train = encode_records(shares.fit, model.encoder)
+    _refuse_nothing(train)
     held_out = encode_records(shares.validation, model.encoder) if shares.validation is not None else None
     shown = TerminalProgress()
     args = arguments(settings, folder, settings.seed)
@@ -187,6 +189,16 @@ def fit(settings: TrainSettings, shares: Shares, folder: Path, model: RewardMode
     return result
 
 
+def _refuse_nothing(records: EncodedRecords) -> None:
+    if len(records.pairs) == 0:
+        raise DataError(
+            "there is no judgement to train on",
+            expected="pairs of responses that differ within the maximum length",
+            got=f"{records.dropped_identical} pairs, each of two equal texts once truncated",
+            remedy="raise --max-length-tokens",
+        )
+
+
 def _fit_frozen(settings: TrainSettings, shares: Shares, folder: Path, model: RewardModel) -> Fit:
     """Train heads on cached features: one per fold, blind to it, and one on everything, side by side.
 
@@ -194,8 +206,10 @@ def _fit_frozen(settings: TrainSettings, shares: Shares, folder: Path, model: Re
     """
     data = shares.training
     records = encode_records(data, model.encoder)
+    _refuse_nothing(records)
     model.to(hardware.best_device())
-    cache = FeatureCache(model, dtype=torch.bfloat16 if settings.precision == "bf16" else None)
+    dtype = torch.bfloat16 if settings.precision == "bf16" else None
+    cache = FeatureCache(model, dtype=dtype, token_budget=settings.token_budget)
     features = cache.features_of(records)
     fold_of = _fold_numbers(data, records, settings.calibration_folds, settings.seed)
     count = int(fold_of.max()) + 1

@@ -52,7 +52,7 @@ def evaluate_model(settings: EvaluateSettings) -> dict[str, Any]:
         check_new(settings.out, overwrite=settings.overwrite)
     names = [name for name in (settings.model, settings.against) if name]
     model, *others = load_models(settings, names)
-    data, report = read_judgements(settings.data, settings)
+    data, report = read_judgements(settings.data, settings, split=settings.split)
     say("\n".join(report.lines()))
     train = read_judgements(settings.train, settings)[0] if settings.train else None
     if train is None or settings.include_seen:
@@ -132,7 +132,7 @@ def _page(settings: EvaluateSettings, report: ReadReport, metrics: dict[str, Any
 
 
 def _stored(model: str) -> Baselines:
-    path = Path(model)
+    path = Path(model).expanduser()
     return stored_baselines(path) or (stored_baselines(path.parent) if path.name == "model" else {})
 
 
@@ -166,7 +166,7 @@ def calibrate_model(settings: CalibrateSettings) -> dict[str, Any]:
     """
     check_new(settings.out, overwrite=settings.overwrite)
     (model,) = load_models(settings, [settings.model])
-    data, report = read_judgements(settings.data, settings)
+    data, report = read_judgements(settings.data, settings, split=settings.split)
     say("\n".join(report.lines()))
     data, dropped = leave_out_seen(data, [settings.model], settings.include_seen)
     fitting, checking = split(data, test=settings.check_share, seed=settings.seed)

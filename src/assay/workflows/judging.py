@@ -35,6 +35,9 @@ def load_models(settings: JudgeSettings, names: Sequence[str]) -> list[RewardMod
     """
     options = settings.encoder_options()
     models = [RewardModel.from_pretrained(name, **options).to(hardware.best_device()) for name in names]
+    for name, model in zip(names, models, strict=True):
+        if not model.record.fingerprint and model.encoder.settings.template == "plain" and "template" not in options:
+            say(f"{name} does not tell how prompt and response were joined: taken as one text (two: --template pair)")
     if options and all(model.record.fingerprint for model in models):
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in options)
         raise ConfigError(
@@ -89,7 +92,7 @@ def margins_on(
     """
     records = encode_records(data, model.encoder)
     if keep_features:
-        values = model.score_features(FeatureCache(model).features_of(records))
+        values = model.score_features(FeatureCache(model, token_budget=token_budget).features_of(records))
     else:
         values = score_records(model, records, token_budget=token_budget)
     if values.ndim == 2:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -26,13 +27,13 @@ class ReadingSettings(Settings):
     mapping: ColumnMapping | None = Field(
         default=None, description="which cells hold what, for any other layout (docs/data.md)"
     )
-    split: str | None = Field(default=None, description="split of a Hub data set or folder")
+    split: str | None = Field(default=None, description="split of DATA, a Hub data set or folder; others: NAME:SPLIT")
     tokenizer: str | None = Field(default=None, description="decodes data that comes as token ids")
     group: str | None = Field(default=None, description="column that must not be on both sides of a split")
     ties: Literal["keep", "drop"] = Field(default="keep", description="equal grades: keep as ties (p = 0.5), or drop")
 
     def reading(self) -> dict[str, Any]:
-        """Return the options of `assay.feedback.read`."""
+        """Return the options of `assay.feedback.read`; the split is that of DATA, other sources name their own."""
         return {
             "format": self.format,
             "mapping": self.mapping,
@@ -109,9 +110,21 @@ class OptimiserSettings(Settings):
     report_to: tuple[str, ...] = Field(default=(), description="loggers that transformers knows, such as tensorboard")
 
 
+def not_among(name: str, known: Sequence[str]) -> str | None:
+    """Say that a name is not known, with the nearest one; None where it is."""
+    if name in known:
+        return None
+    near = get_close_matches(name, known, n=1)
+    return f"{name!r} is not one of {', '.join(sorted(known))}" + (f"; did you mean {near[0]!r}?" if near else "")
+
+
 _OF_OUR_HEAD = ("head", "pooling", "head_learning_rate")
 # Heads are trained on everything; those of the folds calibrate, so there is no validation share.
-_OF_THE_BACKBONE = ("dropout", "learning_rate", "max_gradient_norm", "gradient_checkpointing", "validation_share")
+_OF_THE_VALIDATION_SHARE = ("evaluations_per_epoch", "patience")
+_OF_THE_BACKBONE = (
+    *("dropout", "learning_rate", "max_gradient_norm", "gradient_checkpointing", "validation_share"),
+    *_OF_THE_VALIDATION_SHARE,
+)
 
 
 class TrainSettings(RunSettings, ReadingSettings, ModelSettings, OptimiserSettings):
@@ -145,10 +158,29 @@ class TrainSettings(RunSettings, ReadingSettings, ModelSettings, OptimiserSettin
             )
         else:
             yield from self._without_effect(("calibration_folds",), "belongs to --freeze-backbone")
+            if self.validation_share == 0:
+                yield from self._without_effect(_OF_THE_VALIDATION_SHARE, "needs a validation share")
         if self.test is not None:
             yield from self._without_effect(("test_share",), "nothing is split off beside --test")
-        elif self.test_share == 0 and self.baseline_blind:
-            yield "baseline_blind", "is judged on held-out judgements, and --test-share 0 holds none out"
+        elif self.test_share == 0:
+            none = "belongs to a test, and --test-share 0 holds nothing out"
+            yield from self._without_effect(("baseline_blind", "resamples"), none)
+        yield from self._unknown_names()
+
+    def _unknown_names(self) -> Iterator[tuple[str, str]]:
+        """Yield schedules and loggers that are not there; transformers would notice only when training begins."""
+        if self._changed("scheduler"):
+            from transformers import SchedulerType
+
+            if problem := not_among(self.scheduler, [kind.value for kind in SchedulerType]):
+                yield "scheduler", problem
+        if self.report_to:
+            from transformers.integrations import get_available_reporting_integrations
+
+            ready = [*get_available_reporting_integrations(), "none", "all"]
+            for name in self.report_to:
+                if problem := not_among(name, ready):
+                    yield "report_to", f"{problem}; others need their package (pip install {name})"
 
     def _without_effect(self, names: tuple[str, ...], reason: str) -> Iterator[tuple[str, str]]:
         yield from ((name, reason) for name in names if self._changed(name))
@@ -183,11 +215,15 @@ class JudgeSettings(RunSettings, ReadingSettings):
     template: str = Field(default="auto", description="for plain classifiers: as in training")
     end_token: str = Field(default="auto", description="for plain classifiers: as in training")
     max_length_tokens: int | None = Field(default=None, ge=8, description="for plain classifiers: as in training")
+    truncation: Literal["left", "right"] | None = Field(
+        default=None, description="for plain classifiers: as in training; none: left"
+    )
     token_budget: int = Field(default=8192, ge=16, description="padded tokens per forward pass")
 
     def encoder_options(self) -> dict[str, Any]:
         """Return what a plain classifier cannot tell about its training."""
-        given = {"template": self.template, "end_token": self.end_token, "max_length_tokens": self.max_length_tokens}
+        names = ("template", "end_token", "max_length_tokens", "truncation")
+        given = {name: getattr(self, name) for name in names}
         return {name: value for name, value in given.items() if value not in ("auto", None)}
 
 

@@ -94,7 +94,7 @@ def _kept_if_resumable(folder: Path) -> Iterator[None]:
 
 def prepare(settings: TrainSettings) -> Shares:
     """Read the data and share it out by purpose."""
-    data, report = read_judgements(settings.data, settings)
+    data, report = read_judgements(settings.data, settings, split=settings.split)
     reads, test = [report], None
     if settings.test is not None:
         test, second = read_judgements(settings.test, settings)
