@@ -11,6 +11,7 @@ import pytest
 
 from assay.errors import ModelError
 from assay.scorers import ConversationEncoder, ConversationSettings, RewardModel
+from assay.scorers.conversation import warn_of_lost_instructions
 from assay.scorers.templates import Template, resolve_template
 from tests.conftest import CHAT_TEMPLATE, causal_tokenizer, encoder_tokenizer
 
@@ -316,3 +317,12 @@ def test_the_reply_is_found_where_its_announcement_is_written_otherwise(source: 
     assert cut.ids[cut.prompt_tokens :] == whole.ids[whole.prompt_tokens :]
     text = made("custom", source=source).tokenizer.decode(whole.ids[whole.prompt_tokens :])
     assert text.replace("</s>", "").strip() == reply.strip()
+
+
+def test_a_template_that_drops_the_system_message_is_told_of() -> None:
+    prompts: list[Any] = ["Q", [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Q"}]]
+    with pytest.warns(UserWarning, match="leaves out the system message of 1 conversations"):
+        warn_of_lost_instructions(made("custom", source=WAITING), prompts)
+    for name in ALL:
+        warn_of_lost_instructions(encoder_for(name), prompts)
+    warn_of_lost_instructions(made("custom", source=WAITING), prompts[:1])

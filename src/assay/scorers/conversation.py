@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -183,6 +184,19 @@ class ConversationEncoder:
         if cut < over:
             ids = ids[: limit - tail] + ids[-tail:]
         return Encoded(ids, min(reply - cut, len(ids)), cut_prompt=cut, cut_reply=over - cut)
+
+
+def warn_of_lost_instructions(encoder: ConversationEncoder, prompts: Iterable[Prompt]) -> None:
+    """Say how many conversations lose their system message to a template that does not write it before a reply."""
+    if encoder.template.keeps_system:
+        return
+    lost = sum(any(turn["role"] == "system" for turn in prompt) for prompt in prompts if not isinstance(prompt, str))
+    if lost:
+        warnings.warn(
+            f"the template {encoder.settings.template!r} leaves out the system message of {lost} conversations: the model "
+            "never sees it (--template hh writes it, and so may a .jinja file)",
+            stacklevel=3,
+        )
 
 
 def _token_at(batch: Any, row: int, position: int, end: int, length: int) -> int:

@@ -13,7 +13,7 @@ from datasets.fingerprint import Hasher
 
 from assay.feedback.pairs import Pairs, pairs
 from assay.feedback.records import as_chat
-from assay.scorers.conversation import ConversationEncoder
+from assay.scorers.conversation import ConversationEncoder, warn_of_lost_instructions
 from assay.scorers.provenance import conversation_fingerprint
 
 _BATCH_ROWS = 256
@@ -89,7 +89,7 @@ def encode_records(data: Dataset, encoder: ConversationEncoder) -> EncodedRecord
     """Encode the responses of every record; repeatable work is kept in the datasets cache."""
     # the fingerprint knows probes only; two tokenizers that agree on them may still differ on this text
     vocabulary = repr(sorted(encoder.tokenizer.get_vocab().items()))
-    key = Hasher.hash([data._fingerprint, conversation_fingerprint(encoder), vocabulary, "encode-2"])
+    key = Hasher.hash([data._fingerprint, conversation_fingerprint(encoder), vocabulary, "encode-3"])
     rows = data.map(
         _encode_batch,
         fn_kwargs={"encoder": encoder},
@@ -100,6 +100,8 @@ def encode_records(data: Dataset, encoder: ConversationEncoder) -> EncodedRecord
         new_fingerprint=key,
         desc="Tokenising",
     )
+    if not encoder.template.keeps_system:
+        warn_of_lost_instructions(encoder, (row["prompt"] for row in data.select_columns(["prompt"])))
     counts: list[int] = []
     lengths: list[int] = []
     digests: list[int] = []

@@ -13,7 +13,7 @@ from scipy.special import expit
 
 from assay.errors import ModelError
 from assay.scorers.batches import DEFAULT_TOKEN_BUDGET, TokenIds, pad, text_key, under_budget
-from assay.scorers.conversation import Encoded, Prompt, Reply
+from assay.scorers.conversation import Encoded, Prompt, Reply, warn_of_lost_instructions
 from assay.scorers.interface import Batch
 
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ class ScoringMixin:
             log-odds; their zero has no meaning. How many texts were truncated is told by a warning.
         """
         _same_length(prompts, responses)
+        warn_of_lost_instructions(self._model.encoder, prompts)
         encoded = self._model.encoder.encode(prompts, responses)
         _warn_truncated(encoded)
         return _mean_of_members(self.score_encoded([e.ids for e in encoded], token_budget=token_budget, dtype=dtype))

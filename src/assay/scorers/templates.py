@@ -8,6 +8,7 @@ tokenizer's own marks: ``bos`` (the token its plain encoding starts with, if any
 from __future__ import annotations
 
 import datetime
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -146,6 +147,15 @@ class Template:
             return "", ""
         before, mark, after = text.rpartition(_MARK)
         return before + mark, after
+
+    @functools.cached_property
+    def keeps_system(self) -> bool:
+        """Whether a system message is written before a reply: some templates write it only where a reply is awaited."""
+        turns = [{"role": role, "content": text} for role, text in (("system", "S"), ("user", "Q"), ("assistant", "A"))]
+        try:
+            return "{system}" in self.render([{**turns[0], "content": "{system}"}, *turns[1:]])
+        except ModelError:
+            return True  # it refuses one aloud
 
     def parts(self, prompt: Sequence[dict[str, Any]], reply: Sequence[dict[str, Any]]) -> tuple[str, int, int]:
         """Return the text of prompt and reply, where the prompt's own content ends, and where the reply begins.
