@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +18,14 @@ from typing import Any
 import numpy as np
 from summary import RESULTS, Contrast, write_summary
 
-from assay.feedback import pairs
+from assay.feedback import folds, pairs, read_with_report, split
 from assay.scorers import create_reward_model
 from assay.workflows.data import Shares, share_out, without_prompts
 from assay.workflows.fitting import fit, model_options, resolved
 from assay.workflows.judging import fit_baselines, margins_on
 from assay.workflows.settings import TrainSettings
+
+FOLDS = 5
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,33 @@ def quiet() -> None:
     torch.set_num_threads(1)
     disable_progress_bars()
     logging.disable_progress_bar()
+
+
+def on_folds(
+    source: dict[str, Any], data: Path, arm: str, seeds: Iterable[int], name: str, **options: Any
+) -> dict[str, Any]:
+    """Train one arm on one data set; seed s is tested on fold s mod `FOLDS`. Return its runs and the reading.
+
+    Parameters
+    ----------
+    source
+        ``path`` below the data folder, ``reading`` (arguments of `assay.feedback.read`), and ``options`` for all arms.
+    arm
+        Its name: ``frozen…`` freezes the backbone, ``…_tenth`` keeps a tenth of the training judgements.
+    options
+        Settings of `assay train`.
+    """
+    records, report = read_with_report(str(data / source["path"]), **source["reading"])
+    cut = folds(records, FOLDS, seed=0)
+    runs = []
+    for seed in seeds:
+        train, test = cut[seed % FOLDS]
+        if arm.endswith("_tenth"):
+            train = split(train, test=0.1, seed=seed)[1]
+        runs.append(
+            train_and_judge(shares_for(arm, train, test, seed), arm, seed, **source.get("options", {}) | options)
+        )
+    return {"reading": report.to_dict() | {"source": name, "places": {}}, "runs": runs}
 
 
 def shares_for(arm: str, train: Any, test: Any, seed: int) -> Shares:

@@ -22,10 +22,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from common import Study, conduct, shares_for, train_and_judge
+from common import Study, conduct, on_folds
 from summary import Contrast
-
-from assay.feedback import folds, read_with_report, split
 
 SETS: dict[str, dict[str, Any]] = {
     "helpful-base": {"path": "hh_rlhf/helpful-base/test.jsonl.gz", "reading": {"format": "hh"}},
@@ -59,7 +57,7 @@ SETS: dict[str, dict[str, Any]] = {
         "options": {"truncation": "right"},
     },
 }
-FOLDS, SEEDS = 5, {"full": 5, "blind": 5, "frozen": 10, "frozen_tenth": 10}
+SEEDS = {"full": 5, "blind": 5, "frozen": 10, "frozen_tenth": 10}
 
 
 def cells() -> list[str]:
@@ -82,19 +80,9 @@ CONTRASTS = (
 def run_cell(name: str, data: Path) -> dict[str, Any]:
     """Train one arm on one set with one seed (a frozen arm: all its seeds)."""
     which, arm, number = name.rsplit(".", 2)
-    spec = SETS[which]
-    records, report = read_with_report(str(data / spec["path"]), **spec["reading"])
-    runs = []
-    cut = folds(records, FOLDS, seed=0)
-    for seed in range(SEEDS[arm]) if number == "all" else [int(number)]:
-        train, test = cut[seed % FOLDS]
-        if arm == "frozen_tenth":
-            train = split(train, test=0.1, seed=seed)[1]
-        options = {"max_length_tokens": 256, **spec.get("options", {})}
-        if not arm.startswith("frozen"):
-            options |= {"epochs": 1, "patience": 0, "evaluations_per_epoch": 1}
-        runs.append(train_and_judge(shares_for(arm, train, test, seed), arm, seed, **options))
-    return {"reading": report.to_dict() | {"source": which, "places": {}}, "runs": runs}
+    seeds = range(SEEDS[arm]) if number == "all" else [int(number)]
+    options = {} if arm.startswith("frozen") else {"epochs": 1, "patience": 0, "evaluations_per_epoch": 1}
+    return on_folds(SETS[which], data, arm, seeds, which, max_length_tokens=256, **options)
 
 
 STUDY = Study("main_job", __doc__ or "", cells(), CONTRASTS, run_cell, data="hh_rlhf, mt_bench_human and tldr_feedback")

@@ -24,10 +24,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from common import Study, conduct, shares_for, train_and_judge
+from common import Study, conduct, on_folds
 from summary import Contrast
 
-from assay.feedback import folds, read_with_report
 from assay.scorers import pooling
 
 SETS: dict[str, dict[str, Any]] = {
@@ -55,17 +54,9 @@ NAMES = [f"{name}.{arm}.all" for name in SETS for arm in ARMS]
 def run_cell(cell: str, data: Path) -> dict[str, Any]:
     """Train one arm on one set with all its seeds."""
     name, arm, _ = cell.rsplit(".", 2)
-    spec = SETS[name]
     if arm == "frozen_uncounted":
         pooling.COUNT_SCALE = 0.0
-    records, report = read_with_report(str(data / spec["path"]), **spec["reading"])
-    options = {"pooling": ARMS[arm], "max_length_tokens": 256, **spec.get("options", {})}
-    runs = []
-    cut = folds(records, 5, seed=0)
-    for seed in range(10):
-        train, test = cut[seed % 5]
-        runs.append(train_and_judge(shares_for(arm, train, test, seed), arm, seed, **options))
-    return {"reading": report.to_dict() | {"source": name, "places": {}}, "runs": runs}
+    return on_folds(SETS[name], data, arm, range(10), name, max_length_tokens=256, pooling=ARMS[arm])
 
 
 STUDY = Study("pooling", __doc__ or "", NAMES, CONTRASTS, run_cell, data="hh_rlhf, ultrafeedback_2pct and summeval")

@@ -20,10 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from common import Study, conduct, shares_for, train_and_judge
+from common import Study, conduct, on_folds
 from summary import Contrast
 
-from assay.feedback import folds, read_with_report, split
 from assay.workflows.recipes import sample_path, shipped_recipes
 
 CONTRASTS = (
@@ -41,12 +40,7 @@ def run_cell(name: str, _data: Path) -> dict[str, Any]:
     demo = {key: recipe["stages"][0][key] for key in ("epochs", "max_length_tokens")}
     if arm != "full":
         demo.pop("epochs")
-    records, report = read_with_report(str(sample_path()))
-    train, test = folds(records, 5, seed=0)[int(number) % 5]
-    if arm == "frozen_tenth":
-        train = split(train, test=0.1, seed=int(number))[1]
-    run = train_and_judge(shares_for(arm, train, test, int(number)), arm, int(number), **demo)
-    return {"reading": report.to_dict() | {"source": "sample", "places": {}}, "runs": [run]}
+    return on_folds({"path": sample_path(), "reading": {}}, Path(), arm, [int(number)], "sample", **demo)
 
 
 STUDY = Study("sample", __doc__ or "", NAMES, CONTRASTS, run_cell)

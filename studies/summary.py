@@ -29,6 +29,10 @@ NAMES = {
     "frozen_uncounted": "frozen, mean over the reply, uncounted",
     "frozen_all": "frozen, mean over all tokens",
     "frozen_first": "frozen, first token",
+    "frozen_1": "frozen, 1 pass",
+    "frozen_3": "frozen, 3 passes",
+    "frozen_10": "frozen, 10 passes",
+    "frozen_30": "frozen, 30 passes",
     "length": "by length",
     "bag_of_words": "bag of words",
 }
