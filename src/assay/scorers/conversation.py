@@ -193,8 +193,8 @@ def warn_of_lost_instructions(encoder: ConversationEncoder, prompts: Iterable[Pr
     lost = sum(any(turn["role"] == "system" for turn in prompt) for prompt in prompts if not isinstance(prompt, str))
     if lost:
         warnings.warn(
-            f"the template {encoder.settings.template!r} leaves out the system message of {lost} conversations: the model "
-            "never sees it (--template hh writes it, and so may a .jinja file)",
+            f"the template {encoder.settings.template!r} leaves out the system message of {lost} conversations: the "
+            "model never sees it (--template hh writes it, and so may a .jinja file)",
             stacklevel=3,
         )
 
