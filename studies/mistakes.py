@@ -169,18 +169,18 @@ READING = """
 What the texts of the most confident mistakes show (`--show`), beside what the tables say:
 
 * **helpful-base.** Mostly a short question back, or a short refusal to guess, that raters preferred to a long answer
-  which is wrong or off topic. Length and manner are learnt; whether an answer is true is not. With nearly equal lengths
-  the model is still well above chance, so it is not length alone.
+  which is wrong or off topic. Length and manner are learnt; whether an answer is true is not: the model without the
+  prompt is as good. With nearly equal lengths the model is still above chance, so it is not length alone.
 * **harmless-base.** The model has learnt that a refusal is the better answer, and misses where it is not: harmless
   questions (a sore throat) whose refusal raters disliked, and pairs in which both sides are harmful or both are odd.
 * **mt_bench_human.** Code and tables: a long answer that looks like a solution against a short one that is right.
-  A few questions are asked of many pairs, so one such question makes several mistakes.
-* **tldr_feedback**, the one set on which the model is below the longer response. The first table tells why: put beside
-  the model, length raises its accuracy, and by more than chance; on the other sets it adds nothing. After one epoch
-  (110 steps) the model follows length less than raters do, and what else it has learnt (the manner of a summary, not
-  whether it is true to its post) does not make up for it. The head on the frozen backbone, which takes thirty passes
-  over the same judgements, comes closer to length and has less to gain from it. Neither arm is clearly above length
-  even together with it: this backbone sees little else in these summaries.
+  A few questions are asked of many pairs, so one such question makes several mistakes, and intervals are wide.
+* **tldr_feedback**, the one set on which the model does not beat the longer response. The first table says why: put
+  beside the model, length makes up what it is short of, and on the other sets it adds nothing; so the model follows
+  length less than raters do. That has two causes. One epoch is about a hundred steps, too few for the one weight that
+  carries the number of tokens (study `steps`). And the post takes part in the states of the summary's tokens: the same
+  model with the post hidden is at least as good as length. Neither arm is clearly above length even together with
+  it: this backbone sees little else in these summaries, certainly not whether they are true to their post.
 
 The first round of this study was further below length on TL;DR and on MT-bench: the encoder was read as the mean over
 all tokens, in which a long post drowns a summary of 40 tokens, and a mean forgets how many tokens it is of. Both were
