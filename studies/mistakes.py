@@ -177,10 +177,14 @@ What the texts of the most confident mistakes show (`--show`), beside what the t
   A few questions are asked of many pairs, so one such question makes several mistakes, and intervals are wide.
 * **tldr_feedback**, the one set on which the model does not beat the longer response. The first table says why: put
   beside the model, length makes up what it is short of, and on the other sets it adds nothing; so the model follows
-  length less than raters do. That has two causes. One epoch is about a hundred steps, too few for the one weight that
-  carries the number of tokens (study `steps`). And the post takes part in the states of the summary's tokens: the same
-  model with the post hidden is at least as good as length. Neither arm is clearly above length even together with
-  it: this backbone sees little else in these summaries, certainly not whether they are true to their post.
+  length less than raters do. It is not for want of steps: a head on the frozen backbone follows length after one pass
+  (study `steps`). What moves away from it is the backbone, which learns what fits the training judgements and does not
+  carry; with the post hidden there is less to fit with, and the same model is at least as good as length. Neither arm
+  is clearly above length even together with it: this backbone sees little else in these summaries, certainly not
+  whether they are true to their post.
+
+These cells ran while an empty response was read as if it were as long as its prompt. Each set holds one to four of
+them. They will be repeated.
 
 The first round of this study was further below length on TL;DR and on MT-bench: the encoder was read as the mean over
 all tokens, in which a long post drowns a summary of 40 tokens, and a mean forgets how many tokens it is of. Both were

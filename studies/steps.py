@@ -1,6 +1,6 @@
 """How many passes a head needs before it uses the length of a response.
 
-Asked after `main_job`, where one epoch of fine-tuning was below the longer response on TL;DR.
+Asked after `main_job`, where one epoch of fine-tuning was below the longer response on TL;DR: was it too short?
 
 Fixed before the run:
   * data: TL;DR feedback and MT-bench human judgements, read and folded as in `main_job`.
