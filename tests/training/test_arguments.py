@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ from assay.errors import ConfigError
 from assay.scorers import LoraOptions
 from assay.training import PreferenceArguments
 from assay.training.arguments import _REFUSED, check_arguments
-from assay.workflows.settings import OptimiserSettings
+from assay.workflows.settings import OptimiserSettings, Schedule
 from tests.training.support import arguments, assert_equal, new_model, planted, trainer_for, weights
 
 
@@ -86,6 +86,13 @@ def test_several_gpus_in_one_process_do_not_cut_a_batch_apart(out: Path) -> None
     assert given.n_gpu <= 1
     given._n_gpu = 2
     assert check_arguments(given, held_out=False).n_gpu == 1
+
+
+@pytest.mark.parametrize("schedule", get_args(Schedule))
+def test_every_schedule_of_the_command_line_trains(schedule: str, llama: str, out: Path) -> None:
+    trainer = trainer_for(new_model(llama), planted(12), out, lr_scheduler_type=schedule, warmup_steps=0.1)
+    trainer.train()
+    assert trainer.state.global_step == len(trainer.plan)
 
 
 def test_one_set_of_arguments_serves_two_trainers(llama: str, out: Path) -> None:

@@ -215,7 +215,7 @@ def test_settings_without_effect_are_refused(flags: tuple[str, ...], named: str,
 @pytest.mark.parametrize(
     ("flags", "parts"),
     [
-        (("--scheduler", "cosin"), ("--scheduler: ", "did you mean 'cosine'?")),
+        (("--scheduler", "cosin"), ("--scheduler: ", "did you mean cosine?")),
         (("--report-to", "tensorbord"), ("--report-to: ", "did you mean 'tensorboard'?")),
         (("--report-to", "wandb"), ("--report-to: ", "pip install wandb")),
     ],
