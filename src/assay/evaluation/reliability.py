@@ -34,8 +34,8 @@ class CalibrationError:
         ECE in [0, 0.5].
     null_mean, null_band95
         Mean and central 95 % of the ECE that a calibrated predictor with these confidences gets on as many independent
-        judgements. Those of one long ranking depend on each other: in simulated rankings (Plackett-Luce) a calibrated
-        predictor was above the band in 3 % of data sets with 6 judgements a prompt, 4 % with 28, 12 % with 120.
+        judgements. Those of one long ranking depend on each other, so that a calibrated predictor leaves the band more
+        often there.
     debiased
         ``value - null_mean``; negative values occur by chance and are not cut off.
     n

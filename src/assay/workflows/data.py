@@ -76,7 +76,7 @@ def read_judgements(source: str, reading: ReadingSettings, *, split: str | None 
     Raises
     ------
     DataError
-        If the source holds ratings or prompts, or nothing is judged.
+        If the source holds prompts, or nothing is judged.
     """
     data, report = read_with_report(source, **reading.reading() | {"split": split, "compare_ratings": True})
     kind = kind_of(data)
