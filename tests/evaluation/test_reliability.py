@@ -108,3 +108,19 @@ def test_reliability_curve_adds_up_to_the_ece() -> None:
     assert curve.count.sum() == 12 and np.all(curve.band_low <= curve.confidence)
     assert np.all(curve.band_high >= curve.confidence)
     assert len(reliability_curve(np.zeros(0), np.zeros(0)).count) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("responses", "prompts", "often"), [(4, 100, False), (16, 10, True)])
+def test_long_rankings_leave_the_band_more_often(responses: int, prompts: int, often: bool) -> None:
+    """Outcomes of all pairs of one Plackett-Luce ranking: calibrated pair by pair, but not independent."""
+    rng = np.random.default_rng(0)
+    a, b = np.triu_indices(responses, 1)
+    above = 0
+    for _ in range(150):
+        scores = rng.normal(0, 1.2, (prompts, responses))
+        ranked = scores + rng.gumbel(size=scores.shape)
+        won = (ranked[:, a] > ranked[:, b]).astype(float).ravel()
+        error = calibration_error((scores[:, a] - scores[:, b]).ravel(), won)
+        above += error.value > error.null_band95[1]
+    assert (above / 150 > 0.06) is often

@@ -302,61 +302,6 @@ def test_unlabelled_pairs_are_records_without_judgements(row: dict[str, Any]) ->
     assert (record["responses"], record["edges"]) == (["A", "B"], [])
 
 
-@pytest.mark.parametrize(
-    ("row", "options"),
-    [
-        ({"prompt": "Q", "response": "A", "id": 3}, {}),
-        ({"question": "Q", "completion": "A", "id": 3}, {}),
-        ({"prompt": "Q", "responses": ["A"], "id": 3}, {}),
-        ({"q": "Q", "a": "A", "id": 3}, {"mapping": {"prompt": "q", "responses": "a"}}),
-    ],
-)
-def test_a_response_without_a_verdict_is_a_record_of_one(row: dict[str, Any], options: dict[str, Any]) -> None:
-    record = one(row, **options)
-    assert (prompt(record), record["responses"], record["edges"]) == ([("user", "Q")], ["A"], [])
-    assert json.loads(record["meta"]) == {"row": {"id": 3}}
-    again = row | {name: "B" for name in row if row[name] == "A"} | ({"responses": ["B"]} if "responses" in row else {})
-    assert [r["responses"] for r in read([row, again], **options)] == [["A", "B"]]
-
-
-def test_rated_responses_of_one_prompt_can_be_compared() -> None:
-    labels = [("Q", "A", True), ("Q", "B", False), ("Q", "C", True), ("R", "D", True)]
-    rows = [{"prompt": q, "completion": text, "label": label} for q, text, label in labels]
-    data, report = read_with_report(rows, compare_ratings=True)
-    assert [sorted(sides(record)) for record in data] == [[("A", "B", 1.0), ("C", "B", 1.0)]]
-    assert report.dropped == {"one response only": 1}
-    assert report.notes == {"pairs of two good or two bad responses, not compared": 1}
-    mapping = {"kind": "ratings", "prompt": "prompt", "responses": "completion", "grades": "grade"}
-    graded = [{**row, "grade": grade} for row, grade in zip(rows, (1, 3, 3, 2), strict=True)]
-    (record,) = read(graded, mapping=mapping, compare_ratings=True)
-    assert sorted(sides(record)) == [("B", "A", 1.0), ("B", "C", 0.5), ("C", "A", 1.0)]
-    # a data set that already holds ratings is converted just the same
-    assert read(read(rows), compare_ratings=True)["edges"] == data["edges"]
-
-
-def test_steps_of_a_solution_are_not_compared() -> None:
-    row = {"prompt": "Q", "completions": ["1+1=2", "so 3"], "labels": [True, False]}
-    with pytest.raises(DataError, match="steps of one solution are not compared"):
-        read([row], compare_ratings=True)
-
-
-def test_kto_is_a_rating() -> None:
-    record = one({"prompt": "The sky is", "completion": " green.", "label": False})
-    assert (record["response"], record["label"], record["grade"]) == (" green.", False, None)
-
-
-def test_pointwise_is_a_rating_whose_text_is_its_group() -> None:
-    data = read([{"text": "Q A", "score": 3.5}, {"text": "other", "score": 1}])
-    assert data["grade"] == [3.5, 1.0]
-    assert len(set(data["split_group"])) == 2
-
-
-def test_stepwise_is_one_rating_per_step_of_the_solution_so_far() -> None:
-    data = read([{"prompt": "9.8 or 9.11?", "completions": ["0.8 > 0.11.", "So 9.11."], "labels": [True, False]}])
-    assert data["response"] == ["0.8 > 0.11.", "0.8 > 0.11.\nSo 9.11."]
-    assert (data["label"], data["step"]) == ([True, False], [0, 1])
-
-
 def test_verl_prompts() -> None:
     row = {
         "data_source": "d",
