@@ -183,7 +183,7 @@ What the texts of the most confident mistakes show (`--show`), beside what the t
   is clearly above length even together with it: this backbone sees little else in these summaries, certainly not
   whether they are true to their post.
 
-These cells ran while an empty response was read as if it were as long as its prompt. Each set holds one to four of
+These cells ran while an empty response was read as if it were as long as its prompt. Each set holds a few of
 them. They will be repeated.
 
 The first round of this study was further below length on TL;DR and on MT-bench: the encoder was read as the mean over
