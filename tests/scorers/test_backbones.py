@@ -13,7 +13,9 @@ from safetensors.torch import load_file, save_file
 
 from assay.errors import ModelError
 from assay.scorers import LoraOptions, ModelOptions, backbones, create_reward_model, packaged
-from assay.scorers.backbones import default_max_length, traits_of
+from assay.scorers.backbones import default_max_length
+from assay.scorers.layout import plain_batch
+from assay.scorers.traits import traits_of
 from tests.conftest import causal_tokenizer, encoder_tokenizer, save_model
 
 SMALL = {"vocab_size": 60, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
@@ -63,7 +65,7 @@ def test_what_nothing_reads_is_not_trained(lora: LoraOptions | None, tiny_encode
     ids = torch.tensor([[2, 5, 6, 3, 7, 3]])
     with torch.no_grad():
         model.get_parameter("head.weight").fill_(1.0)
-    model.values(model.nodes({"input_ids": ids, "attention_mask": torch.ones_like(ids)})).sum().backward()
+    model.values(model.nodes(plain_batch(ids))).sum().backward()
     idle = [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None]
     assert idle == []
     assert any("pooler" in name for name, _ in model.named_parameters())

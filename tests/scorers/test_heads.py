@@ -14,6 +14,7 @@ from assay.errors import ModelError
 from assay.objectives import pairwise_loss
 from assay.scorers import ModelOptions, RewardModel, create_reward_model
 from assay.scorers.heads import LinearHead, MLPHead, make_head
+from assay.scorers.layout import plain_batch
 from assay.scorers.pooling import COUNT_SCALE, Pooling, behind_separator, pool, pooled_width
 from tests.scorers.conftest import PROMPTS, REPLIES
 
@@ -128,7 +129,7 @@ def test_first_loss_is_log_two(options: dict[str, Any], tiny_causal: Path) -> No
 def test_margins_are_skew_and_follow_the_edges(causal: Any) -> None:
     ids = torch.arange(10, 30).reshape(4, 5)
     with torch.no_grad():
-        states = causal.nodes({"input_ids": ids, "attention_mask": torch.ones_like(ids)})
+        states = causal.nodes(plain_batch(ids))
         values = causal.values(states)
         edges = torch.tensor([[0, 1], [1, 0], [3, 2]])
         margins = causal.edge_margins(states, edges)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import warnings
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from hypothesis import strategies as st
 
 from assay.errors import ModelError
 from assay.scorers import ModelOptions, RewardModel, create_reward_model
-from assay.scorers.batches import pad, under_budget
+from assay.scorers.batches import pad
 from tests.scorers.conftest import PROMPTS, REPLIES, same
 
 MODELS = ["causal", "chat", "encoder"]
@@ -177,15 +176,6 @@ def test_dtype_changes_the_arithmetic_and_not_the_model(causal: RewardModel) -> 
     assert half.dtype == np.float32 and 0 < np.abs(half - exact).max() < 0.3
     assert np.array_equal(causal.score(PROMPTS, REPLIES, dtype=torch.float32), exact)
     assert next(causal.parameters()).dtype == torch.float32
-
-
-@settings(max_examples=60, deadline=None)
-@given(lengths=st.lists(st.integers(0, 50), max_size=40), budget=st.integers(1, 120))
-def test_batches_hold_every_item_once_under_the_budget(lengths: list[int], budget: int) -> None:
-    batches = list(under_budget(lengths, budget))
-    assert sorted(itertools.chain.from_iterable(batches)) == list(range(len(lengths)))
-    for rows in batches:
-        assert len(rows) == 1 or len(rows) * max(lengths[i] for i in rows) <= budget
 
 
 def test_message_lists_and_strings_are_the_same(chat: RewardModel) -> None:

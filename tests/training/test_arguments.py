@@ -179,6 +179,8 @@ def test_gradient_checkpointing_runs_layers_twice_and_gives_equal_weights(
     for wanted in (False, True):
         lora = LoraOptions(rank=2) if kind == "lora" else None
         model = new_model(request.getfixturevalue("llama" if lora else kind), lora=lora)
+        # found out once, by calls that are not counted
+        assert model.row_layout.shares == (kind != "bert")
         attention = next(m for n, m in model.backbone.named_modules() if n.endswith(("self_attn", "attn", "attention")))
         count = [0]
         attention.register_forward_hook(lambda *_, count=count: count.__setitem__(0, count[0] + 1))
@@ -191,6 +193,7 @@ def test_gradient_checkpointing_runs_layers_twice_and_gives_equal_weights(
 
 def test_bf16_computes_the_backbone_in_bf16_and_the_loss_in_fp32(llama: str, out: Path) -> None:
     model, seen = new_model(llama), set()
+    assert model.row_layout.shares  # found out once, in the precision of the weights
     layer = next(m for n, m in model.backbone.named_modules() if n.endswith("q_proj"))
     layer.register_forward_hook(lambda *a: seen.add(a[-1].dtype))
     trainer = trainer_for(model, planted(12), out, bf16=True)

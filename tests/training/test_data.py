@@ -9,8 +9,10 @@ import torch
 from datasets import Dataset, concatenate_datasets
 from torch.utils.data import DataLoader
 
+from assay.errors import ConfigError
 from assay.scorers.encoding import encode_records, score_records
-from assay.training.data import PaddedSource, PlannedSteps, TrainingRecords
+from assay.scorers.layout import Layout
+from assay.training.data import FeatureSource, PlannedSteps, TextSource, TrainingRecords
 from assay.training.plan import plan_batches
 from tests.training.support import encoded, new_model, planted
 
@@ -58,11 +60,15 @@ def test_a_micro_batch_holds_each_text_once_and_every_judgement(llama: str) -> N
     records = encoded(model, data)
     chosen = np.array([6, 1, 3])
     weight = np.arange(len(records.pairs), dtype=float)
-    batch = PaddedSource(TrainingRecords(records, pad_id=0, weight=weight)).batch(chosen)
+    batch = TextSource(TrainingRecords(records, pad_id=0, weight=weight)).batch(chosen)
     texts = [ids for record in chosen for ids in records.ids(record)]
-    lengths = batch["attention_mask"].sum(dim=1)
-    assert [row[:n].tolist() for row, n in zip(batch["input_ids"], lengths, strict=True)] == [t.tolist() for t in texts]
-    assert batch["input_ids"].shape[1] == max(map(len, texts))
+    found_texts = [
+        row[: int(mask.sum())].tolist()
+        for rows in batch["rows"]
+        for row, mask in zip(rows["input_ids"], rows["attention_mask"], strict=True)
+    ]
+    assert [found_texts[place] for place in batch["order"]] == [text.tolist() for text in texts]
+    assert sorted(batch["order"].tolist()) == list(range(len(texts)))
     found = []
     for (a, b), p, w in zip(batch["edges"].tolist(), batch["target"].tolist(), batch["weight"].tolist(), strict=True):
         found.append((texts[a].tolist(), texts[b].tolist(), p, w))
@@ -80,29 +86,59 @@ def test_features_stand_in_for_token_ids(llama: str) -> None:
     records = encoded(new_model(llama), planted(6))
     features = np.arange(len(records.lengths), dtype=np.float32)[:, None]
     data = TrainingRecords(records, features=features)
-    batch = PaddedSource(data).batch(np.array([3, 0]))
-    assert "input_ids" not in batch
+    batch = FeatureSource(data).batch(np.array([3, 0]))
+    assert "rows" not in batch
     assert batch["features"][:, 0].tolist() == [7, 8, 9, 0, 1, 2]
-    assert data.sizes().longest.tolist() == [1] * 6
+    assert FeatureSource(data).sizes().longest.tolist() == [1] * 6
 
 
 def test_sizes_measure_texts_tokens_judgements_and_weights(llama: str) -> None:
     records = encoded(new_model(llama), planted(4))
-    sizes = TrainingRecords(records, weight=np.array([1.0, 2.0, 3.0, 4.0, 5.0, 6.0])).sizes()
-    assert sizes.texts.tolist() == [3, 2, 2, 3]
+    sizes = TextSource(TrainingRecords(records, weight=np.array([1.0, 2.0, 3.0, 4.0, 5.0, 6.0]))).sizes()
+    assert np.diff(sizes.starts).tolist() == [3, 2, 2, 3]
     assert sizes.edges.tolist() == [2, 1, 1, 2]
     assert sizes.weight.tolist() == [3.0, 3.0, 4.0, 11.0]
     for record in range(4):
         lengths = [len(ids) for ids in records.ids(record)]
         assert sizes.longest[record] == max(lengths)
+        assert sizes.tokens[record] == sum(lengths)
         assert sizes.cost[record] == pytest.approx(sum(n * (1 + n / 4096) for n in lengths))
 
 
 def test_reading_ahead_in_another_process_gives_the_same_steps(llama: str, tmp_path: Path) -> None:
-    records = TrainingRecords(encoded(new_model(llama), planted(12)))
-    plan = plan_batches(records.sizes(), epochs=1, pairs_per_step=8, token_budget=80, seed=0)
-    steps = PlannedSteps(plan, PaddedSource(records))
+    source = TextSource(TrainingRecords(encoded(new_model(llama), planted(12))))
+    plan = plan_batches(source.sizes(), epochs=1, pairs_per_step=8, token_budget=80, seed=0)
+    steps = PlannedSteps(plan, source)
     ahead = list(DataLoader(steps, batch_size=None, num_workers=1))
     for step, item in enumerate(ahead):
         for batch, other in zip(item["batches"], steps[step]["batches"], strict=True):
-            assert all(torch.equal(batch[name], other[name]) for name in other)
+            assert all(torch.equal(batch[name], other[name]) for name in other if name != "rows")
+            for rows, others in zip(batch["rows"], other["rows"], strict=True):
+                assert all(torch.equal(rows[name], others[name]) for name in others)
+
+
+def test_a_budget_below_the_longest_text_is_refused(llama: str) -> None:
+    records = encoded(new_model(llama), planted(4))
+    longest = int(records.lengths.max())
+    with pytest.raises(ConfigError, match=f"at least {longest}") as caught:
+        TextSource(TrainingRecords(records), token_budget=longest - 1)
+    assert "max_length_tokens" in str(caught.value)
+    TextSource(TrainingRecords(records), token_budget=longest)
+
+
+def test_records_over_the_budget_are_counted_and_kept(llama: str) -> None:
+    source = TextSource(TrainingRecords(encoded(new_model(llama), planted(6))), token_budget=40)
+    with pytest.warns(UserWarning, match="of 6 records have more tokens than the budget of 40"):
+        sizes = source.sizes()
+    plan = plan_batches(sizes, epochs=1, pairs_per_step=100, token_budget=40, seed=0)
+    assert sorted(np.concatenate(plan.steps[0][0])) == list(range(6))
+
+
+def test_a_tree_longer_than_the_budget_is_cut_into_rows(llama: str) -> None:
+    records = encoded(new_model(llama), planted(6))
+    longest = int(records.lengths.max())
+    source = TextSource(TrainingRecords(records), Layout(shares=True), token_budget=longest + 2)
+    whole = TextSource(TrainingRecords(records), Layout(shares=True))
+    found = [[tree.length for tree in source.trees(record)] for record in range(6)]
+    assert max(length for row in found for length in row) <= longest + 2
+    assert sum(map(len, found)) > sum(len(whole.trees(record)) for record in range(6))

@@ -1,29 +1,35 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assay.errors import ConfigError
+from assay.scorers.layout import Layout
 from assay.training.plan import Plan, Sizes, plan_batches
 
 
-def sizes_of(edges: list[int], *, texts: list[int] | None = None, longest: list[int] | None = None) -> Sizes:
-    count = len(edges)
-    e = np.array(edges, np.int64)
-    t = np.array(texts or [2] * count, np.int64)
-    n = np.array(longest or [10] * count, np.int64)
-    return Sizes(t, n, e, (t * n).astype(float), e.astype(float))
+def sizes_of(edges: list[int], rows: list[list[int]] | None = None) -> Sizes:
+    """Records with two rows of ten tokens each, or the rows given."""
+    rows = rows or [[10, 10]] * len(edges)
+    lengths = np.array([length for row in rows for length in row], np.int64)
+    count = np.array(edges, np.int64)
+    return Sizes(lengths, np.cumsum([0, *map(len, rows)]), count, count.astype(float))
 
 
 @st.composite
 def any_sizes(draw: st.DrawFn) -> Sizes:
     count = draw(st.integers(1, 60))
-    each = lambda low, high: draw(st.lists(st.integers(low, high), min_size=count, max_size=count))  # noqa: E731
-    edges = each(0, 9)
+    edges = draw(st.lists(st.integers(0, 9), min_size=count, max_size=count))
     edges[draw(st.integers(0, count - 1))] += 1
-    return sizes_of(edges, texts=each(1, 6), longest=each(1, 400))
+    row = st.lists(st.integers(1, 400), min_size=1, max_size=6)
+    return sizes_of(edges, draw(st.lists(row, min_size=count, max_size=count)))
+
+
+layouts = st.builds(Layout, packed=st.booleans(), overhead_tokens=st.integers(0, 300))
 
 
 def visited(plan: Plan, start: int, end: int) -> list[int]:
@@ -34,9 +40,9 @@ plans = settings(max_examples=60, deadline=None)
 
 
 @plans
-@given(any_sizes(), st.integers(1, 3), st.integers(1, 20), st.integers(1, 3000), st.integers(1, 4), st.integers(0, 300))
+@given(any_sizes(), st.integers(1, 3), st.integers(1, 20), st.integers(1, 3000), st.integers(1, 4), layouts)
 def test_every_judged_record_is_visited_once_an_epoch(
-    sizes: Sizes, epochs: int, pairs: int, budget: int, world: int, overhead: int
+    sizes: Sizes, epochs: int, pairs: int, budget: int, world: int, layout: Layout
 ) -> None:
     plan = plan_batches(
         sizes,
@@ -45,7 +51,7 @@ def test_every_judged_record_is_visited_once_an_epoch(
         token_budget=budget,
         seed=5,
         world_size=world,
-        batch_overhead_tokens=overhead,
+        layout=layout,
     )
     judged = np.flatnonzero(sizes.edges > 0).tolist()
     starts = [0, *plan.epoch_ends[:-1]]
@@ -57,7 +63,8 @@ def test_every_judged_record_is_visited_once_an_epoch(
         assert len(step) == world
         for rank in step:
             for micro in rank:
-                padded = sizes.texts[micro].sum() * sizes.longest[micro].max()
+                lengths = sizes.rows(micro)
+                padded = layout.tokens(lengths, layout.blocks(lengths, budget))
                 assert len(micro) == 1 or padded <= budget
 
 
@@ -113,46 +120,18 @@ def test_costs_of_ranks_differ_by_no_more_than_one_record(sizes: Sizes, pairs: i
         assert max(loads) - min(loads) <= sizes.cost[together].max()
 
 
-@plans
-@given(any_sizes(), st.integers(1, 3000), st.integers(0, 300))
-def test_cuts_cost_no_more_than_any_contiguous_ones(sizes: Sizes, budget: int, overhead: int) -> None:
-    few = np.flatnonzero(sizes.edges > 0)[:7]
-    sizes = Sizes(*(array[few] for array in (sizes.texts, sizes.longest, sizes.edges, sizes.cost, sizes.weight)))
-    plan = plan_batches(
-        sizes, epochs=1, pairs_per_step=10**6, token_budget=budget, seed=0, batch_overhead_tokens=overhead
-    )
-
-    def price(batches: list[np.ndarray]) -> float:
-        total = 0.0
-        for micro in batches:
-            length = int(sizes.longest[micro].max())
-            tokens = int(sizes.texts[micro].sum()) * length
-            if tokens > budget and len(micro) > 1:
-                return float("inf")
-            total += tokens * (1 + length / 4096) + overhead
-        return total
-
-    order = np.argsort(-sizes.longest, kind="stable")
-    every = [
-        price(np.split(order, [place + 1 for place in range(len(order) - 1) if cut >> place & 1]))
-        for cut in range(2 ** (len(order) - 1))
-    ]
-    assert price(plan.steps[0][0]) == pytest.approx(min(every))
-
-
-def test_similar_lengths_share_a_micro_batch_and_a_high_overhead_keeps_all_together() -> None:
-    sizes = sizes_of([1] * 6, longest=[10, 200, 12, 190, 11, 210])
-    cheap = plan_batches(sizes, epochs=1, pairs_per_step=6, token_budget=10**6, seed=0, batch_overhead_tokens=50)
-    assert [set(sizes.longest[micro]) for micro in cheap.steps[0][0]] == [{210, 200, 190}, {12, 11, 10}]
-    dear = plan_batches(sizes, epochs=1, pairs_per_step=6, token_budget=10**6, seed=0, batch_overhead_tokens=10**6)
-    assert len(dear.steps[0][0]) == 1
+def test_micro_batches_are_as_few_as_the_budget_allows_and_of_similar_tokens() -> None:
+    sizes = sizes_of([1] * 6, [[10, 10], [200, 180], [12, 12], [190, 190], [11, 11], [210, 150]])
+    together = plan_batches(sizes, epochs=1, pairs_per_step=6, token_budget=10**6, seed=0)
+    assert len(together.steps[0][0]) == 1
+    halves = plan_batches(sizes, epochs=1, pairs_per_step=6, token_budget=780, seed=0).steps[0][0]
+    assert [sizes.longest[micro].tolist() for micro in halves] == [[210, 200], [190, 12, 11, 10]]
 
 
 def test_a_record_over_the_budget_is_a_micro_batch_of_its_own() -> None:
-    sizes = sizes_of([1, 1, 1], longest=[500, 10, 10])
-    plan = plan_batches(sizes, epochs=1, pairs_per_step=3, token_budget=100, seed=0)
+    sizes = sizes_of([1, 1, 1], [[500, 500], [10, 10], [10, 10]])
+    plan = plan_batches(sizes, epochs=1, pairs_per_step=3, token_budget=600, seed=0)
     assert next(micro.tolist() for micro in plan.steps[0][0]) == [0]
-    assert len(plan.steps[0][0]) == 2
 
 
 def test_epoch_counts_steps_of_unequal_epochs() -> None:
@@ -172,7 +151,7 @@ def test_digest_tells_plans_apart() -> None:
     sizes = sizes_of([1] * 12)
 
     def digest(**changes: int) -> str:
-        options = {"epochs": 1, "pairs_per_step": 4, "token_budget": 1000, "seed": 0} | changes
+        options: dict[str, Any] = {"epochs": 1, "pairs_per_step": 4, "token_budget": 1000, "seed": 0} | changes
         return plan_batches(sizes, **options).digest()
 
     same = digest()
@@ -183,14 +162,14 @@ def test_digest_tells_plans_apart() -> None:
 
 def test_weights_of_members_are_summed_apart() -> None:
     plain = sizes_of([1, 1])
-    sizes = Sizes(plain.texts, plain.longest, plain.edges, plain.cost, np.array([[1.0, 0.0], [2.0, 5.0]]))
+    sizes = Sizes(plain.lengths, plain.starts, plain.edges, np.array([[1.0, 0.0], [2.0, 5.0]]))
     plan = plan_batches(sizes, epochs=1, pairs_per_step=2, token_budget=100, seed=0)
     assert plan.weights.tolist() == [[3.0, 5.0]]
 
 
 @pytest.mark.parametrize("name", ["epochs", "pairs_per_step", "token_budget"])
 def test_numbers_below_one_are_refused(name: str) -> None:
-    options = {"epochs": 1, "pairs_per_step": 1, "token_budget": 1, "seed": 0} | {name: 0}
+    options: dict[str, Any] = {"epochs": 1, "pairs_per_step": 1, "token_budget": 1, "seed": 0} | {name: 0}
     with pytest.raises(ConfigError, match=name):
         plan_batches(sizes_of([1]), **options)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -232,31 +231,3 @@ def default_max_length(config: PretrainedConfig, tokenizer: PreTrainedTokenizerB
     """Return the longest sequence the backbone was made for, at most 1,024 tokens unless asked for more."""
     limits = (window(config), tokenizer.model_max_length, _LONGEST_DEFAULT)
     return min(int(limit) for limit in limits if limit and limit > 0)
-
-
-@dataclass(frozen=True)
-class Traits:
-    """What a backbone does, found by trying: whether earlier states ignore later tokens, and the size of a state."""
-
-    causal: bool
-    width: int
-
-
-@torch.no_grad()
-def traits_of(backbone: Any) -> Traits:
-    """Change the second half of a short sequence, and look whether states of the first half change."""
-    vocabulary = int(backbone.config.get_text_config().vocab_size)
-    device = next(backbone.parameters()).device
-    ids = torch.arange(2, 10, device=device).remainder(vocabulary).unsqueeze(0)
-    other = torch.cat([ids[:, :4], ids[:, 4:].flip(1)], dim=1)
-    training = backbone.training
-    backbone.eval()
-    first, second = (
-        backbone(input_ids=x, attention_mask=torch.ones_like(x)).last_hidden_state[0].float() for x in (ids, other)
-    )
-    backbone.train(training)
-    change = (first - second).abs().amax(dim=1)
-    # Not exactly none: where tokens are dealt to experts, those of the first half may be rounded in another way. What
-    # attention lets through is far more: about 0.1 of the change itself, and 0.002 where nothing is trained.
-    rounding = 1e-4 if backbone.dtype == torch.float32 else 3e-2
-    return Traits(bool(change[:4].max() <= rounding * change[4:].max()), first.shape[-1])

@@ -1,15 +1,18 @@
-"""Padded batches: texts sorted by length and cut under a token budget."""
+"""Rows of tokens in blocks of similar length under a token budget."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 DEFAULT_TOKEN_BUDGET = 8192
+# Attention grows with the square of length; at this many tokens it costs as much as the rest (d = 384 .. 1024).
+QUADRATIC_TOKENS = 4096
 #: Token ids of one text.
 TokenIds = Sequence[int] | np.ndarray
 
@@ -30,15 +33,50 @@ def pad(sequences: Sequence[TokenIds], pad_id: int) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(ids), torch.from_numpy(mask)
 
 
-def under_budget(lengths: Sequence[int] | np.ndarray, token_budget: int) -> Iterator[np.ndarray]:
-    """Cut items, sorted by length, into batches whose padded size stays under ``token_budget`` tokens.
+def cost(length: np.ndarray | float) -> Any:
+    """Return the work of a row, in tokens: linear in its length, and attention."""
+    return length * (1.0 + length / QUADRATIC_TOKENS)
 
-    An item longer than the budget makes a batch of its own. Yields arrays of item indices; together they are all items.
+
+def cut(lengths: Sequence[int] | np.ndarray, token_budget: int, overhead_tokens: int = 0) -> list[np.ndarray]:
+    """Cut rows, sorted by length, into blocks at the least total cost, none of them over the budget.
+
+    A block is as long as its longest row. Short blocks of rows of one length pad nothing but are many; a long one pads
+    much. The best cuts of the rows of the j greatest lengths follow from those of fewer.
+
+    Parameters
+    ----------
+    lengths
+        ``[R]`` tokens of each row.
+    token_budget
+        Padded tokens of a block; a row that is longer makes a block of its own.
+    overhead_tokens
+        Fixed cost of a block, as the number of tokens that take as long.
+
+    Returns
+    -------
+    list of ndarray
+        Row numbers of each block, longest first; together they are all rows.
     """
-    order = np.argsort(np.asarray(lengths), kind="stable")[::-1]
-    start = 0
-    while start < len(order):
-        longest = int(lengths[order[start]])
-        count = max(1, token_budget // max(longest, 1))
-        yield order[start : start + count]
-        start += count
+    lengths = np.asarray(lengths, np.int64)
+    if not len(lengths):
+        return []
+    order = np.argsort(-lengths, kind="stable")
+    negative, first = np.unique(-lengths[order], return_index=True)
+    width = -negative
+    bounds = np.append(first, len(order))
+    per_block = np.maximum(1, token_budget // np.maximum(width, 1))
+    best, start_of = np.zeros(len(width) + 1), np.zeros(len(width) + 1, np.int64)
+    for end in range(1, len(width) + 1):
+        rows = bounds[end] - bounds[:end]
+        total = best[:end] + rows * cost(width[:end]) + overhead_tokens * -(-rows // per_block[:end])
+        start_of[end] = total.argmin()
+        best[end] = total[start_of[end]]
+    blocks: list[np.ndarray] = []
+    end = len(width)
+    while end:
+        start = start_of[end]
+        rows = order[bounds[start] : bounds[end]]
+        blocks[:0] = np.array_split(rows, -(-len(rows) // per_block[start]))
+        end = start
+    return blocks

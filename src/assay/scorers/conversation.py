@@ -122,7 +122,13 @@ class ConversationEncoder:
         ModelError
             If the template refuses a conversation, or a conversation has no token at all.
         """
-        parts = [self.template.parts(chat_of(p), reply_of(r)) for p, r in zip(prompts, replies, strict=True)]
+        parts = []
+        former: Prompt | None = None
+        for prompt, reply in zip(prompts, replies, strict=True):
+            if former is None or prompt is not former:
+                chat = chat_of(prompt)
+                openings, former = self.template.openings(chat), prompt
+            parts.append(self.template.parts(chat, reply_of(reply), openings))
         return self._tokenise(parts)
 
     def encode_text(self, texts: Sequence[str]) -> list[Encoded]:

@@ -16,6 +16,7 @@ from assay.scorers.pooling import Pooling, pooled_width
 from assay.scorers.provenance import Provenance, base_fingerprint
 from assay.scorers.reward_model import RewardModel, RewardModelConfig
 from assay.scorers.templates import resolve_template
+from assay.scorers.traits import traits_of
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def create_reward_model(options: ModelOptions) -> RewardModel:
     if not options.dropout:
         backbones.switch_off_dropout(backbone)
     bare: Any = backbone.base_model if native else backbone
-    traits = backbones.traits_of(bare)
+    traits = traits_of(bare)
     causal = traits.causal
     if causal and options.pooling == "cls":
         raise ModelError("the first token of a causal backbone has seen nothing", remedy="--pooling last, or mean")

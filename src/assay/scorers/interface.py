@@ -7,23 +7,51 @@ from typing import Protocol, TypedDict
 from torch import Tensor
 
 
-class Batch(TypedDict, total=False):
-    """What a scorer gets: N texts (token ids, or features computed before) and E judgements among them.
+class Rows(TypedDict, total=False):
+    """Texts in rows of one length: what a backbone is called with once. See `assay.scorers.layout`.
 
     Attributes
     ----------
-    input_ids, attention_mask
-        ``[N, L]`` int64, padded on the right; mask 1 for real tokens.
+    input_ids
+        ``[R, L]`` int64, filled up on the right.
+    attention_mask
+        ``[R, L]`` int64, 1 for real tokens: each row holds one text.
+    position_ids, branch
+        Instead of the mask, ``[R, L]`` int64: each row holds a prefix tree; the place of a token in its text, and 0 for
+        the trunk, 1 and up for the branches, -1 for padding.
+    document
+        ``[R, L]`` int64, where several trees stand end to end in a row: the number of the tree.
+    ends
+        ``[N, 2]`` int64: row and column of the last token of each text; not with ``attention_mask``.
+    """
+
+    input_ids: Tensor
+    attention_mask: Tensor
+    position_ids: Tensor
+    branch: Tensor
+    document: Tensor
+    ends: Tensor
+
+
+class Batch(TypedDict, total=False):
+    """What a scorer gets: N texts (token ids in rows, or features computed before) and E judgements among them.
+
+    Attributes
+    ----------
+    rows
+        Blocks of rows.
+    order
+        ``[N]`` int64: where among the texts of all blocks, one block after the other, each text stands.
     features
-        ``[N, d]``: pooled states of a frozen backbone, instead of token ids.
+        ``[N, d]``: pooled states of a frozen backbone, instead of rows.
     edges
         ``[E, 2]`` int64: the texts a and b of each judgement.
     target, margin, weight
         ``[E]`` float32: p, m, w of each judgement; weight also ``[E, members]``.
     """
 
-    input_ids: Tensor
-    attention_mask: Tensor
+    rows: list[Rows]
+    order: Tensor
     features: Tensor
     edges: Tensor
     target: Tensor

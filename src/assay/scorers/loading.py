@@ -20,6 +20,7 @@ from assay.scorers.creation import create_reward_model as create_reward_model
 from assay.scorers.creation import make_encoder as make_encoder
 from assay.scorers.provenance import Provenance
 from assay.scorers.reward_model import RewardModel, RewardModelConfig
+from assay.scorers.traits import traits_of
 
 
 def load_reward_model(name: str, dtype: torch.dtype = torch.float32, **encoder_options: Any) -> RewardModel:
@@ -161,7 +162,7 @@ def _import_classifier(folder: str, name: str, dtype: torch.dtype, encoder_optio
         )
     backbone: Any = backbones.load_classifier(folder, dtype)
     tokenizer = backbones.load_tokenizer(folder)
-    causal = backbones.traits_of(backbone.base_model).causal
+    causal = traits_of(backbone.base_model).causal
     text_config = backbone.config.get_text_config()
     if text_config.pad_token_id is not None and 0 <= text_config.pad_token_id < len(tokenizer):
         # the class reads the score at the last token that is not this one, so the batches must be padded with it

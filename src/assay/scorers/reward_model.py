@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import cached_property
 from typing import Any, Literal, TypedDict
 
 import torch
@@ -10,12 +11,14 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
 from assay.scorers import provenance, storage
+from assay.scorers.calling import embedded, states_of
 from assay.scorers.conversation import ConversationEncoder
 from assay.scorers.heads import make_head
-from assay.scorers.interface import Batch
-from assay.scorers.pooling import behind_separator, pool
+from assay.scorers.interface import Batch, Rows
+from assay.scorers.layout import Layout, overhead_on, plain_batch
 from assay.scorers.provenance import Provenance
 from assay.scorers.scoring import ScoringMixin
+from assay.scorers.traits import reads_vectors, shares_prefixes
 
 
 class RewardModelConfig(PretrainedConfig):
@@ -116,16 +119,34 @@ class RewardModel(ScoringMixin, PreTrainedModel):
         """Return one pooled state per text, ``[N, d]`` float32; features computed before are passed through."""
         if "features" in batch:
             return batch["features"]
-        ids, mask = batch["input_ids"], batch["attention_mask"]
-        more = {}
-        if self.config.segments:
-            more["token_type_ids"] = behind_separator(ids, mask, self.config.separator_id)
-        output = self.backbone(input_ids=ids, attention_mask=mask, **more)
-        if self.config.layout == "native":
-            return output.logits.float()
-        if self.config.pooling == "reply":
-            mask = behind_separator(ids, mask, self.config.separator_id)
-        return pool(output.last_hidden_state, mask, self.config.pooling)
+        blocks = batch["rows"]
+        together = len(blocks) > 1 and torch.is_grad_enabled() and self.reads_vectors
+        inputs: list[Any] = embedded(self.backbone, blocks) if together else [None] * len(blocks)
+        states = [states_of(self.backbone, rows, self.config, read) for rows, read in zip(blocks, inputs, strict=True)]
+        return torch.cat(states)[batch["order"]]
+
+    @property
+    def row_layout(self) -> Layout:
+        """How texts are laid out for this backbone, on the device where it is now.
+
+        What the backbone can do is found out here, once, before training begins.
+        """
+        _ = self.reads_vectors
+        return Layout(self.shares_prefixes, overhead_tokens=overhead_on(self.device))
+
+    @cached_property
+    def shares_prefixes(self) -> bool:
+        """Whether texts with a common beginning may share a row."""
+        config = self.config
+        if config.layout == "native" or not config.causal or config.pooling != "last":
+            return False
+        return shares_prefixes(self.backbone)
+
+    @cached_property
+    def reads_vectors(self) -> bool:
+        """Whether the backbone may be given the vectors of tokens that were looked up before."""
+        # a causal classifier of transformers looks for the last token among the ids
+        return not (self.config.layout == "native" and self.config.causal) and reads_vectors(self.backbone)
 
     def values(self, states: Tensor) -> Tensor:
         """Return raw scores, ``[N]``, or ``[N, members]`` where there are several."""
@@ -140,18 +161,24 @@ class RewardModel(ScoringMixin, PreTrainedModel):
 
     def forward(
         self,
-        input_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
+        rows: list[Rows] | None = None,
+        order: Tensor | None = None,
         features: Tensor | None = None,
         edges: Tensor | None = None,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
     ) -> Output:
-        """Score a batch; distributed wrappers need this one entry. Without ``edges`` the margins are empty."""
+        """Score a batch; distributed wrappers need this one entry. Without ``edges`` the margins are empty.
+
+        Texts come in ``rows`` with their ``order``, as ``features``, or plainly as ``input_ids``, padded on the right.
+        """
         batch: Batch = {}
         if features is not None:
             batch["features"] = features
+        elif rows is not None and order is not None:
+            batch["rows"], batch["order"] = rows, order
         elif input_ids is not None:
-            batch["input_ids"] = input_ids
-            batch["attention_mask"] = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+            batch = plain_batch(input_ids, attention_mask)
         values = self.values(self.nodes(batch))
         if edges is None:
             edges = torch.zeros(0, 2, dtype=torch.long, device=values.device)

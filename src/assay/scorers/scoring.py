@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
+from accelerate.utils import send_to_device
 from scipy.special import expit
 
 from assay.errors import ModelError
-from assay.scorers.batches import DEFAULT_TOKEN_BUDGET, TokenIds, pad, text_key, under_budget
+from assay.scorers.batches import DEFAULT_TOKEN_BUDGET, TokenIds, pad, text_key
 from assay.scorers.conversation import Encoded, Prompt, Reply, warn_of_lost_instructions
-from assay.scorers.interface import Batch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -167,16 +167,18 @@ class ScoringMixin:
         places: dict[bytes, int] = {}
         index = np.array([places.setdefault(text_key(x), len(places)) for x in ids], np.int64)
         ids = [ids[i] for i in np.unique(index, return_index=True)[1]]
-        lengths = np.array([len(x) for x in ids])
+        layout, pad_id = model.row_layout, model.encoder.pad_id
+        trees = layout.trees(ids, token_budget)
+        blocks = layout.blocks(np.array([tree.length for tree in trees], np.int64), token_budget)
         half = dtype in (torch.float16, torch.bfloat16)
         with evaluating(model), torch.autocast(model.device.type, dtype=dtype if half else None, enabled=half):
-            for rows in under_budget(lengths, token_budget):
-                tokens, mask = pad([ids[i] for i in rows], model.encoder.pad_id)
-                batch: Batch = {"input_ids": tokens.to(model.device), "attention_mask": mask.to(model.device)}
+            for block in blocks:
+                rows, members = layout.rows(ids, [trees[row] for row in block], pad_id)
+                batch = send_to_device({"rows": [rows], "order": torch.arange(len(members))}, model.device)
                 part = function(batch).float().cpu().numpy()
                 if out is None:
                     out = np.zeros((len(ids), *part.shape[1:]), np.float32)
-                out[rows] = part
+                out[members] = part
         return out if out is None else out[index]
 
     @property

@@ -157,15 +157,25 @@ class Template:
         except ModelError:
             return True  # it refuses one aloud
 
-    def parts(self, prompt: Sequence[dict[str, Any]], reply: Sequence[dict[str, Any]]) -> tuple[str, int, int]:
+    def openings(self, prompt: Sequence[dict[str, Any]]) -> tuple[str, str]:
+        """Return a prompt as text that awaits a reply, and as it stands."""
+        return self.render(prompt, generation_prompt=True), self.render(prompt)
+
+    def parts(
+        self,
+        prompt: Sequence[dict[str, Any]],
+        reply: Sequence[dict[str, Any]],
+        openings: tuple[str, str] | None = None,
+    ) -> tuple[str, int, int]:
         """Return the text of prompt and reply, where the prompt's own content ends, and where the reply begins.
 
         Both positions count characters. Between them stands what announces a reply (an assistant header, a separator).
+        ``openings`` are those of the prompt, if they are known already.
         """
         whole = self.render([*prompt, *reply])
-        opened = self.render(prompt, generation_prompt=True)
+        opened, plain = openings or self.openings(prompt)
         start = _shared(whole, opened)
-        body = min(_shared(whole, self.render(prompt)), start)
+        body = min(_shared(whole, plain), start)
         if start < len(opened):
             start, body = self._parts_by_content(whole, prompt, reply, start, body)
         return whole, body, start

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 
-from assay.scorers.batches import pad
+from assay.errors import ConfigError
 from assay.scorers.encoding import EncodedRecords
 from assay.scorers.interface import Batch
-from assay.training.plan import QUADRATIC_TOKENS, Plan, Sizes
+from assay.scorers.layout import Layout
+from assay.scorers.trees import Tree
+from assay.training.plan import Plan, Sizes
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,7 @@ class TrainingRecords:
     records
         Token ids and judgements.
     pad_id
-        Fills up shorter texts.
+        Fills up shorter rows.
     features
         float32 ``[texts, d]`` of a frozen backbone; the token ids are then not used.
     weight
@@ -40,33 +43,33 @@ class TrainingRecords:
         """Weights in force."""
         return self.records.pairs.w if self.weight is None else self.weight
 
-    def sizes(self) -> Sizes:
-        """Measure the records for the plan."""
-        offsets, pairs = self.records.offsets, self.records.pairs
-        count = len(offsets) - 1
-        lengths = np.ones_like(self.records.lengths) if self.features is not None else self.records.lengths
-        texts = np.diff(offsets)
-        filled = np.flatnonzero(texts)
-        longest = np.zeros(count, np.int64)
-        cost = np.zeros(count)
-        if len(filled):
-            longest[filled] = np.maximum.reduceat(lengths, offsets[filled])
-            cost[filled] = np.add.reduceat(lengths * (1.0 + lengths / QUADRATIC_TOKENS), offsets[filled])
+    @property
+    def texts(self) -> np.ndarray:
+        """Number of texts of each record, int64 ``[R]``."""
+        return np.diff(self.records.offsets)
+
+    def judgements(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return how many judgements each record has, ``[R]``, and their weight, ``[R]`` or ``[R, members]``."""
+        rows, count = self.records.pairs.row, len(self.texts)
         weight = np.zeros((count, *self.weights.shape[1:]))
-        np.add.at(weight, pairs.row, self.weights)
-        return Sizes(texts, longest, np.bincount(pairs.row, minlength=count), cost, weight)
+        np.add.at(weight, rows, self.weights)
+        return np.bincount(rows, minlength=count), weight
 
 
 class Source(Protocol):
     """What makes micro-batches from record numbers; another kind of batch is another source."""
+
+    def sizes(self) -> Sizes:
+        """Measure the records for the plan."""
+        ...
 
     def batch(self, records: np.ndarray) -> Batch:
         """Return the tensors of some records."""
         ...
 
 
-class PaddedSource:
-    """Micro-batches with one padded row per text."""
+class Judgements:
+    """The judgements of some records as tensors."""
 
     def __init__(self, data: TrainingRecords) -> None:
         self.data = data
@@ -75,27 +78,97 @@ class PaddedSource:
         self._starts = np.searchsorted(rows[self._edges_of], np.arange(len(data.records.offsets)))
 
     def batch(self, records: np.ndarray) -> Batch:
-        """Return texts and judgements of some records."""
-        data, pairs = self.data, self.data.records.pairs
-        offsets = data.records.offsets
-        counts = offsets[records + 1] - offsets[records]
-        first = np.concatenate([[0], np.cumsum(counts)])[:-1]
+        """Return edges, targets, margins and weights; the texts of the records are counted through."""
+        pairs = self.data.records.pairs
         edges = [self._edges_of[self._starts[r] : self._starts[r + 1]] for r in records]
         chosen = np.concatenate(edges)
-        shift = np.repeat(first, [len(e) for e in edges])
-        batch: Batch = {
+        shift = np.repeat(first_texts(self.data, records), [len(e) for e in edges])
+        return {
             "edges": torch.from_numpy(np.stack([pairs.a[chosen] + shift, pairs.b[chosen] + shift], axis=1)),
             "target": torch.from_numpy(pairs.p[chosen].astype(np.float32)),
             "margin": torch.from_numpy(pairs.m[chosen].astype(np.float32)),
-            "weight": torch.from_numpy(data.weights[chosen].astype(np.float32)),
+            "weight": torch.from_numpy(self.data.weights[chosen].astype(np.float32)),
         }
-        if data.features is not None:
-            texts = np.concatenate([np.arange(offsets[r], offsets[r + 1]) for r in records])
-            batch["features"] = torch.from_numpy(data.features[texts])
-        else:
-            ids = [ids for record in records for ids in data.records.ids(record)]
-            batch["input_ids"], batch["attention_mask"] = pad(ids, data.pad_id)
-        return batch
+
+
+def first_texts(data: TrainingRecords, records: np.ndarray) -> np.ndarray:
+    """Return the number of the first text of each of some records, counted through."""
+    return np.cumsum(data.texts[records]) - data.texts[records]
+
+
+class FeatureSource:
+    """Micro-batches of features computed before."""
+
+    def __init__(self, data: TrainingRecords) -> None:
+        self.data, self.judgements = data, Judgements(data)
+
+    def sizes(self) -> Sizes:
+        """Count each text as one token."""
+        return Sizes(np.ones(self.data.texts.sum(), np.int64), self.data.records.offsets, *self.data.judgements())
+
+    def batch(self, records: np.ndarray) -> Batch:
+        """Return features and judgements of some records."""
+        offsets, features = self.data.records.offsets, self.data.features
+        assert features is not None
+        texts = np.concatenate([np.arange(offsets[r], offsets[r + 1]) for r in records])
+        return {"features": torch.from_numpy(features[texts]), **self.judgements.batch(records)}
+
+
+class TextSource:
+    """Micro-batches of token ids, laid out in blocks of rows.
+
+    Raises
+    ------
+    ConfigError
+        If a single text has more tokens than the budget.
+    """
+
+    def __init__(self, data: TrainingRecords, layout: Layout | None = None, token_budget: int = 2**40) -> None:
+        self.data, self.layout, self.token_budget = data, layout or Layout(), token_budget
+        self.judgements = Judgements(data)
+        lengths = data.records.lengths
+        if len(lengths) and lengths.max() > token_budget:
+            raise ConfigError(
+                "the token budget is smaller than the longest text",
+                expected=f"token_budget of at least {lengths.max()}",
+                got=f"{token_budget}; {(lengths > token_budget).sum()} of {len(lengths)} texts are longer",
+                remedy="raise token_budget, or lower max_length_tokens",
+            )
+
+    def trees(self, record: int) -> list[Tree]:
+        """Return the rows of one record; texts are numbered within it. Made anew each time: cheaper than to keep."""
+        return self.layout.trees(self.data.records.ids(record), self.token_budget)
+
+    def sizes(self) -> Sizes:
+        """Measure the rows of every record."""
+        rows = [[tree.length for tree in self.trees(record)] for record in range(len(self.data.texts))]
+        lengths = np.array([length for row in rows for length in row], np.int64)
+        sizes = Sizes(lengths, np.cumsum([0, *map(len, rows)]), *self.data.judgements())
+        over = (sizes.tokens > self.token_budget) & (sizes.edges > 0)
+        if over.any():
+            warnings.warn(
+                f"{over.sum()} of {len(over)} records have more tokens than the budget of {self.token_budget} (up to "
+                f"{sizes.tokens.max()}); each is a micro-batch of its own, since its judgements need all its texts",
+                stacklevel=2,
+            )
+        return sizes
+
+    def batch(self, records: np.ndarray) -> Batch:
+        """Return texts and judgements of some records."""
+        data = self.data
+        texts = [ids for record in records for ids in data.records.ids(record)]
+        trees = [
+            Tree(tree.members + start, tree.trunk, tree.length)
+            for record, start in zip(records, first_texts(data, records), strict=True)
+            for tree in self.trees(int(record))
+        ]
+        rows, order = self.layout.lay(texts, trees, self.token_budget, data.pad_id)
+        return {"rows": rows, "order": order, **self.judgements.batch(records)}
+
+
+def source_of(data: TrainingRecords, layout: Layout, token_budget: int) -> Source:
+    """Return what makes the micro-batches of some records."""
+    return TextSource(data, layout, token_budget) if data.features is None else FeatureSource(data)
 
 
 class PlannedSteps(torch.utils.data.Dataset):

@@ -2,20 +2,20 @@
 
 A plan makes step counts, resumption and the share of each rank exact. Records stay whole, so that the texts of one
 prompt are encoded together; a step takes whole records until it has enough judgements; within a step texts of similar
-length share micro-batches under a token budget.
+length share micro-batches under a token budget. The rows of a micro-batch are called in blocks of similar length.
 """
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
 from assay.errors import ConfigError
-
-# Attention grows with the square of length; at this many tokens it costs as much as the rest (d = 384 .. 1024).
-QUADRATIC_TOKENS = 4096
+from assay.scorers.batches import cost
+from assay.scorers.layout import Layout
 
 
 @dataclass(frozen=True)
@@ -24,19 +24,44 @@ class Sizes:
 
     Attributes
     ----------
-    texts, longest, edges
-        int64 ``[R]``: number of texts, tokens of the longest, number of judgements.
-    cost
-        float64 ``[R]``: work of one pass, in any unit (tokens, plus a part quadratic in length).
+    lengths
+        int64 ``[rows]``: tokens of the rows that the texts are laid out in, record after record.
+    starts
+        int64 ``[R + 1]``: record i has the rows ``starts[i]`` to ``starts[i + 1]``.
+    edges
+        int64 ``[R]``: number of judgements.
     weight
         float64 ``[R]`` or ``[R, members]``: total weight of the judgements.
     """
 
-    texts: np.ndarray
-    longest: np.ndarray
+    lengths: np.ndarray
+    starts: np.ndarray
     edges: np.ndarray
-    cost: np.ndarray
     weight: np.ndarray
+
+    @cached_property
+    def tokens(self) -> np.ndarray:
+        """Tokens of each record, int64 ``[R]``."""
+        return self._sums(self.lengths)
+
+    @cached_property
+    def cost(self) -> np.ndarray:
+        """Work of each record, in tokens, float64 ``[R]``."""
+        return self._sums(cost(self.lengths))
+
+    @cached_property
+    def longest(self) -> np.ndarray:
+        """Longest row of each record, int64 ``[R]``."""
+        longest = np.zeros(len(self.edges), np.int64)
+        np.maximum.at(longest, np.repeat(np.arange(len(longest)), np.diff(self.starts)), self.lengths)
+        return longest
+
+    def rows(self, records: np.ndarray) -> np.ndarray:
+        """Return the lengths of the rows of some records, in order."""
+        return np.concatenate([self.lengths[self.starts[r] : self.starts[r + 1]] for r in records])
+
+    def _sums(self, values: np.ndarray) -> np.ndarray:
+        return np.diff(np.concatenate([[0], np.cumsum(values)])[self.starts])
 
 
 @dataclass(frozen=True)
@@ -99,7 +124,7 @@ def plan_batches(
     token_budget: int,
     seed: int,
     world_size: int = 1,
-    batch_overhead_tokens: int = 0,
+    layout: Layout | None = None,
 ) -> Plan:
     """Plan every micro-batch of a training run.
 
@@ -118,9 +143,8 @@ def plan_batches(
         Decides every order.
     world_size
         Ranks; each gets records of a step so that the costs are nearly equal.
-    batch_overhead_tokens
-        Fixed cost of a micro-batch, as the number of tokens that take as long. A step is cut where that, with the
-        padding left, costs least; it changes speed, never a gradient.
+    layout
+        How the rows of a micro-batch are put into blocks; None: padded, in as few as pad least.
 
     Raises
     ------
@@ -138,7 +162,7 @@ def plan_batches(
         order = np.random.default_rng([seed, epoch]).permutation(useful)
         for records in _cut(order, sizes.edges, pairs_per_step):
             shares = _share(records, sizes.cost, world_size)
-            steps.append([_micro_batches(share, sizes, token_budget, batch_overhead_tokens) for share in shares])
+            steps.append([_micro_batches(share, sizes, token_budget, layout or Layout()) for share in shares])
             weights.append(sizes.weight[records].sum(axis=0))
         ends.append(len(steps))
     return Plan(steps, np.array(weights, np.float64), np.array(ends))
@@ -171,30 +195,19 @@ def _share(records: np.ndarray, cost: np.ndarray, world_size: int) -> list[np.nd
     return [np.array(share, np.int64) for share in shares]
 
 
-def _micro_batches(records: np.ndarray, sizes: Sizes, token_budget: int, overhead: int) -> list[np.ndarray]:
-    """Cut records, sorted by their longest text, at the least total cost with texts x longest within the budget.
-
-    The cost of a micro-batch is its padded tokens, a part quadratic in their length, and the overhead. The best cuts
-    of the first j records follow from those of fewer.
-    """
+def _micro_batches(records: np.ndarray, sizes: Sizes, token_budget: int, layout: Layout) -> list[np.ndarray]:
+    """Cut records, longest row first, into as few micro-batches as the budget allows, of nearly equal tokens."""
     order = records[np.argsort(-sizes.longest[records], kind="stable")]
-    longest = sizes.longest[order].tolist()
-    texts = np.concatenate([[0], np.cumsum(sizes.texts[order])]).tolist()
-    cost, start_of = [0.0], [0]
-    for end in range(1, len(order) + 1):
-        best, best_start = float("inf"), end - 1
-        for start in range(end - 1, -1, -1):
-            tokens = (texts[end] - texts[start]) * longest[start]
-            if tokens > token_budget and start < end - 1:
-                break  # longer still with every record before
-            total = cost[start] + tokens * (1.0 + longest[start] / QUADRATIC_TOKENS) + overhead
-            if total <= best:
-                best, best_start = total, start
-        cost.append(best)
-        start_of.append(best_start)
-    batches: list[np.ndarray] = []
-    end = len(order)
-    while end:
-        batches.insert(0, order[start_of[end] : end])
-        end = start_of[end]
-    return batches
+    tokens = sizes.tokens[order]
+    total, middles = int(tokens.sum()), np.cumsum(tokens) - tokens / 2
+    for count in range(max(1, -(-total // token_budget)), len(order)):
+        cuts = np.searchsorted(middles, total * np.arange(1, count) / count)
+        pieces = [piece for piece in np.split(order, cuts) if len(piece)]
+        if all(len(piece) == 1 or _padded(piece, sizes, token_budget, layout) <= token_budget for piece in pieces):
+            return pieces
+    return list(order.reshape(-1, 1))
+
+
+def _padded(records: np.ndarray, sizes: Sizes, token_budget: int, layout: Layout) -> int:
+    lengths = sizes.rows(records)
+    return layout.tokens(lengths, layout.blocks(lengths, token_budget))

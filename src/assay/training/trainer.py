@@ -6,6 +6,7 @@ import contextlib
 import math
 import os
 import time
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
@@ -16,16 +17,18 @@ from transformers import PrinterCallback, Trainer, TrainerCallback
 
 from assay.errors import AssayError, ConfigError
 from assay.scorers.encoding import EncodedRecords, score_records
+from assay.scorers.layout import Layout, overhead_on
 from assay.scorers.reward_model import RewardModel
 from assay.training import checkpoints, schedule
 from assay.training.arguments import PreferenceArguments, check_arguments
-from assay.training.data import PaddedSource, PlannedSteps, TrainingRecords
+from assay.training.data import PlannedSteps, TrainingRecords, source_of
 from assay.training.objective import PairwiseObjective
 from assay.training.plan import plan_batches
 
-# A micro-batch on a CPU costs about as much as this many tokens beside its own (gradients of large embeddings).
-_CPU_OVERHEAD_TOKENS = 128
 _NEVER = 2**62
+# What `accelerate launch` sets.
+_SHARDING = ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED")
+_FED = ("rows", "order", "features", "edges")
 
 
 class TrainingError(AssayError):
@@ -62,14 +65,17 @@ class PreferenceTrainer(Trainer):
     ) -> None:
         judged = held_out is not None and bool((held_out.pairs.w > 0).any())
         args = check_arguments(args, held_out=judged)
+        layout = getattr(model, "row_layout", Layout())
+        layout = replace(layout, overhead_tokens=overhead_on(args.device), at_once=_sharded(args))
+        source = source_of(train, layout, args.token_budget)
         plan = plan_batches(
-            train.sizes(),
+            source.sizes(),
             epochs=int(args.num_train_epochs),
             pairs_per_step=args.pairs_per_step,
             token_budget=args.token_budget,
             seed=args.seed,
             world_size=args.world_size,
-            batch_overhead_tokens=_CPU_OVERHEAD_TOKENS if args.device.type == "cpu" else args.token_budget,
+            layout=layout,
         )
         if args.max_steps > len(plan):
             raise ConfigError(
@@ -90,7 +96,7 @@ class PreferenceTrainer(Trainer):
         super().__init__(
             model=model,
             args=args,
-            train_dataset=PlannedSteps(self.plan, PaddedSource(train), args.process_index),
+            train_dataset=PlannedSteps(self.plan, source, args.process_index),
             data_collator=_only,
             callbacks=callbacks,
         )
@@ -142,7 +148,7 @@ class PreferenceTrainer(Trainer):
         self, model: nn.Module, inputs: dict[str, Tensor], scale: Tensor | float = 1.0, **_: Any
     ) -> Tensor:
         """Return the loss of one micro-batch times ``scale``; members are added up, since they share nothing."""
-        fed = {name: inputs[name] for name in ("input_ids", "attention_mask", "features", "edges") if name in inputs}
+        fed = {name: inputs[name] for name in _FED if name in inputs}
         output = model(**fed)
         self._count(output["margins"].detach(), inputs)
         return (self.objective(output, inputs) * scale).sum()  # type: ignore[arg-type]
@@ -295,6 +301,12 @@ class PreferenceTrainer(Trainer):
             self.model.load_weights(str(self.state.best_model_checkpoint))
         else:
             super()._load_best_model()
+
+
+def _sharded(args: PreferenceArguments) -> bool:
+    """Tell whether ranks hold parts of the weights, and so must meet in every layer."""
+    wanted = (os.environ.get(name, "false").lower() == "true" for name in _SHARDING)
+    return args.world_size > 1 and bool(args.fsdp or args.deepspeed or any(wanted))
 
 
 def _only(items: Any) -> Any:

@@ -218,11 +218,11 @@ def _refuse_another_run(path: Path, identity: dict[str, Any]) -> None:
 
 def _plan_only(settings: TrainSettings, shares: Shares, model: RewardModel) -> dict[str, Any]:
     from assay.scorers.encoding import encode_records
-    from assay.training.data import TrainingRecords
+    from assay.training.data import TextSource, TrainingRecords
 
     records = encode_records(shares.fit, model.encoder)
     plan = plan_batches(
-        TrainingRecords(records, model.encoder.pad_id).sizes(),
+        TextSource(TrainingRecords(records, model.encoder.pad_id)).sizes(),
         epochs=settings.epochs or 1,
         pairs_per_step=settings.pairs_per_step,
         token_budget=settings.token_budget,

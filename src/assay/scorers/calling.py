@@ -1,0 +1,62 @@
+"""Calls of a backbone: what it is given for each kind of rows, and what is done once for several blocks."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from assay.scorers.interface import Rows
+from assay.scorers.masks import masks_for
+from assay.scorers.pooling import behind_separator, pool
+
+
+def options_of(backbone: Any) -> dict[str, bool]:
+    """Return what every call is told: keys and values are not kept, since no text is ever continued."""
+    inner = backbone.get_base_model() if hasattr(backbone, "get_base_model") else backbone
+    return {"use_cache": False} if "use_cache" in inspect.signature(inner.forward).parameters else {}
+
+
+def embedded(backbone: Any, blocks: Sequence[Rows]) -> list[dict[str, Tensor]]:
+    """Return what the backbone reads of each block: vectors that were looked up together.
+
+    The gradient of a look-up is as large as the whole vocabulary: one for each block would cost more than blocks save.
+    """
+    flat = torch.cat([rows["input_ids"].flatten() for rows in blocks])
+    vectors = backbone.get_input_embeddings()(flat.unsqueeze(0))[0]
+    parts = vectors.split([rows["input_ids"].numel() for rows in blocks])
+    return [{"inputs_embeds": p.view(*b["input_ids"].shape, -1)} for p, b in zip(parts, blocks, strict=True)]
+
+
+def states_of(backbone: Any, rows: Rows, config: Any, inputs: dict[str, Tensor] | None = None) -> Tensor:
+    """Return one vector per text of one block of rows, ``[N, d]``, pooled as the reward model's ``config`` says.
+
+    ``inputs`` is what the backbone reads of it; None: the token ids.
+    """
+    inputs = inputs or {"input_ids": rows["input_ids"]}
+    if "branch" in rows:
+        return states_in_trees(backbone, rows, inputs).float()
+    ids, mask = rows["input_ids"], rows["attention_mask"]
+    more: dict[str, Any] = {**inputs, **options_of(backbone)}
+    if config.segments:
+        more["token_type_ids"] = behind_separator(ids, mask, config.separator_id)
+    if config.layout == "native":
+        return backbone(attention_mask=mask, **more).logits.float()
+    # Where states never depend on what follows, padding behind the last token needs no mask, and the kernels for plain
+    # causal attention can be used.
+    masked = {} if config.causal and config.pooling == "last" else {"attention_mask": mask}
+    hidden = backbone(**masked, **more).last_hidden_state
+    if config.pooling == "reply":
+        mask = behind_separator(ids, mask, config.separator_id)
+    return pool(hidden, mask, config.pooling)
+
+
+def states_in_trees(backbone: Any, rows: Rows, inputs: dict[str, Tensor]) -> Tensor:
+    """Return the state at the end of every text of rows of trees, ``[N, d]``."""
+    mask = masks_for(backbone.config, rows)
+    output = backbone(attention_mask=mask, position_ids=rows["position_ids"], **inputs, **options_of(backbone))
+    row, column = rows["ends"].unbind(dim=1)
+    return output.last_hidden_state[row, column]

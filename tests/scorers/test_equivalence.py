@@ -1,0 +1,249 @@
+"""The gate of every claim of speed: whatever the layout, scores, losses, gradients and training are the same.
+
+The reference calls the backbone with one text at a time, and shares no code with the layouts.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import peft
+import pytest
+import torch
+import transformers
+from torch import Tensor, nn
+
+from assay.objectives import pairwise_loss
+from assay.scorers.calling import embedded, states_of
+from assay.scorers.heads import LinearHead
+from assay.scorers.layout import Layout
+from assay.scorers.masks import visible, visible_blocks
+from assay.scorers.traits import reads_vectors, shares_prefixes
+
+SHAPE = {
+    "vocab_size": 200,
+    "hidden_size": 32,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "intermediate_size": 48,
+    "max_position_embeddings": 256,
+    "initializer_range": 0.2,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+GROUPED = {"num_key_value_heads": 2, "head_dim": 8}
+FAMILIES: dict[str, dict[str, Any]] = {
+    "llama": {},
+    "qwen3": GROUPED,
+    "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 256, "resid_pdrop": 0, "embd_pdrop": 0}
+    | {"attn_pdrop": 0},
+    "gemma3_text": GROUPED | {"sliding_window": 4},  # sliding and full layers
+    "gemma2": GROUPED | {"sliding_window": 4},  # eager attention
+    "mistral": {"num_key_value_heads": 2, "sliding_window": 4},  # sliding layers only
+}
+
+
+def make(kind: str, **options: Any) -> Any:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return transformers.AutoModel.from_config(transformers.AutoConfig.for_model(kind, **SHAPE | options))
+
+
+CAUSAL = sorted(FAMILIES)
+FAMILIES["bert"] = {"hidden_dropout_prob": 0, "attention_probs_dropout_prob": 0}
+LAYOUTS = {
+    "bucketed": Layout(),
+    "bucketed at once": Layout(at_once=True),
+    "shared": Layout(shares=True),
+    "packed": Layout(packed=True),
+    "packed and shared": Layout(shares=True, packed=True),
+}
+BUDGET = 150
+CELLS = [(kind, layout) for kind in CAUSAL for layout in LAYOUTS] + [
+    ("bert", "bucketed"),
+    ("bert", "bucketed at once"),
+]
+
+
+class Small(nn.Module):
+    """A backbone and a head, without what surrounds them."""
+
+    def __init__(self, kind: str, *, lora: bool = False, checkpointing: bool = False) -> None:
+        super().__init__()
+        backbone = make(kind, **FAMILIES[kind])
+        if checkpointing:
+            getattr(backbone, "activation_checkpointing_enable", backbone.gradient_checkpointing_enable)()
+        if lora:
+            with torch.random.fork_rng():
+                torch.manual_seed(1)
+                options = peft.LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False)
+                backbone = peft.get_peft_model(backbone, options)
+        self.backbone: Any = backbone
+        causal = kind != "bert"
+        self.config = SimpleNamespace(
+            layout="assay", causal=causal, pooling="last" if causal else "mean", segments=False, separator_id=None
+        )
+        self.head = LinearHead(32 if causal else 33)
+        nn.init.normal_(self.head.weight, std=0.3, generator=torch.Generator().manual_seed(1))
+
+    def score(self, texts: list[np.ndarray], layout: Layout) -> Tensor:
+        blocks, order = layout.lay(texts, layout.trees(texts, BUDGET), BUDGET, pad_id=0)
+        inputs = embedded(self.backbone, blocks)
+        pieces = zip(blocks, inputs, strict=True)
+        states = torch.cat([states_of(self.backbone, rows, self.config, read) for rows, read in pieces])
+        return self.head(states[order].float())[:, 0]
+
+    def reference(self, texts: list[np.ndarray]) -> Tensor:
+        states = []
+        for text in texts:
+            hidden = self.backbone(input_ids=torch.from_numpy(text)[None]).last_hidden_state[0].float()
+            count = 12 * np.log(len(text) / 64)
+            states.append(
+                hidden[-1] if self.config.causal else torch.cat([hidden.mean(0), torch.tensor([count]).float()])
+            )
+        return self.head(torch.stack(states))[:, 0]
+
+
+def ragged() -> tuple[list[np.ndarray], Tensor]:
+    """Six prompts with two to five replies: empty prompts and replies, replies that begin alike, long and short."""
+    draw = np.random.default_rng(1)
+    texts: list[np.ndarray] = []
+    edges = []
+    for number, length in enumerate([0, 3, 20, 9, 1, 40]):
+        first, count = len(texts), 2 + number % 4
+        begun = draw.integers(3, 200, 1 + length + (2 if number % 2 else 0))
+        replies = [draw.integers(3, 200, draw.integers(1, 12) if j else 0) for j in range(count)]
+        texts += [np.concatenate([begun, reply]) for reply in replies]
+        edges += [(first + i, first + j) for i in range(count) for j in range(i)]
+    return texts, torch.tensor(edges)
+
+
+def outcome(model: Small, values: Tensor, edges: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return scores, loss and gradient."""
+    loss = pairwise_loss(values[edges[:, 0]] - values[edges[:, 1]])
+    model.zero_grad()
+    loss.backward()
+    gradient = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+    return values.detach(), loss.detach(), gradient
+
+
+@cache
+def expected_outcome(kind: str, lora: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the reference, without recomputed activations."""
+    model = Small(kind, lora=lora).train()
+    texts, edges = ragged()
+    return outcome(model, model.reference(texts), edges)
+
+
+@pytest.mark.filterwarnings("ignore:fan_in_fan_out is set to False")
+@pytest.mark.parametrize("checkpointing", [False, True], ids=["stored", "recomputed"])
+@pytest.mark.parametrize("lora", [False, True], ids=["full", "lora"])
+@pytest.mark.parametrize(("kind", "layout"), CELLS)
+def test_every_layout_equals_one_text_at_a_time(kind: str, layout: str, lora: bool, checkpointing: bool) -> None:
+    model = Small(kind, lora=lora, checkpointing=checkpointing).train()
+    texts, edges = ragged()
+    expected, found = expected_outcome(kind, lora), outcome(model, model.score(texts, LAYOUTS[layout]), edges)
+    assert float(expected[0].std()) > 0.5
+    torch.testing.assert_close(found[0], expected[0], rtol=0, atol=1e-5)
+    torch.testing.assert_close(found[1], expected[1], rtol=0, atol=1e-5)
+    assert float(torch.cosine_similarity(found[2], expected[2], dim=0)) > 0.9999
+    assert float(found[2].norm() / expected[2].norm()) == pytest.approx(1, abs=1e-4)
+
+
+@pytest.mark.parametrize(("kind", "layout"), CELLS)
+def test_in_bf16_they_differ_by_rounding(kind: str, layout: str) -> None:
+    model = Small(kind).train()
+    texts, edges = ragged()
+    with torch.no_grad():
+        model.head.weight.div_(model.reference(texts).std())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        values = model.reference(texts), model.score(texts, LAYOUTS[layout])
+    expected, found = (outcome(model, each, edges) for each in values)
+    assert float((found[0] - expected[0]).square().mean().sqrt()) < 2e-2
+    assert float(torch.cosine_similarity(found[2], expected[2], dim=0)) > 0.99
+
+
+@cache
+def curve(kind: str, layout: str) -> list[float]:
+    """Return the losses of 50 steps on the first prompts."""
+    texts, edges = ragged()
+    texts, edges = texts[:9], edges[(edges < 9).all(dim=1)]
+    model = Small(kind).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    losses = []
+    for step in range(50):
+        values = model.reference(texts) if layout == "reference" else model.score(texts, LAYOUTS[layout])
+        losses.append(float(outcome(model, values, edges[step % 3 :: 3])[1]))
+        optimizer.step()
+    return losses
+
+
+@pytest.mark.parametrize(("kind", "layout"), [("llama", name) for name in LAYOUTS] + [("bert", "bucketed")])
+def test_fifty_steps_have_one_loss_curve(kind: str, layout: str) -> None:
+    expected, found = curve(kind, "reference"), curve(kind, layout)
+    assert expected[-1] < 0.5 * expected[0]
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
+
+
+def test_layouts_compute_fewer_tokens() -> None:
+    texts, _ = ragged()
+
+    def tokens(layout: Layout) -> int:
+        lengths = np.array([tree.length for tree in layout.trees(texts)])
+        return layout.tokens(lengths, layout.blocks(lengths, 10**6))
+
+    one_block = len(texts) * max(map(len, texts))
+    assert tokens(LAYOUTS["packed"]) == sum(map(len, texts)) == tokens(LAYOUTS["bucketed"]) < 0.5 * one_block
+    assert tokens(LAYOUTS["packed and shared"]) < 0.6 * sum(map(len, texts))
+
+
+@pytest.mark.parametrize("kind", CAUSAL)
+def test_what_can_share_is_found_out(kind: str) -> None:
+    backbone = make(kind, **FAMILIES[kind])
+    assert shares_prefixes(backbone) and reads_vectors(backbone)
+
+
+CANNOT: dict[str, dict[str, Any]] = {
+    "bert": {},
+    "bloom": {"n_head": 4, "n_layer": 2},  # positions by distance in the row
+    "mamba": {"state_size": 4},  # states run through the row
+    # a window that shows in long texts only
+    "gpt_neo": {"attention_types": [[["global", "local", "local"], 1]], "window_size": 30},
+}
+
+
+@pytest.mark.parametrize("kind", CANNOT)
+def test_what_cannot_share_is_found_out(kind: str) -> None:
+    assert not shares_prefixes(make(kind, **CANNOT[kind]))
+
+
+def test_a_backbone_that_needs_token_ids_is_found_out() -> None:
+    backbone = make("llama")
+    inner = backbone.forward
+    backbone.forward = lambda input_ids: inner(input_ids=input_ids)
+    assert not reads_vectors(backbone)
+    # it takes vectors, and does something else with them
+    backbone.forward = lambda input_ids=None, inputs_embeds=None: inner(
+        input_ids=input_ids, inputs_embeds=None if inputs_embeds is None else 2 * inputs_embeds + 1
+    )
+    assert not reads_vectors(backbone)
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+@pytest.mark.parametrize("window", [None, 4])
+@pytest.mark.parametrize("layout", ["shared", "packed", "packed and shared"])
+def test_block_masks_are_the_dense_masks(layout: str, window: int | None) -> None:
+    from torch.nn.attention.flex_attention import flex_attention
+
+    texts, _ = ragged()
+    laid = LAYOUTS[layout]
+    (rows, *_), _ = laid.lay(texts, laid.trees(texts), 10**6, 0)
+    shape = (3, len(rows["branch"]), 2, rows["branch"].shape[1], 16)
+    query, key, value = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    found = flex_attention(query, key, value, block_mask=visible_blocks(rows, window))
+    expected = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=visible(rows, window))
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
