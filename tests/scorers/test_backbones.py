@@ -71,12 +71,25 @@ def test_what_nothing_reads_is_not_trained(lora: LoraOptions | None, tiny_encode
     assert any("pooler" in name for name, _ in model.named_parameters())
 
 
+ROPE = {"rope_theta": 10_000.0, "factor": 2.0}
+LONGROPE = ROPE | {
+    "rope_type": "longrope",
+    "original_max_position_embeddings": 64,
+    "short_factor": [1.0] * 64,
+    "long_factor": [2.0] * 64,
+}
+
+
 @pytest.mark.parametrize(
     ("kind", "options", "tokenizer_limit", "expected"),
     [
         ("llama", {"max_position_embeddings": 300}, 10**30, 300),
         ("llama", {"max_position_embeddings": 300}, 200, 200),
         ("llama", {"max_position_embeddings": 100_000}, 10**30, 1024),
+        # beyond their original length, positions depend on the longest text of a batch
+        ("llama", {"max_position_embeddings": 4096, "rope_parameters": LONGROPE}, 10**30, 64),
+        ("llama", {"max_position_embeddings": 300, "rope_parameters": {**ROPE, "rope_type": "dynamic"}}, 10**30, 300),
+        ("llama", {"max_position_embeddings": 300, "rope_parameters": {**ROPE, "rope_type": "linear"}}, 10**30, 300),
         ("gpt2", {"n_positions": 32}, 10**30, 32),
         ("bert", {"max_position_embeddings": 512}, 512, 512),
         ("roberta", {"max_position_embeddings": 514}, 10**30, 512),

@@ -178,6 +178,35 @@ def test_dtype_changes_the_arithmetic_and_not_the_model(causal: RewardModel) -> 
     assert next(causal.parameters()).dtype == torch.float32
 
 
+def test_no_call_has_more_tokens_than_the_budget(causal: RewardModel) -> None:
+    seen: list[int] = []
+    ids = [e.ids for e in causal.encoder.encode(["Name a sea of many."] * 9, [f"One {n}." for n in range(9)])]
+    assert causal.row_layout.shares
+    hook = causal.backbone.register_forward_pre_hook(
+        lambda _, __, given: seen.append(given["input_ids"].numel()), with_kwargs=True
+    )
+    try:
+        small = causal.score_encoded(ids, token_budget=60)
+        assert len(seen) > 1 and max(seen) <= 60
+        seen.clear()
+        same(causal.score_encoded(ids), small)
+        assert sum(seen) < 0.7 * sum(map(len, ids))
+    finally:
+        hook.remove()
+
+
+def test_a_text_without_tokens_is_refused(causal: RewardModel, encoder: RewardModel) -> None:
+    for model in (causal, encoder):
+        with pytest.raises(ModelError, match="no token") as caught:
+            model.score_encoded([[5, 6], []])
+        assert "text 2 of 2" in str(caught.value)
+
+
+def test_a_batch_must_hold_something(causal: RewardModel) -> None:
+    with pytest.raises(ValueError, match="rows with their order, or features, or input_ids"):
+        causal()
+
+
 def test_message_lists_and_strings_are_the_same(chat: RewardModel) -> None:
     asked: Any = [{"role": "user", "content": "Name a sea."}]
     said: Any = [{"role": "assistant", "content": "Aral."}]

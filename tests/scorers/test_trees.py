@@ -58,6 +58,11 @@ def test_grouping_costs_least() -> None:
         assert sum(cost(tree.length) for tree in grow(texts)) == pytest.approx(best)
 
 
+def test_many_texts_share_a_trunk() -> None:
+    texts = [np.array([7] * 100 + [number, 8]) for number in range(70)]
+    assert len(grow(texts)) == 2
+
+
 def test_equal_texts_are_computed_once_and_long_trees_are_cut() -> None:
     text = np.arange(10)
     assert grow([text, text, text])[0].length == 10

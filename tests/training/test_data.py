@@ -124,6 +124,11 @@ def test_a_budget_below_the_longest_text_is_refused(llama: str) -> None:
         TextSource(TrainingRecords(records), token_budget=longest - 1)
     assert "max_length_tokens" in str(caught.value)
     TextSource(TrainingRecords(records), token_budget=longest)
+    # what nobody judged is never computed
+    judged = records.pairs.take(
+        np.flatnonzero(records.pairs.row != np.searchsorted(records.offsets, records.lengths.argmax(), "right") - 1)
+    )
+    TextSource(TrainingRecords(replace(records, pairs=judged)), token_budget=longest - 1)
 
 
 def test_records_over_the_budget_are_counted_and_kept(llama: str) -> None:

@@ -6,12 +6,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
 from assay.training import checkpoints
+from assay.training.trainer import _sharded
 from tests.training.support import assert_equal, new_model, planted, trainer_for, weights
 
 # Few records a step: with two ranks some steps leave one of them without a record.
@@ -70,6 +72,15 @@ def test_two_processes_equal_one(llama: str, tmp_path: Path) -> None:
     checkpoints.unmark(newest)
     again = launch(llama, tmp_path / "two", "--resume")
     assert_equal(again["weights"], two["weights"])
+
+
+@pytest.mark.parametrize("name", ["ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED"])
+def test_sharded_weights_are_recognised(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    two: Any = SimpleNamespace(world_size=2, fsdp=None, deepspeed=None)
+    assert not _sharded(two)
+    monkeypatch.setenv(name, "true")
+    assert _sharded(two)
+    assert not _sharded(SimpleNamespace(world_size=1, fsdp=None, deepspeed=None))  # type: ignore[arg-type]
 
 
 def main(backbone: str, folder: str, *more: str) -> None:

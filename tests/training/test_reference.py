@@ -12,7 +12,6 @@ import torch
 from torch.nn import functional as F
 
 from assay.scorers.batches import pad
-from assay.training.data import TextSource, TrainingRecords
 from tests.training.support import assert_equal, encoded, new_model, planted, trainer_for, weights
 
 
@@ -100,12 +99,11 @@ def test_loss_and_gradient_equal_those_of_trl(llama: str, out: Path) -> None:
 
     trainer = trainer_for(model, data, out, pairs_per_step=100, token_budget=10**6)
     item: dict[str, Any] = {
-        "batches": [TextSource(TrainingRecords(records)).batch(trainer.plan.steps[0][0][0])],
+        "batches": trainer.train_dataset[0]["batches"],
         "weight": torch.tensor(float(len(rows))),
     }
-    assert sum(map(len, item["batches"][0]["rows"])) >= 1 and len(item["batches"][0]["order"]) == len(
-        batch["input_ids"]
-    )
+    (mine,) = item["batches"]
+    assert len(mine["edges"]) == len(rows) and sum(len(block["input_ids"]) for block in mine["rows"]) == 2 * len(rows)
     loss = trainer.training_step(model, item)
     assert float(loss) == pytest.approx(float(peer_loss.detach()), abs=1e-5)
     mine, other = (

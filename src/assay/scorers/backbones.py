@@ -24,6 +24,7 @@ from assay.scorers.packaged import MINILM as MINILM
 from assay.scorers.packaged import minilm_folder
 
 _LONGEST_DEFAULT = 1024
+_ORIGINAL = "original_max_position_embeddings"
 #: Model types that number positions from the pad token's place on, and so lose two of them.
 _POSITIONS_FROM_TWO = (
     *("roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "camembert", "longformer"),
@@ -219,12 +220,26 @@ def load_tokenizer(name: str, *, choose_pad: bool = True) -> PreTrainedTokenizer
 
 
 def window(config: PretrainedConfig) -> int | None:
-    """Return how many positions a backbone has, or None where it sets no limit."""
+    """Return how many positions a backbone has, or None where it sets no limit.
+
+    Some backbones read longer texts by turning *all* positions of a batch as the longest of its texts needs: beyond
+    their original length a score would depend on what else is in the batch, so that length is their limit here.
+    """
     text = config.get_text_config()
-    limit = getattr(text, "max_position_embeddings", None)
-    if not limit or limit <= 0:
+    limits = [limit for limit in (getattr(text, "max_position_embeddings", None), *_lengths_turned(text)) if limit]
+    limit = min(limits, default=0)
+    if limit <= 0:
         return None
     return int(limit) - 2 if text.model_type in _POSITIONS_FROM_TWO else int(limit)
+
+
+def _lengths_turned(config: Any) -> Iterator[int]:
+    """Yield the original lengths of rotary positions that depend on the longest text of a batch."""
+    rope = getattr(config, "rope_parameters", None) or {}
+    for kind in (rope, *rope.values()):
+        if isinstance(kind, dict) and kind.get("rope_type") in ("dynamic", "longrope"):
+            known = (kind.get(_ORIGINAL), getattr(config, _ORIGINAL, None), config.max_position_embeddings)
+            yield next(length for length in known if length)
 
 
 def default_max_length(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int:

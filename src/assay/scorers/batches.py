@@ -42,7 +42,8 @@ def cut(lengths: Sequence[int] | np.ndarray, token_budget: int, overhead_tokens:
     """Cut rows, sorted by length, into blocks at the least total cost, none of them over the budget.
 
     A block is as long as its longest row. Short blocks of rows of one length pad nothing but are many; a long one pads
-    much. The best cuts of the rows of the j greatest lengths follow from those of fewer.
+    much. The best cuts of the rows of the j greatest lengths follow from those of fewer. Rows of several lengths that
+    are too many for one block are spread evenly over several, which is not always the cheapest.
 
     Parameters
     ----------

@@ -38,6 +38,8 @@ def states_of(backbone: Any, rows: Rows, config: Any, inputs: dict[str, Tensor] 
     """
     inputs = inputs or {"input_ids": rows["input_ids"]}
     if "branch" in rows:
+        if config.layout == "native" or not config.causal or config.pooling != "last":
+            raise ValueError("rows of trees are read at the last token of each text, by a causal backbone")
         return states_in_trees(backbone, rows, inputs).float()
     ids, mask = rows["input_ids"], rows["attention_mask"]
     more: dict[str, Any] = {**inputs, **options_of(backbone)}

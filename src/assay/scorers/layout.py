@@ -15,6 +15,7 @@ from assay.scorers.trees import Tree, grow, lay_out, one_by_one
 # A call of a backbone costs about as much as this many tokens beside its own: on a CPU most of all the gradient of its
 # embeddings, elsewhere the start of its kernels.
 _OVERHEAD_CPU, _OVERHEAD_ELSEWHERE = 64, 2048
+_LONGEST_TREE = 8192
 _OF_TOKENS = ("input_ids", "position_ids", "branch")
 
 
@@ -45,7 +46,11 @@ class Layout:
     at_once: bool = False
 
     def trees(self, texts: Sequence[TokenIds], longest: int | None = None) -> list[Tree]:
-        """Return the rows of some texts; one with several different texts has at most ``longest`` tokens."""
+        """Return the rows of some texts; one with several different texts has at most ``longest`` tokens.
+
+        Masks grow with the square of a row, so `_LONGEST_TREE` is a limit too.
+        """
+        longest = _LONGEST_TREE if longest is None else min(longest, _LONGEST_TREE)
         return grow(texts, longest) if self.shares else one_by_one(texts)
 
     def blocks(self, lengths: np.ndarray, token_budget: int) -> list[np.ndarray]:
@@ -66,7 +71,7 @@ class Layout:
     def tokens(self, lengths: np.ndarray, blocks: Sequence[np.ndarray]) -> int:
         """Return how many tokens some blocks have, padding included."""
         if self.packed:
-            return int(lengths.sum())
+            return int(sum(lengths[block].sum() for block in blocks))
         return int(sum(len(block) * lengths[block].max() for block in blocks))
 
     def rows(self, texts: Sequence[TokenIds], trees: Sequence[Tree], pad_id: int) -> tuple[Rows, np.ndarray]:

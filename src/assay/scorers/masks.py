@@ -23,7 +23,7 @@ def visible(rows: Rows, window: int | None = None) -> Tensor:
     if "document" in rows:
         mask &= rows["document"].unsqueeze(2) == rows["document"].unsqueeze(1)
     if window is not None:
-        mask &= positions.unsqueeze(2) - positions.unsqueeze(1) < window
+        mask &= positions.unsqueeze(2) < (positions + window).unsqueeze(1)
     return (mask | torch.eye(len(place), dtype=torch.bool, device=branch.device)).unsqueeze(1)
 
 
@@ -51,17 +51,19 @@ def masks_for(config: Any, rows: Rows) -> Any:
     Raises
     ------
     ValueError
-        If a kind of layer is not known here.
+        If a kind of layer, or the implementation of attention, is not known here.
     """
     text = config.get_text_config()
-    form = _FORMS.get(getattr(text, "_attn_implementation", None) or "sdpa", visible)
+    implementation = getattr(text, "_attn_implementation", None) or "sdpa"
+    if implementation not in _FORMS:
+        raise ValueError(f"no mask is known for attention by {implementation}")
+    form = _FORMS[implementation]
     kinds = set(getattr(text, "layer_types", None) or ())
     if kinds - {"full_attention", "sliding_attention"}:
         raise ValueError(f"no mask is known for layers of the kinds {sorted(kinds)}")
     window = getattr(text, "sliding_window", None)
     if kinds <= {"full_attention"}:
-        sliding = window is not None and not kinds and getattr(text, "use_sliding_window", True)
-        return form(rows, window if sliding else None)
+        return form(rows, window if not kinds else None)
     return {kind: form(rows, window if "sliding" in kind else None) for kind in sorted(kinds)}
 
 
@@ -70,4 +72,4 @@ def _additive(rows: Rows, window: int | None = None) -> Tensor:
     return torch.where(visible(rows, window), 0.0, torch.finfo(torch.float32).min)
 
 
-_FORMS = {"eager": _additive, "flex_attention": visible_blocks}
+_FORMS = {"sdpa": visible, "eager": _additive, "flex_attention": visible_blocks}

@@ -113,6 +113,7 @@ class RewardModel(ScoringMixin, PreTrainedModel):
         self.encoder = encoder
         self.record = record or Provenance(encoder.settings)
         self.head = _head_of(config)
+        self._shares: dict[str | None, bool] = {}
         self._no_split_modules = getattr(backbone, "_no_split_modules", None)
 
     def nodes(self, batch: Batch) -> Tensor:
@@ -132,15 +133,23 @@ class RewardModel(ScoringMixin, PreTrainedModel):
         What the backbone can do is found out here, once, before training begins.
         """
         _ = self.reads_vectors
-        return Layout(self.shares_prefixes, overhead_tokens=overhead_on(self.device))
+        shares = self.shares_prefixes
+        packed = shares and self._attention == "flex_attention" and self.device.type == "cuda"
+        return Layout(shares, packed, overhead_on(self.device))
 
-    @cached_property
+    @property
+    def _attention(self) -> str | None:
+        return getattr(self.backbone.config.get_text_config(), "_attn_implementation", None)
+
+    @property
     def shares_prefixes(self) -> bool:
-        """Whether texts with a common beginning may share a row."""
+        """Whether texts with a common beginning may share a row; asked anew where attention is computed otherwise."""
         config = self.config
         if config.layout == "native" or not config.causal or config.pooling != "last":
             return False
-        return shares_prefixes(self.backbone)
+        if self._attention not in self._shares:
+            self._shares[self._attention] = shares_prefixes(self.backbone)
+        return self._shares[self._attention]
 
     @cached_property
     def reads_vectors(self) -> bool:
@@ -179,6 +188,8 @@ class RewardModel(ScoringMixin, PreTrainedModel):
             batch["rows"], batch["order"] = rows, order
         elif input_ids is not None:
             batch = plain_batch(input_ids, attention_mask)
+        else:
+            raise ValueError("a batch has rows with their order, or features, or input_ids")
         values = self.values(self.nodes(batch))
         if edges is None:
             edges = torch.zeros(0, 2, dtype=torch.long, device=values.device)

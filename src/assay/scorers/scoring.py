@@ -163,6 +163,9 @@ class ScoringMixin:
         Equal texts are computed once: in two batches they might differ in the last bit, and be no tie.
         """
         model = self._model
+        empty = next((place for place, text in enumerate(ids) if len(text) == 0), None)
+        if empty is not None:
+            raise ModelError("a text has no token", where=f"text {empty + 1} of {len(ids)}")
         out: np.ndarray | None = None
         places: dict[bytes, int] = {}
         index = np.array([places.setdefault(text_key(x), len(places)) for x in ids], np.int64)

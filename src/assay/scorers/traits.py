@@ -41,7 +41,10 @@ def traits_of(backbone: Any) -> Traits:
     return Traits(bool(change[:4].max() <= rounding * change[4:].max()), first.shape[-1])
 
 
-_KNOWN_REACHES = {"sliding_window", "use_sliding_window", "max_window_layers", "_sliding_window_pattern"}
+_KNOWN_REACHES = {
+    *("sliding_window", "use_sliding_window", "max_window_layers"),
+    *("sliding_window_pattern", "_sliding_window_pattern"),
+}
 # What a backbone that cannot do a thing may raise when it is asked to.
 _REFUSALS = (TypeError, ValueError, RuntimeError, KeyError, AttributeError, IndexError)
 
@@ -50,9 +53,9 @@ _REFUSALS = (TypeError, ValueError, RuntimeError, KeyError, AttributeError, Inde
 def shares_prefixes(backbone: Any) -> bool:
     """Tell whether texts laid out as a prefix tree get the states they have alone, by comparing both on a short tree.
 
-    Recurrent and linear-attention layers, positions that cannot be given, and masks of other kinds all show here. What
-    shows only in long texts is looked up: an attention that reaches less far than the text, in a way that
-    `assay.scorers.masks` does not know.
+    Recurrent and linear-attention layers, positions that cannot be given, and masks of other kinds all show here. An
+    attention that reaches less far than the text shows in long texts only: a sliding window is made short for the
+    comparison, so that it shows whether the backbone heeds it, and what else limits the reach is refused.
     """
     if _reaches(backbone.config) - _KNOWN_REACHES:
         return False
@@ -61,7 +64,7 @@ def shares_prefixes(backbone: Any) -> bool:
     texts = [np.array(trunk + branch) for branch in branches]
     rows, _ = Layout(shares=True).rows(texts, [Tree(np.arange(3), 7, 7 + 3 + 5 + 2)], 0)
     rows = send_to_device(rows, _device(backbone))
-    with _evaluating(backbone):
+    with _evaluating(backbone), _short_window(backbone.config.get_text_config()):
         try:
             found = states_in_trees(backbone, rows, {"input_ids": rows["input_ids"]})
         except _REFUSALS:
@@ -95,6 +98,19 @@ def _random_ids(backbone: Any, count: int, draw: torch.Generator) -> list[int]:
 
 def _device(backbone: Any) -> torch.device:
     return next(backbone.parameters()).device
+
+
+@contextmanager
+def _short_window(config: Any) -> Iterator[None]:
+    """Shorten a sliding window below the texts of the comparison."""
+    window = getattr(config, "sliding_window", None)
+    try:
+        if window:
+            config.sliding_window = 4
+        yield
+    finally:
+        if window:
+            config.sliding_window = window
 
 
 @contextmanager

@@ -61,8 +61,8 @@ def grow(texts: Sequence[TokenIds], longest: int | None = None) -> list[Tree]:
     """
     if not len(texts):
         return []
-    arrays = [np.asarray(text, np.int64) for text in texts]
-    order = sorted(range(len(arrays)), key=lambda index: arrays[index].astype(">i8").tobytes())
+    arrays = [np.asarray(text, np.int32) for text in texts]
+    order = sorted(range(len(arrays)), key=lambda index: arrays[index].astype(">u4").tobytes())
     lengths = [len(arrays[index]) for index in order]
     shared = [common_prefix(arrays[a], arrays[b]) for a, b in itertools.pairwise(order)]
     best: list[float] = [0.0]

@@ -105,7 +105,8 @@ def check_resumable(checkpoint: str | os.PathLike[str], plan: str) -> None:
         raise OutputError(
             "this checkpoint belongs to a run with other batches",
             where=where,
-            expected=f"the plan {plan}, made from data, seed, epochs, pairs_per_step, token_budget and processes",
+            expected=f"the plan {plan}, made from data, seed, epochs, pairs_per_step, token_budget, and the number of "
+            "processes and their kind of device",
             got=f"the plan {stored or 'of no name'}",
             remedy="resume with the arguments and data of the interrupted run, or begin in another folder",
         )

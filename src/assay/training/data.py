@@ -120,13 +120,14 @@ class TextSource:
     Raises
     ------
     ConfigError
-        If a single text has more tokens than the budget.
+        If a single text of a judged record has more tokens than the budget.
     """
 
     def __init__(self, data: TrainingRecords, layout: Layout | None = None, token_budget: int = 2**40) -> None:
         self.data, self.layout, self.token_budget = data, layout or Layout(), token_budget
         self.judgements = Judgements(data)
-        lengths = data.records.lengths
+        judged = np.repeat(data.judgements()[0] > 0, data.texts)
+        lengths = data.records.lengths[judged]
         if len(lengths) and lengths.max() > token_budget:
             raise ConfigError(
                 "the token budget is smaller than the longest text",
@@ -190,15 +191,14 @@ class PlannedSteps(torch.utils.data.Dataset):
         batches = [self.source.batch(records) for records in ranks[self.rank]]
         missing = max(map(len, ranks)) - len(batches)
         if missing:
-            batches += [self._idle(ranks)] * missing
+            batches += [self._idle()] * missing
         return {
             "batches": batches,
             "weight": torch.as_tensor(self.plan.weights[step], dtype=torch.float32),
         }
 
-    def _idle(self, ranks: list[list[np.ndarray]]) -> Batch:
-        """Return the shortest record of a step (each micro-batch ends with its shortest) with weight 0."""
-        smallest = min((rank[-1] for rank in ranks if rank), key=len)
-        batch = self.source.batch(smallest[-1:])
+    def _idle(self) -> Batch:
+        """Return the lightest record with weight 0."""
+        batch = self.source.batch(np.array([self.plan.lightest]))
         batch["weight"] = torch.zeros_like(batch["weight"])
         return batch

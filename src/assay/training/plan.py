@@ -76,11 +76,14 @@ class Plan:
         ``[S]`` or ``[S, members]``: total weight of each step over all ranks, which the loss is divided by.
     epoch_ends
         ``[epochs]``: number of steps when each epoch is complete.
+    lightest
+        The judged record with the fewest tokens: what a rank without work is given, at weight 0.
     """
 
     steps: list[list[list[np.ndarray]]]
     weights: np.ndarray
     epoch_ends: np.ndarray
+    lightest: int = 0
 
     def __len__(self) -> int:
         return len(self.steps)
@@ -165,7 +168,8 @@ def plan_batches(
             steps.append([_micro_batches(share, sizes, token_budget, layout or Layout()) for share in shares])
             weights.append(sizes.weight[records].sum(axis=0))
         ends.append(len(steps))
-    return Plan(steps, np.array(weights, np.float64), np.array(ends))
+    lightest = int(useful[sizes.tokens[useful].argmin()])
+    return Plan(steps, np.array(weights, np.float64), np.array(ends), lightest)
 
 
 def _cut(order: np.ndarray, edges: np.ndarray, pairs_per_step: int) -> list[np.ndarray]:
@@ -196,18 +200,29 @@ def _share(records: np.ndarray, cost: np.ndarray, world_size: int) -> list[np.nd
 
 
 def _micro_batches(records: np.ndarray, sizes: Sizes, token_budget: int, layout: Layout) -> list[np.ndarray]:
-    """Cut records, longest row first, into as few micro-batches as the budget allows, of nearly equal tokens."""
+    """Cut records, longest row first, into as many micro-batches as filling one after the other takes.
+
+    They get nearly equal tokens where that fits the budget. A record over the budget is alone.
+    """
     order = records[np.argsort(-sizes.longest[records], kind="stable")]
     tokens = sizes.tokens[order]
-    total, middles = int(tokens.sum()), np.cumsum(tokens) - tokens / 2
-    for count in range(max(1, -(-total // token_budget)), len(order)):
-        cuts = np.searchsorted(middles, total * np.arange(1, count) / count)
-        pieces = [piece for piece in np.split(order, cuts) if len(piece)]
-        if all(len(piece) == 1 or _padded(piece, sizes, token_budget, layout) <= token_budget for piece in pieces):
-            return pieces
-    return list(order.reshape(-1, 1))
+    ends = np.cumsum(tokens)
+    filled: list[np.ndarray] = []
+    start = 0
+    while start < len(order):
+        # padding comes on top of the tokens, so no more than these can fit
+        end = int(np.searchsorted(ends, ends[start] - tokens[start] + token_budget, side="right"))
+        while end > start + 1 and not _fits(order[start:end], sizes, token_budget, layout):
+            end -= 1
+        end = max(end, start + 1)
+        filled.append(order[start:end])
+        start = end
+    parts = np.arange(1, len(filled)) / max(len(filled), 1)
+    even = np.split(order, np.searchsorted(ends - tokens / 2, parts * tokens.sum()))
+    fit = all(len(piece) and _fits(piece, sizes, token_budget, layout) for piece in even)
+    return even if fit else filled
 
 
-def _padded(records: np.ndarray, sizes: Sizes, token_budget: int, layout: Layout) -> int:
+def _fits(records: np.ndarray, sizes: Sizes, token_budget: int, layout: Layout) -> bool:
     lengths = sizes.rows(records)
-    return layout.tokens(lengths, layout.blocks(lengths, token_budget))
+    return layout.tokens(lengths, layout.blocks(lengths, token_budget)) <= token_budget

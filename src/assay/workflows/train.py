@@ -222,7 +222,7 @@ def _plan_only(settings: TrainSettings, shares: Shares, model: RewardModel) -> d
 
     records = encode_records(shares.fit, model.encoder)
     plan = plan_batches(
-        TextSource(TrainingRecords(records, model.encoder.pad_id)).sizes(),
+        TextSource(TrainingRecords(records, model.encoder.pad_id), model.row_layout, settings.token_budget).sizes(),
         epochs=settings.epochs or 1,
         pairs_per_step=settings.pairs_per_step,
         token_budget=settings.token_budget,
