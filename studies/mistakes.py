@@ -175,16 +175,13 @@ What the texts of the most confident mistakes show (`--show`), beside what the t
   questions (a sore throat) whose refusal raters disliked, and pairs in which both sides are harmful or both are odd.
 * **mt_bench_human.** Code and tables: a long answer that looks like a solution against a short one that is right.
   A few questions are asked of many pairs, so one such question makes several mistakes, and intervals are wide.
-* **tldr_feedback**, the one set on which the model does not beat the longer response. The first table says why: put
-  beside the model, length makes up what it is short of, and on the other sets it adds nothing; so the model follows
-  length less than raters do. It is not for want of steps: a head on the frozen backbone follows length after one pass
-  (study `steps`). What moves away from it is the backbone, which learns what fits the training judgements and does not
-  carry; with the post hidden there is less to fit with, and the same model is at least as good as length. Neither arm
-  is clearly above length even together with it: this backbone sees little else in these summaries, certainly not
-  whether they are true to their post.
-
-These cells ran while an empty response was read as if it were as long as its prompt. Each set holds a few of
-them. They will be repeated.
+* **tldr_feedback**, the one set on which the model is not above the longer response. The first table says that it
+  knows little beside: put together, the two are as good as length alone, and what length adds to the model is too
+  little to tell from nothing. The model follows length less than always, which costs it where the longer one is right
+  and gains about as much where it is not. That is not for want of steps: a head on the frozen backbone follows length
+  after one pass (study `steps`). What moves away from it is the backbone, which learns what fits the training
+  judgements and does not carry; with the post hidden there is less to fit with, and the same model is at least as good.
+  This backbone sees little else in these summaries, certainly not whether they are true to their post.
 
 The first round of this study was further below length on TL;DR and on MT-bench: the encoder was read as the mean over
 all tokens, in which a long post drowns a summary of 40 tokens, and a mean forgets how many tokens it is of. Both were
