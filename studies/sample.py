@@ -37,9 +37,8 @@ def run_cell(name: str, _data: Path) -> dict[str, Any]:
     """Train one arm on four folds with one seed."""
     _, arm, number = name.split(".")
     recipe = yaml.safe_load(shipped_recipes()["demo"].read_text(encoding="utf-8"))
-    demo = {key: recipe["stages"][0][key] for key in ("epochs", "max_length_tokens")}
-    if arm != "full":
-        demo.pop("epochs")
+    shared, trained = ("max_length_tokens",), ("epochs", "dropout")
+    demo = {key: recipe["stages"][0][key] for key in (shared if arm != "full" else shared + trained)}
     return on_folds({"path": sample_path(), "reading": {}}, Path(), arm, [int(number)], "sample", **demo)
 
 
