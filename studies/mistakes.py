@@ -179,13 +179,13 @@ What the texts of the most confident mistakes show (`--show`), beside what the t
   knows little beside: put together, the two are as good as length alone, and what length adds to the model is too
   little to tell from nothing. The model follows length less than always, which costs it where the longer one is right
   and gains about as much where it is not. That is not for want of steps: a head on the frozen backbone follows length
-  after one pass (study `steps`). What moves away from it is the backbone, which learns what fits the training
-  judgements and does not carry; with the post hidden there is less to fit with, and the same model is at least as good.
+  after one pass (study `steps`). So it is fine-tuning the backbone that moves away from it; with the post hidden
+  the same model is at least as good.
   This backbone sees little else in these summaries, certainly not whether they are true to their post.
 
 The first round of this study was further below length on TL;DR and on MT-bench: the encoder was read as the mean over
 all tokens, in which a long post drowns a summary of 40 tokens, and a mean forgets how many tokens it is of. Both were
-mended for all encoders (study `pooling`).
+mended for all encoders. Whether that helps on other data is the question of study `pooling`, which has not run yet.
 """
 
 

@@ -13,6 +13,7 @@ from accelerate.utils import send_to_device
 
 from assay.scorers.calling import states_in_trees
 from assay.scorers.layout import Layout
+from assay.scorers.scoring import evaluating
 from assay.scorers.trees import Tree
 
 
@@ -24,13 +25,12 @@ class Traits:
     width: int
 
 
-@torch.no_grad()
 def traits_of(backbone: Any) -> Traits:
     """Change the second half of a short sequence, and look whether states of the first half change."""
     vocabulary = int(backbone.config.get_text_config().vocab_size)
     ids = torch.arange(2, 10, device=_device(backbone)).remainder(vocabulary).unsqueeze(0)
     other = torch.cat([ids[:, :4], ids[:, 4:].flip(1)], dim=1)
-    with _evaluating(backbone):
+    with evaluating(backbone):
         first, second = (
             backbone(input_ids=x, attention_mask=torch.ones_like(x)).last_hidden_state[0].float() for x in (ids, other)
         )
@@ -49,7 +49,6 @@ _KNOWN_REACHES = {
 _REFUSALS = (TypeError, ValueError, RuntimeError, KeyError, AttributeError, IndexError)
 
 
-@torch.no_grad()
 def shares_prefixes(backbone: Any) -> bool:
     """Tell whether texts laid out as a prefix tree get the states they have alone, by comparing both on a short tree.
 
@@ -64,7 +63,7 @@ def shares_prefixes(backbone: Any) -> bool:
     texts = [np.array(trunk + branch) for branch in branches]
     rows, _ = Layout(shares=True).rows(texts, [Tree(np.arange(3), 7, 7 + 3 + 5 + 2)], 0)
     rows = send_to_device(rows, _device(backbone))
-    with _evaluating(backbone), _short_window(backbone.config.get_text_config()):
+    with evaluating(backbone), _short_window(backbone.config.get_text_config()):
         try:
             found = states_in_trees(backbone, rows, {"input_ids": rows["input_ids"]})
         except _REFUSALS:
@@ -73,12 +72,11 @@ def shares_prefixes(backbone: Any) -> bool:
     return _equal(found, torch.stack(alone))
 
 
-@torch.no_grad()
 def reads_vectors(backbone: Any) -> bool:
     """Tell whether a backbone gives the same output for token ids and for their vectors, by comparing both."""
     draw = torch.Generator().manual_seed(0)
     ids = torch.tensor([_random_ids(backbone, 8, draw), _random_ids(backbone, 8, draw)], device=_device(backbone))
-    with _evaluating(backbone):
+    with evaluating(backbone):
         try:
             vectors = backbone.get_input_embeddings()(ids)
             return _equal(backbone(inputs_embeds=vectors)[0], backbone(input_ids=ids)[0])
@@ -111,16 +109,6 @@ def _short_window(config: Any) -> Iterator[None]:
     finally:
         if window:
             config.sliding_window = window
-
-
-@contextmanager
-def _evaluating(backbone: Any) -> Iterator[None]:
-    training = backbone.training
-    backbone.eval()
-    try:
-        yield
-    finally:
-        backbone.train(training)
 
 
 def _equal(found: torch.Tensor, expected: torch.Tensor) -> bool:
