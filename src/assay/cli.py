@@ -90,9 +90,16 @@ def main(argv: list[str] | None = None) -> int:
     def verb() -> int | None:
         found = verb_named(words[0])
         from assay.config import parse
+        from assay.workflows import ranks
         from assay.workflows.hub import use_cache_without_network
 
         settings = parse(found.settings, words[1:], prog=f"assay {words[0]}", summary=VERBS[words[0]])
+        if ranks.count() > 1 and words[0] not in ranks.IN_SEVERAL:
+            raise ConfigError(
+                f"assay {words[0]} runs in one process",
+                got=f"{ranks.count()} processes",
+                remedy=f"leave out the launcher; of the verbs only {', '.join(ranks.IN_SEVERAL)} uses several",
+            )
         _quiet()
         use_cache_without_network(settings)
         return found.run(settings)

@@ -19,6 +19,8 @@ from torch import Tensor, nn
 
 from assay.objectives import pairwise_loss
 from assay.scorers import RewardModel
+from assay.scorers import layout as layouts
+from assay.scorers.attention import prefer_trees
 from assay.scorers.calling import embedded, states_of
 from assay.scorers.heads import LinearHead
 from assay.scorers.layout import Layout, plain_batch
@@ -73,12 +75,19 @@ CELLS = [(kind, layout) for kind in CAUSAL for layout in LAYOUTS] + [
 ]
 
 
+@pytest.fixture(autouse=True)
+def short_trunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Attend to trunks causally though they are short."""
+    monkeypatch.setattr(layouts, "_LEAST_TRUNK", 3)
+
+
 class Small(nn.Module):
     """A backbone and a head, without what surrounds them."""
 
     def __init__(self, kind: str, *, lora: bool = False, checkpointing: bool = False) -> None:
         super().__init__()
         backbone = make(kind, **FAMILIES[kind])
+        prefer_trees(backbone)
         if checkpointing:
             getattr(backbone, "activation_checkpointing_enable", backbone.gradient_checkpointing_enable)()
         if lora:

@@ -34,6 +34,7 @@ def test_every_refused_argument_still_exists() -> None:
     "change",
     [
         {"gradient_accumulation_steps": 4},
+        {"torch_compile_backend": "eager"},
         {"per_device_train_batch_size": 16},
         {"auto_find_batch_size": True},
         {"dataloader_drop_last": True},

@@ -20,6 +20,7 @@ from transformers import (
 )
 
 from assay.errors import ModelError
+from assay.scorers.attention import prefer_trees
 from assay.scorers.packaged import MINILM as MINILM
 from assay.scorers.packaged import minilm_folder
 
@@ -102,7 +103,31 @@ def load_backbone(name: str, dtype: torch.dtype = torch.float32) -> nn.Module:
             # nothing reads it, but random values would make the same backbone look different in every run
             model.get_parameter(key).zero_()
     freeze_unread(model)
+    prefer_trees(model)
     return model
+
+
+def choose_attention(model: Any, name: str) -> None:
+    """Let a backbone attend by an implementation that transformers knows.
+
+    Raises
+    ------
+    ModelError
+        If it cannot, or not on this machine.
+    """
+    if name == "flex_attention" and not torch.cuda.is_available():
+        raise _no_attention(model, name, "it has no backward pass on CPUs, and there is no GPU")
+    try:
+        model.set_attn_implementation(name)
+    except (ImportError, ValueError, KeyError) as error:
+        raise _no_attention(model, name, str(error)) from error
+    if model.config.get_text_config()._attn_implementation != name:
+        raise _no_attention(model, name, "its code does not let it be chosen")
+
+
+def _no_attention(model: Any, name: str, reason: str) -> ModelError:
+    what = f"{type(model).__name__} cannot attend by {name}: {reason.splitlines()[0]}"
+    return ModelError(what, remedy="leave out --attention")
 
 
 def freeze_unread(model: nn.Module) -> None:

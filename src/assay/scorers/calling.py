@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from assay.scorers.attention import trunk_of
 from assay.scorers.interface import Rows
 from assay.scorers.masks import masks_for
 from assay.scorers.pooling import behind_separator, pool
@@ -58,7 +59,8 @@ def states_of(backbone: Any, rows: Rows, config: Any, inputs: dict[str, Tensor] 
 
 def states_in_trees(backbone: Any, rows: Rows, inputs: dict[str, Tensor]) -> Tensor:
     """Return the state at the end of every text of rows of trees, ``[N, d]``."""
+    more = {**options_of(backbone), **trunk_of(backbone.config, rows)}
     mask = masks_for(backbone.config, rows)
-    output = backbone(attention_mask=mask, position_ids=rows["position_ids"], **inputs, **options_of(backbone))
+    output = backbone(attention_mask=mask, position_ids=rows["position_ids"], **inputs, **more)
     row, column = rows["ends"].unbind(dim=1)
     return output.last_hidden_state[row, column]

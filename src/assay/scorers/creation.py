@@ -43,6 +43,9 @@ class ModelOptions:
         Train the head only.
     dropout
         Train with the dropout that the backbone brings; False: without any, as the trainers of TRL do.
+    attention
+        ``"auto"``: what transformers chooses; or ``"sdpa"``, ``"eager"``, ``"flex_attention"`` (on GPUs: rows are
+        packed, and nothing is padded). A matter of speed that is not stored.
     seed
         Seeds the head.
     """
@@ -60,6 +63,7 @@ class ModelOptions:
     lora: LoraOptions | None = None
     freeze_backbone: bool = False
     dropout: bool = True
+    attention: str = "auto"
     seed: int = 0
 
 
@@ -108,6 +112,9 @@ def create_reward_model(options: ModelOptions) -> RewardModel:
         **shape,
     )
     record = Provenance(encoder.settings)
+    if options.attention != "auto":
+        # what was tried above runs on CPUs, where not every implementation does
+        backbones.choose_attention(backbone, options.attention)
     if options.lora is not None:
         record.fingerprint["base"] = base_fingerprint(bare.state_dict())
         backbone = add_lora(backbone, options.lora, options.seed, native=native, whole=new)

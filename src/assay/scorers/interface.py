@@ -23,6 +23,8 @@ class Rows(TypedDict, total=False):
         ``[R, L]`` int64, where several trees stand end to end in a row: the number of the tree.
     ends
         ``[N, 2]`` int64: row and column of the last token of each text; not with ``attention_mask``.
+    trunk
+        Number of first columns that belong to the trunk in every row; 0 where they are not worth a call of their own.
     """
 
     input_ids: Tensor
@@ -31,6 +33,7 @@ class Rows(TypedDict, total=False):
     branch: Tensor
     document: Tensor
     ends: Tensor
+    trunk: int
 
 
 class Batch(TypedDict, total=False):

@@ -15,13 +15,20 @@ from assay.scorers.trees import Tree, grow, lay_out, one_by_one
 # A call of a backbone costs about as much as this many tokens beside its own: on a CPU most of all the gradient of its
 # embeddings, elsewhere the start of its kernels.
 _OVERHEAD_CPU, _OVERHEAD_ELSEWHERE = 64, 2048
+# How much faster tokens are in bf16, on a CPU that multiplies in it; what does not depend on tokens (reading weights,
+# adding up their gradients) stays.
+_BF16_SPEED = 4
 _LONGEST_TREE = 8192
+# Shorter trunks are attended to under the mask of their trees (see `assay.scorers.attention`).
+_LEAST_TRUNK = 64
 _OF_TOKENS = ("input_ids", "position_ids", "branch")
 
 
-def overhead_on(device: torch.device) -> int:
+def overhead_on(device: torch.device, *, bf16: bool = False) -> int:
     """Return the fixed cost of a call of a backbone, as the number of tokens that take as long."""
-    return _OVERHEAD_CPU if device.type == "cpu" else _OVERHEAD_ELSEWHERE
+    if device.type != "cpu":
+        return _OVERHEAD_ELSEWHERE
+    return _OVERHEAD_CPU * (_BF16_SPEED if bf16 else 1)
 
 
 @dataclass(frozen=True)
@@ -87,8 +94,11 @@ class Layout:
             return {"input_ids": ids, "attention_mask": mask}, members
         laid = lay_out(texts, trees, pad_id)
         ids, positions, branch = (torch.from_numpy(laid[name]) for name in _OF_TOKENS)
-        ends = torch.from_numpy(laid["ends"])
-        return {"input_ids": ids, "position_ids": positions, "branch": branch, "ends": ends}, members
+        trunk = min(tree.trunk for tree in trees)
+        rows: Rows = {"input_ids": ids, "position_ids": positions, "branch": branch}
+        rows["ends"] = torch.from_numpy(laid["ends"])
+        rows["trunk"] = trunk if _LEAST_TRUNK <= trunk < ids.shape[1] else 0
+        return rows, members
 
     def lay(
         self, texts: Sequence[TokenIds], trees: Sequence[Tree], token_budget: int, pad_id: int

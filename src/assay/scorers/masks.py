@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from assay.scorers.attention import TREES
 from assay.scorers.interface import Rows
 
 
@@ -72,4 +73,4 @@ def _additive(rows: Rows, window: int | None = None) -> Tensor:
     return torch.where(visible(rows, window), 0.0, torch.finfo(torch.float32).min)
 
 
-_FORMS = {"sdpa": visible, "eager": _additive, "flex_attention": visible_blocks}
+_FORMS = {"sdpa": visible, TREES: visible, "eager": _additive, "flex_attention": visible_blocks}

@@ -100,6 +100,8 @@ class RewardModel(ScoringMixin, PreTrainedModel):
     supports_gradient_checkpointing = True
     _supports_sdpa = True
     _supports_flash_attn = True
+    #: Whether ranks hold parts of the weights.
+    sharded = False
 
     def __init__(
         self,
@@ -134,11 +136,12 @@ class RewardModel(ScoringMixin, PreTrainedModel):
         """
         _ = self.reads_vectors
         shares = self.shares_prefixes
-        packed = shares and self._attention == "flex_attention" and self.device.type == "cuda"
+        packed = shares and self.attention == "flex_attention" and self.device.type == "cuda"
         return Layout(shares, packed, overhead_on(self.device))
 
     @property
-    def _attention(self) -> str | None:
+    def attention(self) -> str | None:
+        """Name of the implementation of attention."""
         return getattr(self.backbone.config.get_text_config(), "_attn_implementation", None)
 
     @property
@@ -147,9 +150,9 @@ class RewardModel(ScoringMixin, PreTrainedModel):
         config = self.config
         if config.layout == "native" or not config.causal or config.pooling != "last":
             return False
-        if self._attention not in self._shares:
-            self._shares[self._attention] = shares_prefixes(self.backbone)
-        return self._shares[self._attention]
+        if self.attention not in self._shares:
+            self._shares[self.attention] = shares_prefixes(self.backbone)
+        return self._shares[self.attention]
 
     @cached_property
     def reads_vectors(self) -> bool:

@@ -15,6 +15,7 @@ from scipy.special import expit
 from assay.errors import ModelError
 from assay.scorers.batches import DEFAULT_TOKEN_BUDGET, TokenIds, pad, text_key
 from assay.scorers.conversation import Encoded, Prompt, Reply, warn_of_lost_instructions
+from assay.scorers.interface import Batch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -134,8 +135,13 @@ class ScoringMixin:
         dtype: torch.dtype | None = None,
     ) -> np.ndarray:
         """Score token ids; float32 ``[n]``, or ``[n, members]``."""
-        states = self.map_batches(ids, lambda batch: self._model.values(self._model.nodes(batch)), token_budget, dtype)
-        return states if states is not None else np.zeros(0, np.float32)
+        values = self.map_batches(ids, self._values_of, token_budget, dtype)
+        return values if values is not None else np.zeros(0, np.float32)
+
+    def _values_of(self, batch: Batch) -> torch.Tensor:
+        model = self._model
+        # what gathers sharded weights hangs on the call of the whole model
+        return model(**batch)["values"] if model.sharded else model.values(model.nodes(batch))
 
     def score_features(self, features: np.ndarray) -> np.ndarray:
         """Score pooled states that `features` gave before; float32 ``[n]``, or ``[n, members]``."""

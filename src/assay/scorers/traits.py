@@ -63,6 +63,7 @@ def shares_prefixes(backbone: Any) -> bool:
     texts = [np.array(trunk + branch) for branch in branches]
     rows, _ = Layout(shares=True).rows(texts, [Tree(np.arange(3), 7, 7 + 3 + 5 + 2)], 0)
     rows = send_to_device(rows, _device(backbone))
+    rows["trunk"] = 7
     with evaluating(backbone), _short_window(backbone.config.get_text_config()):
         try:
             found = states_in_trees(backbone, rows, {"input_ids": rows["input_ids"]})

@@ -14,6 +14,7 @@ from assay.scorers.batches import DEFAULT_TOKEN_BUDGET
 
 _PLANNED = "the plan decides what is in a step; set pairs_per_step and token_budget"
 _WHEN = "held-out records are scored evaluations_per_epoch times an epoch"
+_LAYERS = "blocks differ in shape; compile_layers compiles the layers of the backbone"
 _BEST = "patience > 0 keeps the weights with the lowest held-out loss"
 
 # Arguments of transformers that could do nothing here, or something else than they say.
@@ -41,6 +42,9 @@ _REFUSED = {
     "greater_is_better": _BEST,
     "save_total_limit": "set keep_checkpoints",
     "save_only_model": "a checkpoint that cannot be resumed would never count",
+    "torch_compile": _LAYERS,
+    "torch_compile_backend": _LAYERS,
+    "torch_compile_mode": _LAYERS,
     "include_num_input_tokens_seen": "tokens are counted from the data",
 }
 
@@ -67,6 +71,8 @@ class PreferenceArguments(TrainingArguments):
         checkpoint; 0: never stop early, keep the last.
     keep_checkpoints
         Whole checkpoints kept beside the best one.
+    compile_layers
+        Compile the layers of the backbone (see `assay.training.compiling`).
     """
 
     pairs_per_step: int = field(default=16)
@@ -75,6 +81,7 @@ class PreferenceArguments(TrainingArguments):
     evaluations_per_epoch: int = field(default=2)
     patience: int = field(default=0)
     keep_checkpoints: int = field(default=2)
+    compile_layers: bool = field(default=False)
 
     def __post_init__(self) -> None:
         # the model is called with the columns of a micro-batch, not of the data set

@@ -6,6 +6,7 @@ import contextlib
 import math
 import os
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, cast
 
@@ -21,6 +22,7 @@ from assay.scorers.layout import Layout, overhead_on
 from assay.scorers.reward_model import RewardModel
 from assay.training import checkpoints, schedule
 from assay.training.arguments import PreferenceArguments, check_arguments
+from assay.training.compiling import check_compilable, compiled_layers
 from assay.training.data import PlannedSteps, TrainingRecords, source_of
 from assay.training.objective import PairwiseObjective
 from assay.training.plan import plan_batches
@@ -65,8 +67,14 @@ class PreferenceTrainer(Trainer):
     ) -> None:
         judged = held_out is not None and bool((held_out.pairs.w > 0).any())
         args = check_arguments(args, held_out=judged)
+        if args.compile_layers:
+            check_compilable(model)
+        if isinstance(model, RewardModel):
+            model.sharded = _sharded(args)
+        if isinstance(model, RewardModel) and not model.sharded:
+            model.to(args.device)  # what its attention can do there decides the layout
         layout = getattr(model, "row_layout", Layout())
-        layout = replace(layout, overhead_tokens=overhead_on(args.device), at_once=_sharded(args))
+        layout = replace(layout, overhead_tokens=overhead_on(args.device, bf16=args.bf16), at_once=_sharded(args))
         source = source_of(train, layout, args.token_budget)
         plan = plan_batches(
             source.sizes(),
@@ -135,6 +143,7 @@ class PreferenceTrainer(Trainer):
         for number, batch in enumerate(batches):
             batch = self._prepare_inputs(batch)
             last = number == len(batches) - 1
+            self.accelerator.sync_gradients = last  # DeepSpeed takes the optimiser's step inside its backward pass
             with contextlib.nullcontext() if last else self.accelerator.no_sync(model=model):
                 with self.compute_loss_context_manager():
                     loss = self.compute_loss(model, batch, scale=scale)
@@ -229,7 +238,10 @@ class PreferenceTrainer(Trainer):
         if records is None:
             return {}
         dtype = torch.bfloat16 if self.args.bf16 else (torch.float16 if self.args.fp16 else None)
-        values = score_records(cast(RewardModel, self.model), records, dtype=dtype, token_budget=self.args.token_budget)
+        model, budget = cast(RewardModel, self.model), self.args.token_budget
+        # what was compiled for training would be compiled again for a few passes without gradients
+        with torch.compiler.set_stance("force_eager"):
+            values = score_records(model, records, dtype=dtype, token_budget=budget)
         metrics = {f"{metric_key_prefix}_{k}": v for k, v in held_out_metrics(records, values).items()}
         # ranks must agree on when to stop, to the last bit
         metrics = broadcast_object_list([metrics])[0]
@@ -272,10 +284,25 @@ class PreferenceTrainer(Trainer):
             resume_from_checkpoint = os.fspath(resume_from_checkpoint)
             checkpoints.check_resumable(resume_from_checkpoint, self.plan.digest())
         started = time.perf_counter()
-        result = super().train(resume_from_checkpoint=resume_from_checkpoint or None, **options)
+        with compiled_layers(self.model) if self.args.compile_layers else contextlib.nullcontext():
+            result = super().train(resume_from_checkpoint=resume_from_checkpoint or None, **options)
         self._check_finite()
         self.seconds = time.perf_counter() - started
         return result
+
+    def gathered(self, fresh: Callable[[], RewardModel]) -> nn.Module | None:
+        """Return the trained model whole, at the end of training; every rank must ask.
+
+        Where ranks hold parts of the weights it is a new one, which ``fresh`` makes, on the first rank; None on others.
+        """
+        if not (self.is_fsdp_enabled or self.is_deepspeed_enabled):
+            return cast(nn.Module, self.model)
+        state = self.accelerator.get_state_dict(self.model_wrapped)
+        if not self.args.should_save:
+            return None
+        model = fresh()
+        model.load_state_dict(state)
+        return model
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         self._check_finite()

@@ -6,7 +6,7 @@ import math
 import os
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from assay.training import PairwiseObjective, PreferenceArguments, PreferenceTra
 from assay.training.checkpoints import newest_complete, step_of
 from assay.training.data import TrainingRecords
 from assay.training.progress import TerminalProgress
-from assay.workflows import hardware
+from assay.workflows import hardware, ranks
 from assay.workflows.data import Shares
 from assay.workflows.settings import ModelSettings, OptimiserSettings, TrainSettings
 
@@ -81,6 +81,7 @@ def model_options(settings: ModelSettings, seed: int) -> ModelOptions:
         truncation=settings.truncation,
         freeze_backbone=settings.freeze_backbone,
         dropout=settings.dropout,
+        attention=settings.attention,
         lora=LoraOptions(lora.rank, lora.alpha, lora.dropout, lora.targets or None) if lora else None,
         seed=seed,
     )
@@ -119,6 +120,8 @@ def arguments(settings: OptimiserSettings, folder: Path, seed: int) -> Preferenc
         weight_decay=settings.weight_decay,
         max_grad_norm=settings.max_gradient_norm,
         bf16=settings.precision == "bf16",
+        compile_layers=settings.compile,
+        dataloader_num_workers=1 if torch.cuda.is_available() else 0,  # a CPU has no time to spare beside its own
         use_cpu=not torch.cuda.is_available(),
         evaluations_per_epoch=settings.evaluations_per_epoch,
         patience=settings.patience,
@@ -155,9 +158,10 @@ def fit(settings: TrainSettings, shares: Shares, folder: Path, model: RewardMode
     model = model or create_reward_model(model_options(settings, settings.seed))
     if settings.freeze_backbone:
         return _fit_frozen(settings, shares, folder, model)
-    train = encode_records(shares.fit, model.encoder)
+    with ranks.first_alone():
+        train = encode_records(shares.fit, model.encoder)
+        held_out = encode_records(shares.validation, model.encoder) if shares.validation is not None else None
     _refuse_nothing(train)
-    held_out = encode_records(shares.validation, model.encoder) if shares.validation is not None else None
     shown = TerminalProgress()
     args = arguments(settings, folder, settings.seed)
     judged = held_out is not None and bool((held_out.pairs.w > 0).any())
@@ -177,6 +181,10 @@ def fit(settings: TrainSettings, shares: Shares, folder: Path, model: RewardMode
     finally:
         # an interrupted run must give the terminal its cursor back
         shown.on_train_end(trainer.args, trainer.state, trainer.control)
+    whole_model = trainer.gathered(lambda: create_reward_model(model_options(settings, settings.seed)))
+    if whole_model is None:
+        return Fit(model)  # another process has the weights, and does the rest
+    model = cast(RewardModel, whole_model)
     result = _result(model, trainer, train, since=step_of(whole) if whole else 0)
     dtype = torch.bfloat16 if settings.precision == "bf16" else None
     if held_out is not None and judged:

@@ -80,6 +80,9 @@ class ModelSettings(Settings):
     truncation: Literal["left", "right"] = Field(
         default="left", description="side of the prompt that is cut; right for documents to be summarised"
     )
+    attention: Literal["auto", "sdpa", "eager", "flex_attention"] = Field(
+        default="auto", description="speed only; flex_attention packs rows on GPUs, and does not train on CPUs"
+    )
     dropout: bool = Field(
         default=True, description="the dropout that the backbone was pretrained with; TRL trains without"
     )
@@ -106,6 +109,9 @@ class OptimiserSettings(Settings):
         default="auto", description="auto: bf16 compute where the hardware multiplies in it; weights stay fp32"
     )
     gradient_checkpointing: bool = Field(default=False, description="less memory for about a third more work")
+    compile: bool = Field(
+        default=False, description="compile the backbone's layers: pays in long runs of Llama-like backbones"
+    )
     validation_share: float = Field(
         default=0.1, ge=0, lt=0.5, description="of the training groups, held out for early stopping and calibration"
     )
@@ -127,7 +133,7 @@ _OF_OUR_HEAD = ("head", "pooling", "head_learning_rate")
 # Heads are trained on everything; those of the folds calibrate, so there is no validation share.
 _OF_THE_VALIDATION_SHARE = ("evaluations_per_epoch", "patience")
 _OF_THE_BACKBONE = (
-    *("dropout", "learning_rate", "max_gradient_norm", "gradient_checkpointing", "validation_share"),
+    *("dropout", "learning_rate", "max_gradient_norm", "gradient_checkpointing", "compile", "validation_share"),
     *_OF_THE_VALIDATION_SHARE,
 )
 

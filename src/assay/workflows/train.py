@@ -22,7 +22,7 @@ from assay.scorers import RewardModel, backbones, create_reward_model
 from assay.scorers.provenance import current_versions
 from assay.training.checkpoints import newest_complete, remove_torn
 from assay.training.plan import plan_batches
-from assay.workflows import hardware
+from assay.workflows import hardware, ranks
 from assay.workflows.data import (
     Shares,
     check_sources,
@@ -45,6 +45,8 @@ _IDENTITY = "run.json"
 def train(settings: TrainSettings) -> dict[str, Any]:
     """Run `assay train`; return what ``metrics.json`` holds.
 
+    In several processes all of them train, and the first does the rest; the others return nothing.
+
     The run folder holds ``model/``, ``config.yaml`` (resolved), ``metrics.json``, ``report.html``, ``data_check.json``,
     ``baselines/`` and, while it runs (then under ``RUN.partial``), ``checkpoints/``.
 
@@ -54,7 +56,15 @@ def train(settings: TrainSettings) -> dict[str, Any]:
         Before anything is written, if data, model, settings or output place do not fit. Later, if the disk is full or
         the loss is no number; the partial folder is then kept for ``--resume`` if it holds a whole checkpoint.
     """
+    if not ranks.is_first():
+        return _accompany(settings)
     started = time.perf_counter()
+    if settings.freeze_backbone and ranks.count() > 1:
+        raise ConfigError(
+            "a head on a frozen backbone trains in one process",
+            got=f"{ranks.count()} processes",
+            remedy="leave out the launcher: it is seconds of work, and the features are computed once",
+        )
     check_new(settings.out, overwrite=settings.overwrite)
     backbones.load_config(settings.backbone)  # a mistyped name shows before much data is read
     shares = prepare(settings)
@@ -68,6 +78,7 @@ def train(settings: TrainSettings) -> dict[str, Any]:
         _refuse_another_run(folder / _IDENTITY, identity)
         with _kept_if_resumable(folder):
             write_json(folder / _IDENTITY, identity)
+            ranks.share_folder(folder)
             done = _train_in(folder, settings, shares, model)
             for name in ("checkpoints", "blind"):
                 shutil.rmtree(folder / name, ignore_errors=True)
@@ -75,6 +86,21 @@ def train(settings: TrainSettings) -> dict[str, Any]:
             done["seconds"] = time.perf_counter() - started
             write_json(folder / "metrics.json", done)
     return done
+
+
+def _accompany(settings: TrainSettings) -> dict[str, Any]:
+    """Train beside the first process, which has made the folder and writes everything but this process's own state."""
+    if settings.dry_run:
+        return {}
+    with ranks.silent():
+        folder = ranks.share_folder()
+        shares = prepare(settings)
+        model = create_reward_model(model_options(settings, settings.seed))
+        settings = resolved(settings, sum(p.numel() for p in model.parameters()))
+        fit(settings, shares, folder, model)
+        if settings.baseline_blind and shares.test is not None:
+            fit(settings, _without_prompts(shares), folder / "blind")
+    return {}
 
 
 @contextmanager
@@ -154,14 +180,18 @@ def _train_in(folder: Path, settings: TrainSettings, shares: Shares, model: Rewa
 
 def _blind_margins(settings: TrainSettings, shares: Shares, folder: Path) -> np.ndarray:
     """Train the same model without prompts; its margins on the test share show what the responses alone give away."""
-    hidden = Shares(
+    hidden = _without_prompts(shares)
+    blind = fit(settings, hidden, folder / "blind").model
+    keep = settings.freeze_backbone
+    return margins_on(blind, hidden.test, pairs(hidden.test), settings.token_budget, keep_features=keep)[0]
+
+
+def _without_prompts(shares: Shares) -> Shares:
+    return Shares(
         without_prompts(shares.fit),
         without_prompts(shares.validation) if shares.validation is not None else None,
         without_prompts(shares.test) if shares.test is not None else None,
     )
-    blind = fit(settings, hidden, folder / "blind").model
-    keep = settings.freeze_backbone
-    return margins_on(blind, hidden.test, pairs(hidden.test), settings.token_budget, keep_features=keep)[0]
 
 
 def data_counts(shares: Shares, result: Fit) -> dict[str, Any]:

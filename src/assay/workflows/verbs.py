@@ -40,7 +40,9 @@ def _train(settings: TrainSettings) -> int:
     from assay.workflows.summary import show_train_summary
     from assay.workflows.train import train
 
-    show_train_summary(settings, train(settings))
+    done = train(settings)
+    if done:  # of several processes, the first shows it
+        show_train_summary(settings, done)
     return 0
 
 

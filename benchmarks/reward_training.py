@@ -1,0 +1,207 @@
+"""Training a reward model: assay against TRL's RewardTrainer and a plain deduplicated loop, on the same token ids.
+
+    python benchmarks/reward_training.py --model causal-39m --data DATA [--out benchmarks/results/FILE.json]
+
+First the gate: on the same weights and judgements, scores, loss and gradient of assay and TRL must agree. Then every
+side's best settings are looked for, and the best ones take turns on the same records. `ratio` is assay's judgements per
+second over TRL's.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from harness import (
+    Comparison,
+    arguments,
+    fastest,
+    finish,
+    in_bf16,
+    interleave,
+    matrix_rate,
+    peak_memory,
+    precision,
+    report,
+)
+from sides import TOKEN_BUDGET, TRL, Judged, Loop, Ours
+from works import WORKS, Work, summaries, work
+
+from assay.training.data import TextSource, TrainingRecords
+
+ROWS_OF_THE_ROOF = 2048
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a work is measured.
+
+    Attributes
+    ----------
+    pairs_per_step
+        Judgements per optimiser step. Records stay whole, so a step of summaries holds all pairs of a document.
+    trial
+        Records of the portions that choose settings; of summaries, four to a document, which are as long.
+    pairs_per_batch, texts_per_batch
+        Batch sizes tried for TRL and for the loop.
+    compiled
+        Whether compiled layers are tried, for assay and for TRL.
+    """
+
+    pairs_per_step: int
+    trial: int
+    pairs_per_batch: tuple[int, ...]
+    texts_per_batch: tuple[int, ...]
+    compiled: bool
+
+
+PLANS = {
+    "causal-39m": Plan(16, 32, (1, 2, 4, 8), (2, 4, 8), compiled=True),
+    "causal-k4": Plan(12, 2, (1, 2, 4), (1, 2, 4), compiled=True),
+    "minilm": Plan(32, 64, (1, 2, 4, 8, 16), (2, 4, 8, 16), compiled=True),
+    "minilm-k16": Plan(112, 4, (1, 2, 4, 8), (2, 4, 8), compiled=True),
+}
+
+
+def gate(given: Work, ours: Ours, peer: TRL) -> dict[str, float]:
+    """Compare scores, loss and gradient of one step, in float32; raise where they differ."""
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = ours.trainer(given, folder)
+        theirs = peer.trainer(given, folder)
+        source: Any = TextSource(TrainingRecords(given.records, given.pad_id), given.model.row_layout)
+        records = trainer.plan.steps[0][0][0][:4]
+        edges = np.concatenate([Judged(given).of_record[record] for record in records])
+        data = peer.data(given)
+        batch = theirs.data_collator([data[int(edge)] for edge in edges])
+        peer.model.zero_grad()
+        peer.model.train()
+        expected = theirs.compute_loss(peer.model, batch)
+        expected.backward()
+        expected = expected.detach()
+        given.model.zero_grad()
+        batch = source.batch(records)
+        # a tie counts as won by one side, as for the peer
+        better = torch.from_numpy(given.records.pairs.p[edges] >= 0.5)
+        batch["edges"] = torch.where(better[:, None], batch["edges"], batch["edges"].flip(1))
+        batch["target"] = torch.ones(len(edges))
+        loss = trainer.training_step(given.model, {"batches": [batch], "weight": batch["weight"].sum()})
+    mine, other = (
+        torch.cat([p.grad.flatten().double() for _, p in sorted(module.named_parameters()) if p.grad is not None])
+        for module in (getattr(given.model.backbone, "base_model", given.model.backbone), peer.model.base_model)
+    )
+    texts = np.unique(Judged(given).texts[edges])
+    with torch.inference_mode():
+        alone = [peer.model(input_ids=torch.from_numpy(given.records.text(t).astype(np.int64))[None]) for t in texts]
+    scores = given.model.score_encoded([given.records.text(text) for text in texts])
+    found = {
+        "scores": float(np.abs(scores - [float(output.logits[0, 0]) for output in alone]).max()),
+        "loss": abs(float(loss) - float(expected)),
+        "one_minus_gradient_cosine": 1 - float(torch.cosine_similarity(mine, other, dim=0)),
+    }
+    if found["scores"] > 1e-5 or found["loss"] > 1e-5 or found["one_minus_gradient_cosine"] > 1e-4:
+        raise SystemExit(f"the sides do not compute the same, so nothing is measured: {found}")
+    return found
+
+
+def portion_of(given: Work, plan: Plan, data: Path) -> Work:
+    """Return the portion that settings are chosen on."""
+    trial = given.on(summaries(data, 4)) if given.name == "minilm-k16" else given
+    return trial.portion(np.random.default_rng(99).permutation(len(trial.data))[: plan.trial])
+
+
+def best_sides(given: Work, trial: Work, plan: Plan, *, bf16: bool) -> tuple[Ours, Any, Any]:
+    """Return assay, TRL and the loop at their best settings."""
+    pairs = plan.pairs_per_step
+    peer: Any = fastest([TRL(given, pairs, size, bf16=bf16, by_length=True) for size in plan.pairs_per_batch], trial)
+    others = [peer, TRL(given, pairs, peer.batch_size, bf16=bf16, by_length=False)]
+    if plan.compiled:
+        others.append(TRL(given, pairs, peer.batch_size, bf16=bf16, by_length=True, compiled=True))
+    peer = fastest(others, trial)
+    loop = fastest([Loop(given, pairs, size, bf16=bf16) for size in plan.texts_per_batch], trial)
+    ours = [Ours(given, pairs, bf16=bf16)]
+    if plan.compiled:
+        ours.append(Ours(given, pairs, bf16=bf16, compiled=True))
+    return fastest(ours, trial), peer, loop  # type: ignore[return-value]
+
+
+def take_steps(ready: Callable[[], None], name: str, data: Path, side: str, options: dict[str, Any]) -> None:
+    """Train one side for some steps, in a process of its own."""
+    with tempfile.TemporaryDirectory() as scratch:
+        given = work(name, data, Path(scratch))
+        plan = PLANS[name]
+        portion = portion_of(given, plan, data)
+        made: Any = {"assay": Ours, "TRL": TRL}[side](given, plan.pairs_per_step, **options)
+        ready()
+        made.run(portion)
+
+
+def memory(given: Work, data: Path, peer: TRL, window: Any, *, bf16: bool) -> dict[str, float]:
+    """Return the peak memory of both sides at the same number of tokens in a pass, in MiB."""
+    passes = window.items / peer.batch_size
+    longest = int(given.records.lengths.max())
+    budget = max(longest, min(TOKEN_BUDGET, int(window.padded / passes)))
+    theirs = {"bf16": bf16, "batch_size": peer.batch_size, "by_length": peer.by_length, "compiled": False}
+    used = {
+        "ours": peak_memory(take_steps, given.name, data, "assay", {"bf16": bf16, "budget": budget}),
+        "peer": peak_memory(take_steps, given.name, data, "TRL", theirs),
+    }
+    return {"tokens_in_a_pass": budget, **{side: round(count / 2**20, 1) for side, count in used.items()}}
+
+
+def main() -> None:
+    """Run one benchmark."""
+    parser = arguments(__doc__ or "")
+    parser.add_argument("--model", choices=list(WORKS), required=True)
+    precision(parser)
+    chosen = parser.parse_args()
+    bf16 = in_bf16(chosen.precision)
+    with tempfile.TemporaryDirectory() as scratch:
+        given = work(chosen.model, chosen.data, Path(scratch))
+        plan = PLANS[given.name]
+        trial = portion_of(given, plan, chosen.data)
+        equivalence = gate(
+            trial,
+            Ours(given, plan.pairs_per_step, bf16=False),
+            TRL(given, plan.pairs_per_step, plan.pairs_per_batch[0], bf16=False, by_length=True),
+        )
+        print(f"equal: {equivalence}", flush=True)
+        ours, peer, loop = best_sides(given, trial, plan, bf16=bf16)
+        usual = [] if given.name == "minilm-k16" else [TRL(given, plan.pairs_per_step, 8, bf16=bf16, by_length=False)]
+        dtype = torch.bfloat16 if bf16 else torch.float32
+        roof = lambda: matrix_rate(given.shapes(ROWS_OF_THE_ROOF), dtype)  # noqa: E731
+        before = trial.portion(np.arange(max(1, plan.trial // 4)))
+        pace = ours.run(given.portion(np.arange(plan.trial))).seconds / plan.trial
+        records = int(np.ceil(chosen.seconds / pace))
+        found = interleave([ours, peer, loop, *usual], given, chosen.repeats, records, before, roof)
+        used = memory(given, chosen.data, peer, found.windows[peer.name][0], bf16=bf16)
+    result = report(
+        f"reward_training {given.name}",
+        found,
+        ours.name,
+        peer.name,
+        equivalence,
+        "judgements per second",
+        precision=str(dtype),
+        pairs_per_step=plan.pairs_per_step,
+        records=records,
+        peak_memory_mib=used,
+        token_bound=fewer(found, ours.name, peer.name, "tokens"),
+        token_bound_with_padding=fewer(found, ours.name, peer.name, "padded"),
+        lengths=given.lengths(),
+    )
+    finish(result, chosen.out)
+
+
+def fewer(found: Comparison, ours: str, peer: str, name: str) -> float:
+    """Return how many times fewer tokens assay computes than the peer: ``tokens``, or with padding ``padded``."""
+    windows = zip(found.windows[ours], found.windows[peer], strict=True)
+    return float(np.median([getattr(b, name) / getattr(a, name) for a, b in windows]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,124 @@
+"""Write benchmarks/results/summary.md from the result files beside it.
+
+python benchmarks/summary.py
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+#: Work -> what was aimed at: times the rate of the peer and of the deduplicated loop, share of the matrix rate.
+TARGETS: dict[str, dict[str, float]] = {
+    "reward_training causal-39m": {"peer": 4.0, "matrix": 0.5},
+    "reward_training causal-k4": {"peer": 7.0, "loop": 2.0},
+    "reward_training minilm": {"peer": 2.0},
+    "reward_training minilm-k16": {"peer": 8.0},
+    "scoring causal-k4": {"bound": 0.75},
+}
+WHAT = {
+    "reward_training causal-39m": "39M Llama-shaped, all weights, pairs of harmless-base",
+    "reward_training causal-k4": "the same, four answers to a question with passages (fine_grained_rlhf)",
+    "reward_training minilm": "MiniLM, all weights, pairs of harmless-base",
+    "reward_training minilm-k16": "MiniLM, all weights, sixteen summaries of a document (summeval)",
+    "scoring causal-k4": "scoring four answers to a question with passages, 39M Llama-shaped",
+}
+
+
+def of(value: float, target: float | None) -> str:
+    """Write a figure and what was aimed at."""
+    return (
+        f"{value:.2f}" if target is None else f"{value:.2f} (aim {target:g}: {'met' if value >= target else 'missed'})"
+    )
+
+
+def comparison(result: dict[str, Any]) -> list[str]:
+    """Return the rows of one result: every side with its rates."""
+    sides = {result["ours"]["settings"]: result["ours"], result["peer"]["settings"]: result["peer"]}
+    sides |= result["other_sides"]
+    rows = [
+        "| side | per second (10 to 90 %) | useful tokens/s | as if unshared | padding | sharing | matrix rate |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, rates in sides.items():
+        rows.append(
+            f"| {name} | {rates['items_per_second']:.2f} ({rates['p10']:.2f} to {rates['p90']:.2f}) "
+            f"| {rates['useful_tokens_per_second']:,.0f} | {rates['equivalent_tokens_per_second']:,.0f} "
+            f"| {rates['padding_share']:.0%} | {rates['sharing_factor']:.2f} | {rates['share_of_matrix_rate']:.0%} |"
+        )
+    return rows
+
+
+def section(result: dict[str, Any]) -> list[str]:
+    """Return what is said of one comparison."""
+    name = result["name"]
+    aim = TARGETS.get(name, {})
+    spread = f"{result['ratio_min']:.2f} to {result['ratio_max']:.2f} in {result['repeats']} rounds"
+    lines = [f"## {WHAT.get(name, name)}", "", *comparison(result), ""]
+    lines.append(f"* {result['unit']}, over the peer: **{of(result['ratio'], aim.get('peer'))}**, {spread}.")
+    lines += [f"* Over {other}: {of(ratio, aim.get('loop'))}." for other, ratio in result["others"].items()]
+    if "share_of_token_bound" in result:
+        share = of(result["share_of_token_bound"], aim.get("bound"))
+        lines.append(f"* The token bound is {result['token_bound']:.2f}; reached share: {share}.")
+    elif "token_bound" in result:
+        lines.append(
+            f"* The peer computes {result['token_bound']:.2f} times the useful tokens, "
+            f"{result['token_bound_with_padding']:.2f} times with padding."
+        )
+    if "matrix" in aim:
+        lines.append(f"* Share of the matrix rate: {of(result['ours']['share_of_matrix_rate'], aim['matrix'])}.")
+    if memory := result.get("peak_memory_mib"):
+        lines.append(
+            f"* Peak memory beyond the model, at {memory['tokens_in_a_pass']:,} tokens in a pass: "
+            f"{memory['ours']:,.0f} MiB, peer {memory['peer']:,.0f} MiB."
+        )
+    gate = ", ".join(f"{key.replace('_', ' ')} {value:.1g}" for key, value in result["equivalence"].items())
+    hardware = result["hardware"]
+    lines.append(f"* Largest differences in the gate: {gate}.")
+    lines.append(
+        f"* {result['precision'].removeprefix('torch.')}, {hardware['cpu']}, {hardware['threads']} threads; products "
+        f"of the model's shapes: {result['matrix_gflops_per_second']:.0f} GFLOP/s in the same run."
+    )
+    return [*lines, ""]
+
+
+def growth(result: dict[str, Any]) -> list[str]:
+    """Return how cost grows."""
+    lines = [
+        "## How cost grows",
+        "",
+        "| pairs | read, s | tokenise, s | plan, s | share of an epoch | own memory, MiB |",
+    ]
+    lines.append("|---|---|---|---|---|---|")
+    for size in result["by_pairs"]:
+        took = size["seconds"]
+        lines.append(
+            f"| {size['pairs']:,} | {took['read']:.1f} | {took['tokenise']:.1f} | {took['plan']:.1f} "
+            f"| {size['share_of_epoch']:.2%} | {size['peak_mib']:,.0f} |"
+        )
+    lines += ["", "| responses to a document | judgements/s | s per document | sharing |", "|---|---|---|---|"]
+    for row in result["by_responses"]:
+        lines.append(
+            f"| {row['responses']} | {row['items_per_second']:.2f} | {row['seconds_per_document']:.2f} "
+            f"| {row['sharing_factor']:.2f} |"
+        )
+    return [*lines, ""]
+
+
+def main() -> None:
+    """Write the summary."""
+    results = {
+        r["name"]: r for r in (json.loads(p.read_text(encoding="utf-8")) for p in sorted(RESULTS.glob("*.json")))
+    }
+    lines = ["# Measured speed", "", "Written by `benchmarks/summary.py` from the result files beside it.", ""]
+    for name in [*(n for n in WHAT if n in results), *(n for n in results if n not in WHAT and n != "growth")]:
+        lines += section(results[name])
+    if "growth" in results:
+        lines += growth(results["growth"])
+    (RESULTS / "summary.md").write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

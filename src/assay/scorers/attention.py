@@ -1,0 +1,78 @@
+"""Attention in rows of trees that does not compute what the mask hides in their trunks.
+
+SDPA with a mask computes all products and hides some afterwards. Without a mask its causal kernels skip what lies
+ahead. What every row of a block begins with needs no mask, so it is attended to causally, and only the columns behind
+it with their mask. The function is registered with transformers under a name of its own; nothing in there is changed.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.masking_utils import sdpa_mask
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from assay.scorers.interface import Rows
+
+#: The name that transformers knows this attention by.
+TREES = "assay_trees"
+
+
+def attend(
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    trunk: int = 0,
+    **options: Any,
+) -> tuple[Tensor, None]:
+    """Attend as ``sdpa`` does; the first ``trunk`` columns of all rows, where there are any, causally.
+
+    Parameters
+    ----------
+    query, key, value
+        ``[R, heads, L, d]``; key and value may have fewer heads.
+    attention_mask
+        bool ``[R, 1, L, L]``, or None for plain causal attention.
+    trunk
+        Columns that hold nothing but trunks, in a layer whose attention reaches all the way back.
+
+    Returns
+    -------
+    tuple
+        ``[R, L, heads, d]``, and None for the weights, which are never made.
+    """
+    sdpa: Any = ALL_ATTENTION_FUNCTIONS["sdpa"]
+    if not trunk or attention_mask is None:
+        return sdpa(module, query, key, value, attention_mask, **options)
+    options.pop("is_causal", None)
+    seen = (key[:, :, :trunk], value[:, :, :trunk])
+    first, _ = sdpa(module, query[:, :, :trunk], *seen, None, is_causal=True, **options)
+    rest, _ = sdpa(module, query[:, :, trunk:], key, value, attention_mask[:, :, trunk:], is_causal=False, **options)
+    return torch.cat([first, rest], dim=1), None
+
+
+AttentionInterface.register(TREES, attend)
+AttentionMaskInterface.register(TREES, sdpa_mask)
+
+
+def prefer_trees(backbone: Any) -> None:
+    """Let a backbone that attends by SDPA do so in two parts, where its calls can be told how long the trunks are."""
+    takes_more = any(p.kind is p.VAR_KEYWORD for p in inspect.signature(backbone.forward).parameters.values())
+    if takes_more and backbone.config.get_text_config()._attn_implementation == "sdpa":
+        backbone.set_attn_implementation(TREES)
+
+
+def trunk_of(config: Any, rows: Rows) -> dict[str, int]:
+    """Return what a call with rows of trees is told beside its mask."""
+    text = config.get_text_config()
+    # within a sliding window the trunk is not plain causal
+    reaches_back = getattr(text, "sliding_window", None) is None
+    if text._attn_implementation != TREES or not reaches_back or not rows.get("trunk"):
+        return {}
+    return {"trunk": rows["trunk"]}

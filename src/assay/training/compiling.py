@@ -1,0 +1,66 @@
+"""Compilation of a backbone's layers for as long as it trains."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from assay.errors import ConfigError
+
+_COMPILERS = ("g++", "c++", "clang++", "gcc", "cl")
+
+
+def repeated_layers(model: nn.Module) -> list[nn.Module]:
+    """Return the layers of a model that stand in a list of their like; lists inside such a layer are parts of it."""
+    found: list[nn.Module] = []
+    for child in model.children():
+        if isinstance(child, nn.ModuleList) and len(child) and len({type(layer) for layer in child}) == 1:
+            found.extend(child)
+        else:
+            found.extend(repeated_layers(child))
+    return found
+
+
+def check_compilable(model: nn.Module) -> None:
+    """Refuse to compile where it would fail in the middle of the first step.
+
+    Raises
+    ------
+    ConfigError
+        If there is no C++ compiler, or the model has no repeated layers.
+    """
+    if not (os.environ.get("CXX") or any(map(shutil.which, _COMPILERS))):
+        raise ConfigError(
+            "layers cannot be compiled here",
+            expected=f"a C++ compiler: one of {', '.join(_COMPILERS)}, or its name in CXX",
+            remedy="install one, or leave out --compile",
+        )
+    if not repeated_layers(model):
+        raise ConfigError(
+            "this model has no repeated layers to compile",
+            expected="a list of layers of one class",
+            got=type(getattr(model, "backbone", model)).__name__,
+            remedy="leave out --compile",
+        )
+
+
+@contextmanager
+def compiled_layers(model: nn.Module) -> Iterator[None]:
+    """Run every repeated layer of a model through ``torch.compile``, and as it was afterwards.
+
+    Layers of one class share what is compiled, and sizes are symbols, so the number of compilations depends neither on
+    depth nor on the lengths of texts. What lies around the layers differs from block to block and stays as it is.
+    """
+    layers = repeated_layers(model)
+    for layer in layers:
+        vars(layer)["forward"] = torch.compile(layer.forward, dynamic=True)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            vars(layer).pop("forward", None)

@@ -1,0 +1,58 @@
+"""A training run in several processes: the first writes the run, the others compute beside it."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+#: Verbs that several processes can run together.
+IN_SEVERAL = ("train",)
+
+
+def count() -> int:
+    """Return how many processes a launcher started (``accelerate launch``, ``torchrun``)."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def is_first() -> bool:
+    """Tell whether this is the process that writes."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def share_folder(folder: Path | None = None) -> Path:
+    """Tell the other processes where the run is written; they call it without a folder, and wait."""
+    if count() == 1:
+        assert folder is not None
+        return folder
+    from accelerate.utils import broadcast_object_list
+
+    _state()
+    return Path(broadcast_object_list([str(folder)])[0])
+
+
+@contextlib.contextmanager
+def first_alone() -> Iterator[None]:
+    """Let the first process of each machine do its part before the others, which then find it in the cache."""
+    if count() == 1:
+        yield
+    else:
+        with _state().local_main_process_first():
+            yield
+
+
+@contextlib.contextmanager
+def silent() -> Iterator[None]:
+    """Print nothing but errors that end the process: one process tells how the run goes."""
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        yield
+
+
+def _state() -> Any:
+    import torch
+    from accelerate import PartialState
+
+    return PartialState(cpu=not torch.cuda.is_available())
