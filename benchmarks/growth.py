@@ -4,7 +4,7 @@
 
 Each size runs in a process of its own: pairs are read, tokenised (nothing is cached) and planned, and three steps are
 taken. `share_of_epoch` is tokenising and planning over one epoch at the speed that the other benchmark measured.
-`ratio` is 3 % of that epoch over the time of tokenising and planning all pairs: above 1, starting costs less than 3 %.
+`ratio` is 3 % of that epoch over the time of tokenising and planning all pairs: above 1, they cost less than 3 %.
 Memory is what is the process's own; pages of files that are only mapped can be taken back at any time.
 """
 
@@ -151,7 +151,7 @@ def main() -> None:
             "ratio_max": ratio,
             "ours": {"seconds_per_pair": starting},
             "peer": {"seconds_per_pair": 0.03 / speed["ours"]["items_per_second"]},
-            "unit": "3 % of an epoch over the time before its first step",
+            "unit": "3 % of an epoch over the time of tokenising and planning it",
             "equivalence": {},
             "repeats": 1,
             "hardware": hardware.describe(),

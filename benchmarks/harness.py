@@ -33,6 +33,8 @@ class Window:
     ----------
     seconds
         From the first batch to the end of the last step; set-up is not in it.
+    processor_seconds
+        What the process used of the processors meanwhile: less touched by others on the machine.
     items
         Judgements learned from, or texts scored.
     tokens
@@ -43,14 +45,18 @@ class Window:
         Tokens that the same items have with a row for each text.
     flops
         Work of the useful tokens.
+    largest
+        Most tokens of one forward and backward pass, padding included.
     """
 
     seconds: float
+    processor_seconds: float = 0.0
     items: int = 0
     tokens: int = 0
     padded: int = 0
     equivalent: int = 0
     flops: float = 0.0
+    largest: int = 0
 
     @property
     def rate(self) -> float:
@@ -67,6 +73,18 @@ class Window:
             "sharing_factor": self.equivalent / max(self.tokens, 1),
             "flops_per_second": self.flops / self.seconds,
         }
+
+
+class Stopwatch:
+    """Reads both clocks from now on."""
+
+    def __init__(self) -> None:
+        self._started = time.perf_counter(), time.process_time()
+
+    def window(self, items: int = 0) -> Window:
+        """Return a window of the time since the start."""
+        wall, used = self._started
+        return Window(time.perf_counter() - wall, time.process_time() - used, items)
 
 
 class Side(Protocol):
@@ -90,6 +108,11 @@ class Comparison:
         """Return the ratio of rates, round by round."""
         return [a.rate / b.rate for a, b in zip(self.windows[ours], self.windows[peer], strict=True)]
 
+    def processor_ratios(self, ours: str, peer: str) -> list[float]:
+        """Return the ratio of items per processor second, round by round."""
+        windows = zip(self.windows[ours], self.windows[peer], strict=True)
+        return [(a.items / a.processor_seconds) / (b.items / b.processor_seconds) for a, b in windows]
+
     def median(self, side: str) -> dict[str, float]:
         """Return the median of every rate of a side, and the tenth and ninetieth percentile of the first."""
         rates = [window.rates() for window in self.windows[side]]
@@ -98,16 +121,30 @@ class Comparison:
         return {**found, "p10": float(low), "p90": float(high)}
 
 
+def best_size(make: Callable[[int], Side], sizes: Sequence[int], portion: Work) -> Side:
+    """Return a side at the size of a batch that is fastest, trying larger ones until two are no better."""
+    found: list[tuple[float, Side]] = []
+    for size in sizes:
+        side = make(size)
+        found.append((rate_of(side, portion), side))
+        best = max(range(len(found)), key=lambda index: found[index][0])
+        if len(found) - 1 - best == 2:
+            break
+    return found[best][1]
+
+
+def rate_of(side: Side, portion: Work) -> float:
+    """Return the better of two runs, after one that warms up: others on the machine only ever slow a side down."""
+    # what compiles must have met every kind of shape
+    side.run(portion if getattr(side, "compiled", False) else portion.portion(np.arange(1)))
+    rate = max(side.run(portion).rate for _ in range(2))
+    print(f"trial  {side.name:48} {rate:8.2f} per second", flush=True)
+    return rate
+
+
 def fastest(sides: Sequence[Side], portion: Work) -> Side:
-    """Return the fastest of some settings of one side, each by the better of two runs after one that warms up."""
-    rates, first = [], portion.portion(np.arange(1))
-    for side in sides:
-        # what compiles must have met every kind of shape
-        side.run(portion if getattr(side, "compiled", False) else first)
-        # the better of two: others on the machine only ever slow a side down
-        rates.append(max(side.run(portion).rate for _ in range(2)))
-        print(f"trial  {side.name:48} {rates[-1]:8.2f} per second", flush=True)
-    return sides[int(np.argmax(rates))]
+    """Return the fastest of some settings of one side."""
+    return max(sides, key=lambda side: rate_of(side, portion))
 
 
 def interleave(
@@ -129,9 +166,13 @@ def interleave(
         Measures the rate of matrix products.
     """
     found = Comparison({side.name: [] for side in sides})
+    assert len(found.windows) == len(sides), "two sides have one name"
     for number in range(repeats):
         found.roof.append(roof())
         portion = work.portion(np.resize(np.random.default_rng(number).permutation(len(work.data)), records))
+        for side in sides if number == 0 else ():
+            if getattr(side, "compiled", False):
+                side.run(portion)  # so that every kind of shape is compiled before time is taken
         for side in sides if number % 2 == 0 else sides[::-1]:
             side.run(before)
             window = side.run(portion)
@@ -183,7 +224,13 @@ def peak_memory(task: Callable[..., None], *given: Any) -> int:
 
 def _watched(sender: Any, task: Callable[..., None], given: tuple[Any, ...]) -> None:
     before: list[int] = []
-    task(lambda: before.append(resident("VmRSS")), *given)
+
+    def ready() -> None:
+        # the highest mark so far belongs to preparing
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+        before.append(resident("VmRSS"))
+
+    task(ready, *given)
     sender.send(resident("VmHWM") - before[0])
 
 
@@ -192,7 +239,7 @@ def resident(entry: str) -> int:
     for line in Path(f"/proc/{os.getpid()}/status").read_text(encoding="ascii").splitlines():
         if line.startswith(entry):
             return int(line.split()[1]) * 1024
-    raise SystemExit("peak memory is read from /proc, which this system does not have; leave out --memory")
+    raise SystemExit("peak memory is read from /proc, which this system does not have")
 
 
 class Watch:
@@ -235,6 +282,7 @@ def report(
         "unit": unit,
         "equivalence": equivalence,
         "repeats": len(ratios),
+        "processor_time_ratio": statistics.median(found.processor_ratios(ours, peer)),
         "matrix_gflops_per_second": roof / 1e9,
         "hardware": hardware.describe(),
         "versions": current_versions(),
@@ -245,11 +293,16 @@ def report(
     }
 
 
-def finish(result: dict[str, Any], out: Path | None) -> None:
-    """Write the result file, and print the result as the last line."""
+def keep(result: dict[str, Any], out: Path | None) -> None:
+    """Write the result file."""
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         write_json(out, result)
+
+
+def finish(result: dict[str, Any], out: Path | None) -> None:
+    """Write the result file, and print the result as the last line."""
+    keep(result, out)
     print(json.dumps({key: value for key, value in result.items() if key != "windows"}))
 
 

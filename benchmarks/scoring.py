@@ -9,18 +9,18 @@ the token bound is what it could be if time went with tokens alone.
 from __future__ import annotations
 
 import tempfile
-import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from harness import Window, arguments, fastest, finish, in_bf16, interleave, matrix_rate, precision, report
+from harness import Stopwatch, Window, arguments, best_size, finish, in_bf16, interleave, matrix_rate, precision, report
 from sides import TOKEN_BUDGET, classifier, flops_of, padded_rows, seen
 from works import WORKS, Work, work
 
 from assay.training.data import TextSource, TrainingRecords
 
-TEXTS_PER_BATCH = (1, 2, 4, 8, 16)
+TEXTS_PER_BATCH = (1, 2, 4, 8, 16, 32)
 TRIAL_RECORDS = 8
 
 
@@ -39,9 +39,9 @@ class Ours:
 
     def run(self, portion: Work) -> Window:
         """Score all texts of a portion."""
-        start = time.perf_counter()
+        watch = Stopwatch()
         count = len(self.scores(portion))
-        window = Window(time.perf_counter() - start, count)
+        window = watch.window(count)
         source = TextSource(TrainingRecords(portion.records, portion.pad_id), self.model.row_layout)
         texts = [portion.records.text(text) for text in range(count)]
         rows = np.array([tree.length for tree in source.layout.trees(texts)])
@@ -74,15 +74,17 @@ class Loop:
 
     def run(self, portion: Work) -> Window:
         """Score all texts of a portion."""
-        start = time.perf_counter()
-        self.scores(portion)
-        seconds = time.perf_counter() - start
+        watch = Stopwatch()
+        count = len(self.scores(portion))
+        window = watch.window(count)
         lengths = np.sort(portion.records.lengths)[::-1]
-        tokens = int(lengths.sum())
+        window.tokens = window.equivalent = int(lengths.sum())
         batches = range(0, len(lengths), self.texts_per_batch)
-        padded = sum(int(lengths[first]) * len(lengths[first : first + self.texts_per_batch]) for first in batches)
-        flops = portion.flops(tokens, seen(portion, lengths), training=False)
-        return Window(seconds, len(lengths), tokens, padded, tokens, flops)
+        window.padded = sum(
+            int(lengths[first]) * len(lengths[first : first + self.texts_per_batch]) for first in batches
+        )
+        window.flops = portion.flops(window.tokens, seen(portion, lengths), training=False)
+        return window
 
 
 def gate(given: Work) -> dict[str, float]:
@@ -106,7 +108,7 @@ def main() -> None:
         equivalence = gate(given)
         print(f"equal: {equivalence}", flush=True)
         trial = given.portion(np.random.default_rng(99).permutation(len(given.data))[:TRIAL_RECORDS])
-        loop = fastest([Loop(given, size, bf16=bf16) for size in TEXTS_PER_BATCH], trial)
+        loop: Any = best_size(lambda size: Loop(given, size, bf16=bf16), TEXTS_PER_BATCH, trial)
         ours = Ours(given, bf16=bf16)
         ours.run(trial)
         records = int(np.ceil(len(trial.data) * chosen.seconds / ours.run(trial).seconds))

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from datasets import Dataset
-from harness import Window
+from harness import Stopwatch, Window
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, TrainerCallback
 from works import Work
 
@@ -38,15 +38,15 @@ class Clock(TrainerCallback):
     """Times a run of a trainer, from its first batch to the end of its last step."""
 
     def __init__(self) -> None:
-        self.start = self.seconds = 0.0
+        self.watch, self.window = Stopwatch(), Window(0.0)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Start."""
-        self.start = time.perf_counter()
+        self.watch = Stopwatch()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Read the clock."""
-        self.seconds = time.perf_counter() - self.start
+        """Read the clocks."""
+        self.window = self.watch.window()
 
 
 def classifier(work: Work) -> Any:
@@ -101,7 +101,7 @@ class Ours:
         with tempfile.TemporaryDirectory() as folder:
             trainer = self.trainer(portion, folder, callbacks=[clock])
             trainer.train()
-        return self._counted(trainer, portion, Window(clock.seconds))
+        return self._counted(trainer, portion, clock.window)
 
     def _counted(self, trainer: PreferenceTrainer, portion: Work, window: Window) -> Window:
         """Add up what the steps computed."""
@@ -112,8 +112,10 @@ class Ours:
             for records in ranks[0]:
                 trees = [tree for record in records for tree in source.trees(int(record))]
                 rows = np.array([tree.length for tree in trees])
+                padded = source.layout.tokens(rows, source.layout.blocks(rows, self.budget))
                 window.tokens += int(rows.sum())
-                window.padded += source.layout.tokens(rows, source.layout.blocks(rows, self.budget))
+                window.padded += padded
+                window.largest = max(window.largest, padded)
                 edges = np.concatenate([judged.of_record[record] for record in records])
                 window.items += len(edges)
                 window.equivalent += int(lengths[judged.texts[edges]].sum())
@@ -206,7 +208,7 @@ class TRL:
 
         with tempfile.TemporaryDirectory() as folder:
             self.trainer(portion, folder, callbacks=[clock], data_collator=collate).train()
-        window = Window(clock.seconds)
+        window = clock.window
         for mask in masks:
             add(window, portion, mask.sum(dim=1).numpy(), mask.numel(), len(mask) // 2)
         window.equivalent = window.tokens
@@ -219,6 +221,7 @@ def add(window: Window, work: Work, lengths: np.ndarray, padded: int, items: int
     window.items += items
     window.tokens += tokens
     window.padded += padded
+    window.largest = max(window.largest, padded)
     window.flops += work.flops(tokens, seen(work, lengths), training=True)
 
 
@@ -246,11 +249,11 @@ class Loop:
         """Train on a portion."""
         window, judged = Window(0.0), Judged(portion)
         self.model.train()
-        start = time.perf_counter()
+        watch = Stopwatch()
         for edges in self.steps(judged):
             self._step(portion, edges, window)
-        window.seconds = time.perf_counter() - start
-        return window
+        took = watch.window()
+        return replace(window, seconds=took.seconds, processor_seconds=took.processor_seconds)
 
     def _step(self, portion: Work, edges: np.ndarray, window: Window) -> None:
         """Take one optimiser step. All batches are kept until the loss is known, as a loop without recomputing must."""

@@ -58,7 +58,9 @@ def section(result: dict[str, Any]) -> list[str]:
     spread = f"{result['ratio_min']:.2f} to {result['ratio_max']:.2f} in {result['repeats']} rounds"
     lines = [f"## {WHAT.get(name, name)}", "", *comparison(result), ""]
     lines.append(f"* {result['unit']}, over the peer: **{of(result['ratio'], aim.get('peer'))}**, {spread}.")
-    lines += [f"* Over {other}: {of(ratio, aim.get('loop'))}." for other, ratio in result["others"].items()]
+    lines.append(f"* The same by processor time: {result['processor_time_ratio']:.2f}.")
+    for other, ratio in result["others"].items():
+        lines.append(f"* Over {other}: {of(ratio, aim.get('loop') if other.startswith('plain loop') else None)}.")
     if "share_of_token_bound" in result:
         share = of(result["share_of_token_bound"], aim.get("bound"))
         lines.append(f"* The token bound is {result['token_bound']:.2f}; reached share: {share}.")
@@ -71,7 +73,7 @@ def section(result: dict[str, Any]) -> list[str]:
         lines.append(f"* Share of the matrix rate: {of(result['ours']['share_of_matrix_rate'], aim['matrix'])}.")
     if memory := result.get("peak_memory_mib"):
         lines.append(
-            f"* Peak memory beyond the model, at {memory['tokens_in_a_pass']:,} tokens in a pass: "
+            f"* Peak memory beyond the model, at {memory['tokens_of_the_largest_pass']:,} tokens in the largest pass: "
             f"{memory['ours']:,.0f} MiB, peer {memory['peer']:,.0f} MiB."
         )
     gate = ", ".join(f"{key.replace('_', ' ')} {value:.1g}" for key, value in result["equivalence"].items())
@@ -107,14 +109,28 @@ def growth(result: dict[str, Any]) -> list[str]:
     return [*lines, ""]
 
 
+def profiles(results: list[dict[str, Any]]) -> list[str]:
+    """Return where the time of a step goes."""
+    kinds = list(dict.fromkeys(kind for result in results for kind in result["share"]))
+    lines = ["## Where the time of a training step goes", "", f"| work | {' | '.join(kinds)} |"]
+    lines.append("|---" * (len(kinds) + 1) + "|")
+    for result in results:
+        shares = " | ".join(f"{result['share'].get(kind, 0.0):.0%}" for kind in kinds)
+        lines.append(f"| {result['name'].removeprefix('profile ')} | {shares} |")
+    return [*lines, ""]
+
+
 def main() -> None:
     """Write the summary."""
     results = {
         r["name"]: r for r in (json.loads(p.read_text(encoding="utf-8")) for p in sorted(RESULTS.glob("*.json")))
     }
     lines = ["# Measured speed", "", "Written by `benchmarks/summary.py` from the result files beside it.", ""]
-    for name in [*(n for n in WHAT if n in results), *(n for n in results if n not in WHAT and n != "growth")]:
-        lines += section(results[name])
+    for name in WHAT:
+        if name in results:
+            lines += section(results[name])
+    if profiled := [result for name, result in results.items() if name.startswith("profile ")]:
+        lines += profiles(profiled)
     if "growth" in results:
         lines += growth(results["growth"])
     (RESULTS / "summary.md").write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")

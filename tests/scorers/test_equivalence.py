@@ -209,6 +209,13 @@ def test_fifty_steps_have_one_loss_curve(kind: str, layout: str) -> None:
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
 
 
+def test_trunks_were_attended_to_causally() -> None:
+    texts, _ = ragged()
+    laid = LAYOUTS["shared"]
+    blocks, _ = laid.lay(texts, laid.trees(texts, BUDGET), BUDGET, 0)
+    assert {rows.get("trunk", 0) > 0 for rows in blocks} == {True, False}
+
+
 def test_layouts_compute_fewer_tokens() -> None:
     texts, _ = ragged()
 

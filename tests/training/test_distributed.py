@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 import torch
 
+from assay.errors import ConfigError
 from assay.training import checkpoints
-from assay.training.trainer import _sharded
+from assay.training.sharding import is_sharded, keep_scores_whole
 from tests.training.support import assert_equal, new_model, planted, trainer_for, weights
 
 # Few records a step: with two ranks some steps leave one of them without a record.
@@ -74,13 +75,31 @@ def test_two_processes_equal_one(llama: str, tmp_path: Path) -> None:
     assert_equal(again["weights"], two["weights"])
 
 
+def test_weights_that_zero_3_cuts_up_are_refused(llama: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("assay.training.sharding.is_deepspeed_zero3_enabled", lambda: True)
+    with pytest.raises(ConfigError, match="zero_stage: 2"):
+        trainer_for(new_model(llama), planted(8), tmp_path)
+
+
+def test_sharded_models_return_whole_scores() -> None:
+    from torch.distributed.fsdp import MixedPrecisionPolicy
+
+    plugin = SimpleNamespace(
+        mixed_precision_policy=MixedPrecisionPolicy(torch.bfloat16, torch.bfloat16, torch.bfloat16)
+    )
+    keep_scores_whole(plugin)
+    assert plugin.mixed_precision_policy.output_dtype == torch.float32
+    assert plugin.mixed_precision_policy.param_dtype == torch.bfloat16
+    keep_scores_whole(SimpleNamespace(mixed_precision_policy=None))
+
+
 @pytest.mark.parametrize("name", ["ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED"])
 def test_sharded_weights_are_recognised(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     two: Any = SimpleNamespace(world_size=2, fsdp=None, deepspeed=None)
-    assert not _sharded(two)
+    assert not is_sharded(two)
     monkeypatch.setenv(name, "true")
-    assert _sharded(two)
-    assert not _sharded(SimpleNamespace(world_size=1, fsdp=None, deepspeed=None))  # type: ignore[arg-type]
+    assert is_sharded(two)
+    assert not is_sharded(SimpleNamespace(world_size=1, fsdp=None, deepspeed=None))  # type: ignore[arg-type]
 
 
 def main(backbone: str, folder: str, *more: str) -> None:

@@ -51,10 +51,17 @@ def attend(
     if not trunk or attention_mask is None:
         return sdpa(module, query, key, value, attention_mask, **options)
     options.pop("is_causal", None)
-    seen = (key[:, :, :trunk], value[:, :, :trunk])
-    first, _ = sdpa(module, query[:, :, :trunk], *seen, None, is_causal=True, **options)
-    rest, _ = sdpa(module, query[:, :, trunk:], key, value, attention_mask[:, :, trunk:], is_causal=False, **options)
+    begun = [_cut(each, 0, trunk) for each in (query, key, value)]
+    behind, mask = (_cut(each, trunk, query.shape[2]) for each in (query, attention_mask))
+    first, _ = sdpa(module, *begun, None, is_causal=True, **options)
+    rest, _ = sdpa(module, behind, key, value, mask, is_causal=False, **options)
     return torch.cat([first, rest], dim=1), None
+
+
+def _cut(tensor: Tensor, start: int, end: int) -> Tensor:
+    """Return some columns; copied where code is generated, which takes the strides of its first call for granted."""
+    part = tensor[:, :, start:end]
+    return part.contiguous() if torch.compiler.is_compiling() else part
 
 
 AttentionInterface.register(TREES, attend)

@@ -44,8 +44,8 @@ class ModelOptions:
     dropout
         Train with the dropout that the backbone brings; False: without any, as the trainers of TRL do.
     attention
-        ``"auto"``: what transformers chooses; or ``"sdpa"``, ``"eager"``, ``"flex_attention"`` (on GPUs: rows are
-        packed, and nothing is padded). A matter of speed that is not stored.
+        ``"auto"``: what transformers chooses, in place of SDPA `assay.scorers.attention`; or ``"sdpa"``, ``"eager"``,
+        ``"flex_attention"`` (on GPUs: rows are packed, and nothing is padded). A matter of speed that is not stored.
     seed
         Seeds the head.
     """

@@ -30,7 +30,8 @@ class LinearHead(nn.Module):
 
     def forward(self, states: Tensor) -> Tensor:
         """Return scores ``[N, M]`` of vectors ``[N, d]``."""
-        return states.to(self.weight.dtype) @ self.weight.T
+        # also where all weights are kept in 16 bits: texts of high scores would tie
+        return states.float() @ self.weight.float().T
 
 
 class MLPHead(nn.Module):
@@ -59,8 +60,8 @@ class MLPHead(nn.Module):
 
     def forward(self, states: Tensor) -> Tensor:
         """Return scores ``[N, M]`` of vectors ``[N, d]``."""
-        inside = torch.einsum("nd,mdh->nmh", states.to(self.inner.dtype), self.inner) + self.bias
-        return (self.dropout(nn.functional.gelu(inside)) * self.outer).sum(dim=-1)
+        inside = torch.einsum("nd,mdh->nmh", states.float(), self.inner.float()) + self.bias.float()
+        return (self.dropout(nn.functional.gelu(inside)) * self.outer.float()).sum(dim=-1)
 
 
 def make_head(

@@ -129,6 +129,9 @@ def _problems(args: PreferenceArguments, held_out: bool) -> Iterator[tuple[str, 
         yield "patience", "needs held-out judgements to look at"
     if args.patience > 0 and args.save_strategy == "no":
         yield "patience", "keeps the best weights in a checkpoint, which save_strategy='no' forbids"
+    recomputes = getattr(args, "activation_checkpointing", False) or getattr(args, "gradient_checkpointing", False)
+    if args.compile_layers and recomputes:
+        yield "compile_layers", "would have no effect: torch does not compile layers that are recomputed; choose one"
     if args.per_device_train_batch_size not in (1, 8):  # 8 is what transformers sets where nobody did
         yield "per_device_train_batch_size", _PLANNED
     known = {entry.name: entry for entry in dataclasses.fields(args)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,7 +13,8 @@ from torch import nn
 
 from assay.errors import ConfigError
 
-_COMPILERS = ("g++", "c++", "clang++", "gcc", "cl")
+# What torch looks for where CXX names nothing else.
+_COMPILER = {"darwin": "clang++", "win32": "cl"}
 
 
 def repeated_layers(model: nn.Module) -> list[nn.Module]:
@@ -34,11 +36,13 @@ def check_compilable(model: nn.Module) -> None:
     ConfigError
         If there is no C++ compiler, or the model has no repeated layers.
     """
-    if not (os.environ.get("CXX") or any(map(shutil.which, _COMPILERS))):
+    compiler = os.environ.get("CXX") or _COMPILER.get(sys.platform, "g++")
+    if shutil.which(compiler) is None:
         raise ConfigError(
             "layers cannot be compiled here",
-            expected=f"a C++ compiler: one of {', '.join(_COMPILERS)}, or its name in CXX",
-            remedy="install one, or leave out --compile",
+            expected="a C++ compiler",
+            got=f"{compiler} is not there",
+            remedy=f"install {compiler}, name another in CXX, or leave out --compile",
         )
     if not repeated_layers(model):
         raise ConfigError(

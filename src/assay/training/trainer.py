@@ -26,10 +26,9 @@ from assay.training.compiling import check_compilable, compiled_layers
 from assay.training.data import PlannedSteps, TrainingRecords, source_of
 from assay.training.objective import PairwiseObjective
 from assay.training.plan import plan_batches
+from assay.training.sharding import is_sharded, keep_scores_whole, refuse_zero_3
 
 _NEVER = 2**62
-# What `accelerate launch` sets.
-_SHARDING = ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED")
 _FED = ("rows", "order", "features", "edges")
 
 
@@ -70,11 +69,11 @@ class PreferenceTrainer(Trainer):
         if args.compile_layers:
             check_compilable(model)
         if isinstance(model, RewardModel):
-            model.sharded = _sharded(args)
+            model.sharded = is_sharded(args)
         if isinstance(model, RewardModel) and not model.sharded:
             model.to(args.device)  # what its attention can do there decides the layout
         layout = getattr(model, "row_layout", Layout())
-        layout = replace(layout, overhead_tokens=overhead_on(args.device, bf16=args.bf16), at_once=_sharded(args))
+        layout = replace(layout, overhead_tokens=overhead_on(args.device, bf16=args.bf16), at_once=is_sharded(args))
         source = source_of(train, layout, args.token_budget)
         plan = plan_batches(
             source.sizes(),
@@ -108,6 +107,9 @@ class PreferenceTrainer(Trainer):
             data_collator=_only,
             callbacks=callbacks,
         )
+        refuse_zero_3()
+        if self.is_fsdp_enabled:
+            keep_scores_whole(self.accelerator.state.fsdp_plugin)
         self.remove_callback(PrinterCallback)
         # our loss is already divided by the weight of the whole step
         self.loss_is_scaled_for_ga = True
@@ -197,7 +199,9 @@ class PreferenceTrainer(Trainer):
 
     def _check_finite(self) -> None:
         """Look at losses since the last report and at all weights; called where waiting for the device is no loss."""
-        weights = [p.isfinite().all() for p in self.model.parameters() if p.requires_grad]
+        # each rank looks at the part that it holds
+        trained: list[Any] = [p.detach() for p in self.model.parameters() if p.requires_grad]
+        weights = [(p.to_local() if hasattr(p, "to_local") else p).isfinite().all() for p in trained]
         finite = torch.stack(weights).all() if weights else torch.ones((), dtype=torch.bool)
         found = torch.stack([self._first_bad, finite.to(self._first_bad)]).unsqueeze(0)
         # every rank must come to the same end
@@ -295,14 +299,14 @@ class PreferenceTrainer(Trainer):
 
         Where ranks hold parts of the weights it is a new one, which ``fresh`` makes, on the first rank; None on others.
         """
-        if not (self.is_fsdp_enabled or self.is_deepspeed_enabled):
+        if not self.is_fsdp_enabled:
             return cast(nn.Module, self.model)
         state = self.accelerator.get_state_dict(self.model_wrapped)
         if not self.args.should_save:
             return None
         model = fresh()
         model.load_state_dict(state)
-        return model
+        return model.to(self.args.device)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         self._check_finite()
@@ -328,12 +332,6 @@ class PreferenceTrainer(Trainer):
             self.model.load_weights(str(self.state.best_model_checkpoint))
         else:
             super()._load_best_model()
-
-
-def _sharded(args: PreferenceArguments) -> bool:
-    """Tell whether ranks hold parts of the weights, and so must meet in every layer."""
-    wanted = (os.environ.get(name, "false").lower() == "true" for name in _SHARDING)
-    return args.world_size > 1 and bool(args.fsdp or args.deepspeed or any(wanted))
 
 
 def _only(items: Any) -> Any:

@@ -106,6 +106,7 @@ def resolved(settings: TrainSettings, parameters: int) -> TrainSettings:
 
 def arguments(settings: OptimiserSettings, folder: Path, seed: int) -> PreferenceArguments:
     """Turn resolved settings into training arguments; checkpoints and logs go below ``folder``."""
+    on_cpu = hardware.best_device().type == "cpu"
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(folder / "logs")
     return PreferenceArguments(
         **_recomputing(settings.gradient_checkpointing),
@@ -121,8 +122,9 @@ def arguments(settings: OptimiserSettings, folder: Path, seed: int) -> Preferenc
         max_grad_norm=settings.max_gradient_norm,
         bf16=settings.precision == "bf16",
         compile_layers=settings.compile,
-        dataloader_num_workers=1 if torch.cuda.is_available() else 0,  # a CPU has no time to spare beside its own
-        use_cpu=not torch.cuda.is_available(),
+        dataloader_num_workers=0 if on_cpu else 1,  # a CPU has no time to spare beside its own
+        use_cpu=on_cpu,
+        optim="adamw_torch_fused",
         evaluations_per_epoch=settings.evaluations_per_epoch,
         patience=settings.patience,
         logging_steps=settings.logging_steps,

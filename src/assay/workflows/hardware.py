@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 
 import torch
+from accelerate.utils import parse_flag_from_env
 
 
 def multiplies_in_bf16() -> bool:
@@ -18,8 +19,9 @@ def multiplies_in_bf16() -> bool:
 
 
 def best_device() -> torch.device:
-    """Return where models are put: the GPU, if there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """Return where models are put: the GPU, if there is one and the launcher does not ask for the CPU."""
+    on_cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.cuda.is_available()
+    return torch.device("cpu" if on_cpu else "cuda")
 
 
 def describe() -> dict[str, str | int]:

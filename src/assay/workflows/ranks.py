@@ -6,6 +6,7 @@ import contextlib
 import io
 import os
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,9 @@ def silent() -> Iterator[None]:
 
 
 def _state() -> Any:
-    import torch
     from accelerate import PartialState
 
-    return PartialState(cpu=not torch.cuda.is_available())
+    from assay.workflows import hardware
+
+    # the others wait while the first downloads a model, or judges one
+    return PartialState(cpu=hardware.best_device().type == "cpu", timeout=timedelta(days=1))

@@ -81,7 +81,8 @@ class ModelSettings(Settings):
         default="left", description="side of the prompt that is cut; right for documents to be summarised"
     )
     attention: Literal["auto", "sdpa", "eager", "flex_attention"] = Field(
-        default="auto", description="speed only; flex_attention packs rows on GPUs, and does not train on CPUs"
+        default="auto",
+        description="speed only; sdpa: without the short cut for trunks; flex_attention: packed rows, on GPUs",
     )
     dropout: bool = Field(
         default=True, description="the dropout that the backbone was pretrained with; TRL trains without"
@@ -157,6 +158,8 @@ class TrainSettings(RunSettings, ReadingSettings, ModelSettings, OptimiserSettin
             yield "resume", "continues what --overwrite would delete; choose one"
         if self.freeze_backbone and self.lora is not None:
             yield "lora", "trains inside the backbone, which --freeze-backbone keeps as it is; choose one"
+        if self.compile and self.gradient_checkpointing:
+            yield "compile", "would have no effect on layers that --gradient-checkpointing recomputes; choose one"
         if self.freeze_backbone and self.layout == "native":
             yield "layout", "native cannot be trained with a frozen backbone; use assay"
         if self.head == "linear" and self._changed("head_hidden"):
