@@ -121,34 +121,85 @@ class Comparison:
         return {**found, "p10": float(low), "p90": float(high)}
 
 
-def best_size(make: Callable[[int], Side], sizes: Sequence[int], portion: Work) -> Side:
+class Journal:
+    """What was measured so far, kept beside the result, so that an interrupted benchmark goes on where it was.
+
+    Parameters
+    ----------
+    out
+        The result file; None: nothing is kept.
+    of
+        What is measured; a journal of anything else, or of other versions, is not gone on with.
+    """
+
+    def __init__(self, out: Path | None, of: str) -> None:
+        self.path = out.with_suffix(".partial.json") if out is not None else None
+        self.identity = {"of": of, "versions": current_versions(), "hardware": hardware.describe()}
+        self.trials: dict[str, float] = {}
+        self.rounds: list[dict[str, Any]] = []
+        self.records = 0
+        if self.path is not None and self.path.exists():
+            kept = json.loads(self.path.read_text(encoding="utf-8"))
+            if kept["identity"] == self.identity:
+                self.trials, self.rounds, self.records = kept["trials"], kept["rounds"], kept["records"]
+                print(f"going on after {len(self.trials)} trials and {len(self.rounds)} rounds", flush=True)
+
+    def save(self) -> None:
+        """Write it."""
+        keep(
+            {"identity": self.identity, "trials": self.trials, "rounds": self.rounds, "records": self.records},
+            self.path,
+        )
+
+    def portion(self, seconds: float, pace: Callable[[], float]) -> int:
+        """Return how many records a timed portion has, from the seconds that one takes: the same in every round."""
+        self.records = self.records or int(np.ceil(seconds / pace()))
+        return self.records
+
+    def end(self) -> None:
+        """Remove it, once the result is written."""
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)
+
+
+def best_size(make: Callable[[int], Side], sizes: Sequence[int], portion: Work, journal: Journal) -> Side:
     """Return a side at the size of a batch that is fastest, trying larger ones until two are no better."""
     found: list[tuple[float, Side]] = []
     for size in sizes:
         side = make(size)
-        found.append((rate_of(side, portion), side))
+        found.append((rate_of(side, portion, journal), side))
         best = max(range(len(found)), key=lambda index: found[index][0])
         if len(found) - 1 - best == 2:
             break
     return found[best][1]
 
 
-def rate_of(side: Side, portion: Work) -> float:
+def rate_of(side: Side, portion: Work, journal: Journal) -> float:
     """Return the better of two runs, after one that warms up: others on the machine only ever slow a side down."""
+    if side.name in journal.trials:
+        return journal.trials[side.name]
     # what compiles must have met every kind of shape
     side.run(portion if getattr(side, "compiled", False) else portion.portion(np.arange(1)))
     rate = max(side.run(portion).rate for _ in range(2))
     print(f"trial  {side.name:48} {rate:8.2f} per second", flush=True)
+    journal.trials[side.name] = rate
+    journal.save()
     return rate
 
 
-def fastest(sides: Sequence[Side], portion: Work) -> Side:
+def fastest(sides: Sequence[Side], portion: Work, journal: Journal) -> Side:
     """Return the fastest of some settings of one side."""
-    return max(sides, key=lambda side: rate_of(side, portion))
+    return max(sides, key=lambda side: rate_of(side, portion, journal))
 
 
 def interleave(
-    sides: Sequence[Side], work: Work, repeats: int, records: int, before: Work, roof: Callable[[], float]
+    sides: Sequence[Side],
+    work: Work,
+    repeats: int,
+    records: int,
+    before: Work,
+    roof: Callable[[], float],
+    journal: Journal,
 ) -> Comparison:
     """Give all sides the same portions in turn, the order turned round in every other round.
 
@@ -164,25 +215,35 @@ def interleave(
         The portion that is gone through untimed, before each timed one.
     roof
         Measures the rate of matrix products.
+    journal
+        Rounds that were measured before are not measured again.
     """
-    found = Comparison({side.name: [] for side in sides})
-    assert len(found.windows) == len(sides), "two sides have one name"
-    for number in range(repeats):
-        found.roof.append(roof())
+    names = [side.name for side in sides]
+    assert len(set(names)) == len(names), "two sides have one name"
+    if any(set(done["windows"]) != set(names) for done in journal.rounds):
+        journal.rounds = []
+    warm = False
+    for number in range(len(journal.rounds), repeats):
         portion = work.portion(np.resize(np.random.default_rng(number).permutation(len(work.data)), records))
-        for side in sides if number == 0 else ():
-            if getattr(side, "compiled", False):
-                side.run(portion)  # so that every kind of shape is compiled before time is taken
+        if not warm:
+            for side in sides:
+                if getattr(side, "compiled", False):
+                    side.run(portion)  # so that every kind of shape is compiled before time is taken
+            warm = True
+        done: dict[str, Any] = {"roof": roof(), "windows": {}}
         for side in sides if number % 2 == 0 else sides[::-1]:
             side.run(before)
             window = side.run(portion)
-            found.windows[side.name].append(window)
+            done["windows"][side.name] = asdict(window)
             print(
                 f"round {number + 1} of {repeats}  {side.name:48} {window.rate:8.2f} per second"
                 f"  ({window.seconds:.0f} s)",
                 flush=True,
             )
-    return found
+        journal.rounds.append(done)
+        journal.save()
+    windows = {name: [Window(**done["windows"][name]) for done in journal.rounds[:repeats]] for name in names}
+    return Comparison(windows, [done["roof"] for done in journal.rounds[:repeats]])
 
 
 def matrix_rate(shapes: Sequence[tuple[int, int, int, int]], dtype: torch.dtype, seconds: float = 2.0) -> float:
@@ -300,9 +361,11 @@ def keep(result: dict[str, Any], out: Path | None) -> None:
         write_json(out, result)
 
 
-def finish(result: dict[str, Any], out: Path | None) -> None:
+def finish(result: dict[str, Any], out: Path | None, journal: Journal | None = None) -> None:
     """Write the result file, and print the result as the last line."""
     keep(result, out)
+    if journal is not None:
+        journal.end()
     print(json.dumps({key: value for key, value in result.items() if key != "windows"}))
 
 

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from harness import (
     Comparison,
+    Journal,
     arguments,
     best_size,
     fastest,
@@ -118,17 +119,17 @@ def portion_of(given: Work, plan: Plan, data: Path) -> Work:
     return trial.portion(np.random.default_rng(99).permutation(len(trial.data))[: plan.trial])
 
 
-def best_sides(given: Work, trial: Work, plan: Plan, *, bf16: bool) -> tuple[Ours, Any, Any]:
+def best_sides(given: Work, trial: Work, plan: Plan, journal: Journal, *, bf16: bool) -> tuple[Ours, Any, Any]:
     """Return assay, TRL and the loop at their best settings."""
     pairs = plan.pairs_per_step
-    peer: Any = best_size(lambda size: TRL(given, pairs, size, bf16=bf16, by_length=True), SIZES, trial)
+    peer: Any = best_size(lambda size: TRL(given, pairs, size, bf16=bf16, by_length=True), SIZES, trial, journal)
     size = peer.batch_size
     random = TRL(given, pairs, size, bf16=bf16, by_length=False)
     compiled = TRL(given, pairs, size, bf16=bf16, by_length=True, compiled=True)
-    peer = fastest([peer, random, compiled], trial)
-    loop = best_size(lambda size: Loop(given, pairs, size, bf16=bf16), SIZES, trial)
+    peer = fastest([peer, random, compiled], trial, journal)
+    loop = best_size(lambda size: Loop(given, pairs, size, bf16=bf16), SIZES, trial, journal)
     ours = [Ours(given, pairs, bf16=bf16), Ours(given, pairs, bf16=bf16, compiled=True)]
-    return fastest(ours, trial), peer, loop  # type: ignore[return-value]
+    return fastest(ours, trial, journal), peer, loop  # type: ignore[return-value]
 
 
 def take_steps(ready: Callable[[], None], name: str, data: Path, side: str, options: dict[str, Any]) -> None:
@@ -170,16 +171,17 @@ def main() -> None:
             TRL(given, plan.pairs_per_step, SIZES[0], bf16=False, by_length=True),
         )
         print(f"equal: {equivalence}", flush=True)
-        ours, peer, loop = best_sides(given, trial, plan, bf16=bf16)
+        journal = Journal(chosen.out, f"{given.name}, {'bf16' if bf16 else 'fp32'}, {chosen.seconds} s")
+        ours, peer, loop = best_sides(given, trial, plan, journal, bf16=bf16)
         # what someone gets who changes nothing but the step
         usual = TRL(given, plan.pairs_per_step, 8, bf16=bf16, by_length=False)
         more = [usual] if given.name in ("causal-39m", "minilm") and usual.name != peer.name else []
         dtype = torch.bfloat16 if bf16 else torch.float32
         roof = lambda: matrix_rate(given.shapes(ROWS_OF_THE_ROOF), dtype)  # noqa: E731
         before = trial.portion(np.arange(max(1, plan.trial // 4)))
-        pace = ours.run(given.portion(np.arange(plan.trial))).seconds / plan.trial
-        records = int(np.ceil(chosen.seconds / pace))
-        found = interleave([ours, peer, loop, *more], given, chosen.repeats, records, before, roof)
+        paced = given.portion(np.arange(plan.trial))
+        records = journal.portion(chosen.seconds, lambda: ours.run(paced).seconds / plan.trial)
+        found = interleave([ours, peer, loop, *more], given, chosen.repeats, records, before, roof, journal)
         result = report(
             f"reward_training {given.name}",
             found,
@@ -196,7 +198,7 @@ def main() -> None:
         )
         keep(result, chosen.out)
         result["peak_memory_mib"] = memory(given, chosen.data, peer, peer.run(trial).largest, bf16=bf16)
-    finish(result, chosen.out)
+    finish(result, chosen.out, journal)
 
 
 def fewer(found: Comparison, ours: str, peer: str, name: str) -> float:

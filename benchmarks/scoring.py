@@ -14,7 +14,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from harness import Stopwatch, Window, arguments, best_size, finish, in_bf16, interleave, matrix_rate, precision, report
+from harness import (
+    Journal,
+    Stopwatch,
+    Window,
+    arguments,
+    best_size,
+    finish,
+    in_bf16,
+    interleave,
+    matrix_rate,
+    precision,
+    report,
+)
 from sides import TOKEN_BUDGET, classifier, flops_of, padded_rows, seen
 from works import WORKS, Work, work
 
@@ -108,13 +120,14 @@ def main() -> None:
         equivalence = gate(given)
         print(f"equal: {equivalence}", flush=True)
         trial = given.portion(np.random.default_rng(99).permutation(len(given.data))[:TRIAL_RECORDS])
-        loop: Any = best_size(lambda size: Loop(given, size, bf16=bf16), TEXTS_PER_BATCH, trial)
+        journal = Journal(chosen.out, f"{given.name}, {'bf16' if bf16 else 'fp32'}, {chosen.seconds} s")
+        loop: Any = best_size(lambda size: Loop(given, size, bf16=bf16), TEXTS_PER_BATCH, trial, journal)
         ours = Ours(given, bf16=bf16)
         ours.run(trial)
-        records = int(np.ceil(len(trial.data) * chosen.seconds / ours.run(trial).seconds))
+        records = journal.portion(chosen.seconds, lambda: ours.run(trial).seconds / len(trial.data))
         dtype = torch.bfloat16 if bf16 else torch.float32
         roof = lambda: matrix_rate(given.shapes(2048), dtype)  # noqa: E731
-        found = interleave([ours, loop], given, chosen.repeats, records, given.portion(np.arange(2)), roof)
+        found = interleave([ours, loop], given, chosen.repeats, records, given.portion(np.arange(2)), roof, journal)
     result = report(
         f"scoring {given.name}",
         found,
@@ -127,7 +140,7 @@ def main() -> None:
         lengths=given.lengths(),
     )
     bound = result["ours"]["sharing_factor"]
-    finish(result | {"token_bound": bound, "share_of_token_bound": result["ratio"] / bound}, chosen.out)
+    finish(result | {"token_bound": bound, "share_of_token_bound": result["ratio"] / bound}, chosen.out, journal)
 
 
 if __name__ == "__main__":
