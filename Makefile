@@ -36,7 +36,7 @@ test-slow: .venv/.installed-offline+dev+bench
 check: .venv/.installed-offline+dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy src tests
+	$(BIN)/mypy src tests studies benchmarks
 	$(BIN)/python -m pytest tests/test_layers.py tests/test_imports.py
 
 format: .venv/.installed-offline+dev

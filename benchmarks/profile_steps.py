@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from harness import arguments, in_bf16, keep, precision
-from reward_training import PLANS, portion_of
+from reward_training import SETUPS, portion_of
 from sides import Ours
 from works import WORKS, work
 
@@ -52,9 +52,9 @@ def main() -> None:
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         given = work(chosen.model, chosen.data, Path(scratch))
-        plan = PLANS[given.name]
-        trial = portion_of(given, plan, chosen.data)
-        side = Ours(given, plan.pairs_per_step, bf16=in_bf16(chosen.precision), compiled=chosen.compile)
+        setup = SETUPS[given.name]
+        trial = portion_of(given, setup, chosen.data)
+        side = Ours(given, setup.pairs_per_step, bf16=in_bf16(chosen.precision), compiled=chosen.compile)
         side.run(trial)
         with torch.profiler.profile() as profiler:
             side.run(trial)

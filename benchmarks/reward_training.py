@@ -41,7 +41,7 @@ ROWS_OF_THE_ROOF = 2048
 
 
 @dataclass(frozen=True)
-class Plan:
+class Setup:
     """How a work is measured.
 
     Attributes
@@ -56,11 +56,11 @@ class Plan:
     trial: int
 
 
-PLANS = {
-    "causal-39m": Plan(16, 32),
-    "causal-k4": Plan(12, 2),
-    "minilm": Plan(32, 64),
-    "minilm-k16": Plan(112, 4),
+SETUPS = {
+    "causal-39m": Setup(16, 32),
+    "causal-k4": Setup(12, 2),
+    "minilm": Setup(32, 64),
+    "minilm-k16": Setup(112, 4),
 }
 SIZES = (1, 2, 4, 8, 16, 32)
 
@@ -113,15 +113,15 @@ def gradient(module: torch.nn.Module) -> torch.Tensor:
     return torch.cat([p.grad.flatten().double() for _, p in sorted(module.named_parameters()) if p.grad is not None])
 
 
-def portion_of(given: Work, plan: Plan, data: Path) -> Work:
+def portion_of(given: Work, setup: Setup, data: Path) -> Work:
     """Return the portion that settings are chosen on."""
     trial = given.on(summaries(data, 4)) if given.name == "minilm-k16" else given
-    return trial.portion(np.random.default_rng(99).permutation(len(trial.data))[: plan.trial])
+    return trial.portion(np.random.default_rng(99).permutation(len(trial.data))[: setup.trial])
 
 
-def best_sides(given: Work, trial: Work, plan: Plan, journal: Journal, *, bf16: bool) -> tuple[Ours, Any, Any]:
+def best_sides(given: Work, trial: Work, setup: Setup, journal: Journal, *, bf16: bool) -> tuple[Ours, Any, Any]:
     """Return assay, TRL and the loop at their best settings."""
-    pairs = plan.pairs_per_step
+    pairs = setup.pairs_per_step
     peer: Any = best_size(lambda size: TRL(given, pairs, size, bf16=bf16, by_length=True), SIZES, trial, journal)
     size = peer.batch_size
     random = TRL(given, pairs, size, bf16=bf16, by_length=False)
@@ -133,14 +133,17 @@ def best_sides(given: Work, trial: Work, plan: Plan, journal: Journal, *, bf16: 
 
 
 def take_steps(ready: Callable[[], None], name: str, data: Path, side: str, options: dict[str, Any]) -> None:
-    """Train one side for some steps, in a process of its own."""
+    """Train one side for some steps, in a process of its own.
+
+    Twice over the portion: whoever takes the longest texts first does so before the optimiser has its state.
+    """
     with tempfile.TemporaryDirectory() as scratch:
         given = work(name, data, Path(scratch))
-        plan = PLANS[name]
-        portion = portion_of(given, plan, data)
-        made: Any = {"assay": Ours, "TRL": TRL}[side](given, plan.pairs_per_step, **options)
+        setup = SETUPS[name]
+        portion = portion_of(given, setup, data)
+        made: Any = {"assay": Ours, "TRL": TRL}[side](given, setup.pairs_per_step, **options)
         ready()
-        made.run(portion)
+        made.trainer(portion, scratch, epochs=2).train()
 
 
 def memory(given: Work, data: Path, peer: TRL, largest: int, *, bf16: bool) -> dict[str, float]:
@@ -163,24 +166,24 @@ def main() -> None:
     bf16 = in_bf16(chosen.precision)
     with tempfile.TemporaryDirectory() as scratch:
         given = work(chosen.model, chosen.data, Path(scratch))
-        plan = PLANS[given.name]
-        trial = portion_of(given, plan, chosen.data)
+        setup = SETUPS[given.name]
+        trial = portion_of(given, setup, chosen.data)
         equivalence = gate(
             trial,
-            Ours(given, plan.pairs_per_step, bf16=False),
-            TRL(given, plan.pairs_per_step, SIZES[0], bf16=False, by_length=True),
+            Ours(given, setup.pairs_per_step, bf16=False),
+            TRL(given, setup.pairs_per_step, SIZES[0], bf16=False, by_length=True),
         )
         print(f"equal: {equivalence}", flush=True)
         journal = Journal(chosen.out, f"{given.name}, {'bf16' if bf16 else 'fp32'}, {chosen.seconds} s")
-        ours, peer, loop = best_sides(given, trial, plan, journal, bf16=bf16)
+        ours, peer, loop = best_sides(given, trial, setup, journal, bf16=bf16)
         # what someone gets who changes nothing but the step
-        usual = TRL(given, plan.pairs_per_step, 8, bf16=bf16, by_length=False)
+        usual = TRL(given, setup.pairs_per_step, 8, bf16=bf16, by_length=False)
         more = [usual] if given.name in ("causal-39m", "minilm") and usual.name != peer.name else []
         dtype = torch.bfloat16 if bf16 else torch.float32
         roof = lambda: matrix_rate(given.shapes(ROWS_OF_THE_ROOF), dtype)  # noqa: E731
-        before = trial.portion(np.arange(max(1, plan.trial // 4)))
-        paced = given.portion(np.arange(plan.trial))
-        records = journal.portion(chosen.seconds, lambda: ours.run(paced).seconds / plan.trial)
+        before = trial.portion(np.arange(max(1, setup.trial // 4)))
+        paced = given.portion(np.arange(setup.trial))
+        records = journal.portion(chosen.seconds, lambda: ours.run(paced).seconds / setup.trial)
         found = interleave([ours, peer, loop, *more], given, chosen.repeats, records, before, roof, journal)
         result = report(
             f"reward_training {given.name}",
@@ -190,7 +193,7 @@ def main() -> None:
             equivalence,
             "judgements per second",
             precision=str(dtype),
-            pairs_per_step=plan.pairs_per_step,
+            pairs_per_step=setup.pairs_per_step,
             records=records,
             token_bound=fewer(found, ours.name, peer.name, "tokens"),
             token_bound_with_padding=fewer(found, ours.name, peer.name, "padded"),

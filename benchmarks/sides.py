@@ -77,11 +77,11 @@ class Ours:
         self.model, self.pairs_per_step = work.model, pairs_per_step
         self.bf16, self.compiled, self.budget = bf16, compiled, budget
 
-    def trainer(self, portion: Work, folder: str, **more: Any) -> PreferenceTrainer:
+    def trainer(self, portion: Work, folder: str, *, epochs: int = 1, **more: Any) -> PreferenceTrainer:
         """Return the trainer of a portion."""
         args = PreferenceArguments(
             output_dir=folder,
-            num_train_epochs=1,
+            num_train_epochs=epochs,
             learning_rate=LEARNING_RATE,
             pairs_per_step=self.pairs_per_step,
             token_budget=self.budget,
@@ -163,13 +163,13 @@ class TRL:
             }
         )
 
-    def trainer(self, portion: Work, folder: str, **more: Any) -> Any:
+    def trainer(self, portion: Work, folder: str, *, epochs: int = 1, **more: Any) -> Any:
         """Return the trainer of a portion."""
         from trl import RewardConfig, RewardTrainer
 
         args = RewardConfig(
             output_dir=folder,
-            num_train_epochs=1,
+            num_train_epochs=epochs,
             per_device_train_batch_size=self.batch_size,
             gradient_accumulation_steps=self.accumulate,
             learning_rate=LEARNING_RATE,

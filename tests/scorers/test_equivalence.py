@@ -18,10 +18,10 @@ import transformers
 from torch import Tensor, nn
 
 from assay.objectives import pairwise_loss
-from assay.scorers import RewardModel
+from assay.scorers import RewardModel, calling
 from assay.scorers import layout as layouts
 from assay.scorers.attention import prefer_trees
-from assay.scorers.calling import embedded, states_of
+from assay.scorers.calling import states_of_blocks
 from assay.scorers.heads import LinearHead
 from assay.scorers.layout import Layout, plain_batch
 from assay.scorers.masks import masks_for, visible, visible_blocks
@@ -105,9 +105,7 @@ class Small(nn.Module):
 
     def score(self, texts: list[np.ndarray], layout: Layout) -> Tensor:
         blocks, order = layout.lay(texts, layout.trees(texts, BUDGET), BUDGET, pad_id=0)
-        inputs = embedded(self.backbone, blocks)
-        pieces = zip(blocks, inputs, strict=True)
-        states = torch.cat([states_of(self.backbone, rows, self.config, read) for rows, read in pieces])
+        states = states_of_blocks(self.backbone, blocks, self.config, together=True)
         return self.head(states[order].float())[:, 0]
 
     def reference(self, texts: list[np.ndarray]) -> Tensor:
@@ -185,6 +183,28 @@ def test_in_bf16_they_differ_by_rounding(kind: str, layout: str) -> None:
     assert float((found[0] - expected[0]).square().mean().sqrt()) < 2e-2
     a, b = (torch.cat([g.flatten() for g in gradients]) for gradients in (found[2], expected[2]))
     assert float(torch.cosine_similarity(a, b, dim=0)) > 0.99
+
+
+@pytest.mark.parametrize(("lora", "frozen"), [(False, False), (False, True), (True, False)])
+@pytest.mark.parametrize("kind", ["llama", "bert"])
+def test_blocks_add_to_the_gradients_as_each_is_done(kind: str, lora: bool, frozen: bool) -> None:
+    """So nothing keeps the gradients of all blocks at once, which would be as large as the weights."""
+    texts, edges = ragged()
+    counts = []
+    found = []
+    for apart in (True, False):
+        model = Small(kind, lora=lora).train()
+        model.backbone.get_input_embeddings().requires_grad_(not (frozen or lora))
+        added: list[int] = []
+        weight = next(p for name, p in model.backbone.named_parameters() if p.requires_grad and "layer" in name)
+        weight.register_post_accumulate_grad_hook(lambda _, added=added: added.append(1))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(calling, "_distributed", lambda apart=apart: not apart)
+            found.append(outcome(model, model.score(texts, LAYOUTS["bucketed"]), edges))
+        counts.append(len(added))
+    assert counts[0] == len(LAYOUTS["bucketed"].blocks(np.array([len(t) for t in texts]), BUDGET)) > 3 and counts[1] == 1
+    torch.testing.assert_close(found[0][0], found[1][0], rtol=0, atol=0)
+    same_gradients(found[0][2], found[1][2], 1e-6)
 
 
 @cache

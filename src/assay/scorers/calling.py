@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -30,6 +31,60 @@ def embedded(backbone: Any, blocks: Sequence[Rows]) -> list[dict[str, Tensor]]:
     vectors = backbone.get_input_embeddings()(flat.unsqueeze(0))[0]
     parts = vectors.split([rows["input_ids"].numel() for rows in blocks])
     return [{"inputs_embeds": p.view(*b["input_ids"].shape, -1)} for p, b in zip(parts, blocks, strict=True)]
+
+
+def states_of_blocks(backbone: Any, blocks: Sequence[Rows], config: Any, *, together: bool) -> Tensor:
+    """Return one vector per text of all blocks, one block after the other, ``[N, d]``; see `states_of`.
+
+    ``together``: the vectors of all their tokens are looked up at once, for a pass with gradients.
+
+    Where the weights learn, autograd would keep the gradients of all blocks until it can add them up, which takes as
+    much memory as the weights once more. So each block makes its part of the backward pass alone, and adds to the
+    gradients at once. Under autocast what is kept is in 16 bits and cheaper to add up than 32, and a distributed wrapper
+    waits for one gradient of each weight: there they make one pass together.
+    """
+    if not together:
+        return torch.cat([states_of(backbone, rows, config) for rows in blocks])
+    pieces = zip(blocks, embedded(backbone, blocks), strict=True)
+    if torch.is_autocast_enabled(blocks[0]["input_ids"].device.type) or _distributed() or not _learns(backbone):
+        return torch.cat([states_of(backbone, rows, config, inputs) for rows, inputs in pieces])
+    begin = torch.zeros((), requires_grad=True)  # a pass is recorded only where something that is given learns
+    return torch.cat(
+        [
+            _OwnPass.apply(begin, inputs["inputs_embeds"], partial(_states_of_vectors, backbone, rows, config))
+            for rows, inputs in pieces
+        ]
+    )
+
+
+def _states_of_vectors(backbone: Any, rows: Rows, config: Any, vectors: Tensor) -> Tensor:
+    return states_of(backbone, rows, config, {"inputs_embeds": vectors})
+
+
+class _OwnPass(torch.autograd.Function):
+    """A call whose part of the backward pass runs alone; its weights' gradients are added up there and then."""
+
+    @staticmethod
+    def forward(ctx: Any, begin: Tensor, vectors: Tensor, call: Callable[[Tensor], Tensor]) -> Tensor:
+        with torch.enable_grad():
+            ctx.vectors = vectors.detach().requires_grad_(vectors.requires_grad)
+            ctx.states = call(ctx.vectors)
+        return ctx.states.detach()  # type: ignore[no-any-return]
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> tuple[None, Tensor | None, None]:
+        torch.autograd.backward(ctx.states, *gradients)
+        found = ctx.vectors.grad
+        del ctx.states, ctx.vectors
+        return None, found, None
+
+
+def _distributed() -> bool:
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
+
+
+def _learns(backbone: Any) -> bool:
+    return any(parameter.requires_grad for parameter in backbone.parameters())
 
 
 def states_of(backbone: Any, rows: Rows, config: Any, inputs: dict[str, Tensor] | None = None) -> Tensor:
@@ -60,7 +115,8 @@ def states_of(backbone: Any, rows: Rows, config: Any, inputs: dict[str, Tensor] 
 def states_in_trees(backbone: Any, rows: Rows, inputs: dict[str, Tensor]) -> Tensor:
     """Return the state at the end of every text of rows of trees, ``[N, d]``."""
     more = {**options_of(backbone), **trunk_of(backbone.config, rows)}
-    mask = masks_for(backbone.config, rows)
+    vectors = inputs.get("inputs_embeds")
+    mask = masks_for(backbone.config, rows, None if vectors is None else vectors.dtype)
     output = backbone(attention_mask=mask, position_ids=rows["position_ids"], **inputs, **more)
     row, column = rows["ends"].unbind(dim=1)
     return output.last_hidden_state[row, column]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
@@ -46,8 +47,10 @@ def visible_blocks(rows: Rows, window: int | None = None) -> Any:
     return create_block_mask(sees, count, None, length, length, device=branch.device)
 
 
-def masks_for(config: Any, rows: Rows) -> Any:
+def masks_for(config: Any, rows: Rows, dtype: torch.dtype | None = None) -> Any:
     """Return the mask, or one for each kind of layer, that a backbone with this configuration takes.
+
+    ``dtype`` is that of its hidden states, where it is known.
 
     Raises
     ------
@@ -56,9 +59,9 @@ def masks_for(config: Any, rows: Rows) -> Any:
     """
     text = config.get_text_config()
     implementation = getattr(text, "_attn_implementation", None) or "sdpa"
-    if implementation not in _FORMS:
+    if implementation not in (*_SDPA, *_FORMS):
         raise ValueError(f"no mask is known for attention by {implementation}")
-    form = _FORMS[implementation]
+    form = functools.partial(_for_sdpa, dtype=dtype) if implementation in _SDPA else _FORMS[implementation]
     kinds = set(getattr(text, "layer_types", None) or ())
     if kinds - {"full_attention", "sliding_attention"}:
         raise ValueError(f"no mask is known for layers of the kinds {sorted(kinds)}")
@@ -68,9 +71,23 @@ def masks_for(config: Any, rows: Rows) -> Any:
     return {kind: form(rows, window if "sliding" in kind else None) for kind in sorted(kinds)}
 
 
+def _for_sdpa(rows: Rows, window: int | None = None, *, dtype: torch.dtype | None = None) -> Tensor:
+    """Return what SDPA takes. On a CPU it makes a sum of a bool mask in every layer, and keeps them all for the gradient.
+
+    So it is given that sum, in the type of its queries: one for all layers.
+    """
+    mask = visible(rows, window)
+    if dtype is None or mask.device.type != "cpu":
+        return mask
+    if torch.is_autocast_enabled("cpu"):
+        dtype = torch.get_autocast_dtype("cpu")
+    return torch.zeros(mask.shape, dtype=dtype).masked_fill_(~mask, -torch.inf)
+
+
 def _additive(rows: Rows, window: int | None = None) -> Tensor:
     """Return what eager attention adds to its logits."""
     return torch.where(visible(rows, window), 0.0, torch.finfo(torch.float32).min)
 
 
-_FORMS = {"sdpa": visible, TREES: visible, "eager": _additive, "flex_attention": visible_blocks}
+_SDPA = ("sdpa", TREES)
+_FORMS = {"eager": _additive, "flex_attention": visible_blocks}

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
 from assay.scorers import provenance, storage
-from assay.scorers.calling import embedded, states_of
+from assay.scorers.calling import states_of_blocks
 from assay.scorers.conversation import ConversationEncoder
 from assay.scorers.heads import make_head
 from assay.scorers.interface import Batch, Rows
@@ -124,9 +124,7 @@ class RewardModel(ScoringMixin, PreTrainedModel):
             return batch["features"]
         blocks = batch["rows"]
         together = len(blocks) > 1 and torch.is_grad_enabled() and self.reads_vectors
-        inputs: list[Any] = embedded(self.backbone, blocks) if together else [None] * len(blocks)
-        states = [states_of(self.backbone, rows, self.config, read) for rows, read in zip(blocks, inputs, strict=True)]
-        return torch.cat(states)[batch["order"]]
+        return states_of_blocks(self.backbone, blocks, self.config, together=together)[batch["order"]]
 
     @property
     def row_layout(self) -> Layout:

@@ -68,12 +68,7 @@ class PreferenceTrainer(Trainer):
         args = check_arguments(args, held_out=judged)
         if args.compile_layers:
             check_compilable(model)
-        if isinstance(model, RewardModel):
-            model.sharded = is_sharded(args)
-        if isinstance(model, RewardModel) and not model.sharded:
-            model.to(args.device)  # what its attention can do there decides the layout
-        layout = getattr(model, "row_layout", Layout())
-        layout = replace(layout, overhead_tokens=overhead_on(args.device, bf16=args.bf16), at_once=is_sharded(args))
+        layout = _layout_for(model, args)
         source = source_of(train, layout, args.token_budget)
         plan = plan_batches(
             source.sizes(),
@@ -332,6 +327,17 @@ class PreferenceTrainer(Trainer):
             self.model.load_weights(str(self.state.best_model_checkpoint))
         else:
             super()._load_best_model()
+
+
+def _layout_for(model: nn.Module, args: PreferenceArguments) -> Layout:
+    """Return how the texts of a model are laid out where it trains."""
+    sharded = is_sharded(args)
+    if isinstance(model, RewardModel):
+        model.sharded = sharded
+        if not sharded:
+            model.to(args.device)  # what its attention can do there decides the layout
+    layout = getattr(model, "row_layout", Layout())
+    return replace(layout, overhead_tokens=overhead_on(args.device, bf16=args.bf16), at_once=sharded)
 
 
 def _only(items: Any) -> Any:

@@ -10,7 +10,7 @@ from accelerate.utils import parse_flag_from_env
 
 def multiplies_in_bf16() -> bool:
     """Tell whether bf16 products run in hardware; elsewhere they are emulated and several times slower than fp32."""
-    if torch.cuda.is_available():
+    if best_device().type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if hasattr(torch.cpu, "get_capabilities"):
         found = torch.cpu.get_capabilities()

@@ -111,7 +111,7 @@ class OptimiserSettings(Settings):
     )
     gradient_checkpointing: bool = Field(default=False, description="less memory for about a third more work")
     compile: bool = Field(
-        default=False, description="compile the backbone's layers: pays in long runs of Llama-like backbones"
+        default=False, description="compile the backbone's layers, which takes a while; try whether it pays"
     )
     validation_share: float = Field(
         default=0.1, ge=0, lt=0.5, description="of the training groups, held out for early stopping and calibration"
