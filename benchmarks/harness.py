@@ -215,7 +215,8 @@ def interleave(
     records
         Records of a portion.
     before
-        The portion that is gone through untimed, before each timed one.
+        The portion that is gone through untimed, before each timed one. A side that compiles goes through the timed one
+        instead: every portion has lengths of its own, and compiling for them is done once in a training.
     roof
         Measures the rate of matrix products.
     journal
@@ -225,17 +226,11 @@ def interleave(
     assert len(set(names)) == len(names), "two sides have one name"
     if any(set(done["windows"]) != set(names) for done in journal.rounds):
         journal.rounds = []
-    warm = False
     for number in range(len(journal.rounds), repeats):
         portion = work.portion(np.resize(np.random.default_rng(number).permutation(len(work.data)), records))
-        if not warm:
-            for side in sides:
-                if getattr(side, "compiled", False):
-                    side.run(portion)  # so that every kind of shape is compiled before time is taken
-            warm = True
         done: dict[str, Any] = {"roof": roof(), "windows": {}}
         for side in sides if number % 2 == 0 else sides[::-1]:
-            side.run(before)
+            side.run(portion if getattr(side, "compiled", False) else before)
             window = side.run(portion)
             done["windows"][side.name] = asdict(window)
             print(

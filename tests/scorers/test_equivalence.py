@@ -202,7 +202,8 @@ def test_blocks_add_to_the_gradients_as_each_is_done(kind: str, lora: bool, froz
             patch.setattr(calling, "_distributed", lambda apart=apart: not apart)
             found.append(outcome(model, model.score(texts, LAYOUTS["bucketed"]), edges))
         counts.append(len(added))
-    assert counts[0] == len(LAYOUTS["bucketed"].blocks(np.array([len(t) for t in texts]), BUDGET)) > 3 and counts[1] == 1
+    blocks = LAYOUTS["bucketed"].blocks(np.array([len(text) for text in texts]), BUDGET)
+    assert counts == [len(blocks), 1] and len(blocks) > 3
     torch.testing.assert_close(found[0][0], found[1][0], rtol=0, atol=0)
     same_gradients(found[0][2], found[1][2], 1e-6)
 

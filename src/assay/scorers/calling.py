@@ -40,8 +40,8 @@ def states_of_blocks(backbone: Any, blocks: Sequence[Rows], config: Any, *, toge
 
     Where the weights learn, autograd would keep the gradients of all blocks until it can add them up, which takes as
     much memory as the weights once more. So each block makes its part of the backward pass alone, and adds to the
-    gradients at once. Under autocast what is kept is in 16 bits and cheaper to add up than 32, and a distributed wrapper
-    waits for one gradient of each weight: there they make one pass together.
+    gradients at once. Under autocast what is kept is in 16 bits, and cheaper to add up than in 32; a distributed
+    wrapper waits for one gradient of each weight: there they make one pass together.
     """
     if not together:
         return torch.cat([states_of(backbone, rows, config) for rows in blocks])

@@ -72,9 +72,10 @@ def masks_for(config: Any, rows: Rows, dtype: torch.dtype | None = None) -> Any:
 
 
 def _for_sdpa(rows: Rows, window: int | None = None, *, dtype: torch.dtype | None = None) -> Tensor:
-    """Return what SDPA takes. On a CPU it makes a sum of a bool mask in every layer, and keeps them all for the gradient.
+    """Return what SDPA takes.
 
-    So it is given that sum, in the type of its queries: one for all layers.
+    On a CPU it would make a sum of a bool mask in every layer, and keep them all for the gradient. So it is given that
+    sum, in the type of its queries: one for all layers.
     """
     mask = visible(rows, window)
     if dtype is None or mask.device.type != "cpu":
