@@ -36,7 +36,8 @@ test-slow: .venv/.installed-offline+dev+bench
 check: .venv/.installed-offline+dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy src tests studies benchmarks
+	MYPYPATH=studies $(BIN)/mypy src tests studies
+	MYPYPATH=benchmarks $(BIN)/mypy benchmarks
 	$(BIN)/python -m pytest tests/test_layers.py tests/test_imports.py
 
 format: .venv/.installed-offline+dev

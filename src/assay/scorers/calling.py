@@ -69,7 +69,7 @@ class _OwnPass(torch.autograd.Function):
         with torch.enable_grad():
             ctx.vectors = vectors.detach().requires_grad_(vectors.requires_grad)
             ctx.states = call(ctx.vectors)
-        return ctx.states.detach()  # type: ignore[no-any-return]
+        return ctx.states.detach()
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[None, Tensor | None, None]:
