@@ -123,7 +123,6 @@ def main() -> None:
         journal = Journal(chosen.out, f"{given.name}, {'bf16' if bf16 else 'fp32'}, {chosen.seconds} s")
         loop: Any = best_size(lambda size: Loop(given, size, bf16=bf16), TEXTS_PER_BATCH, trial, journal)
         ours = Ours(given, bf16=bf16)
-        ours.run(trial)
         records = journal.portion(chosen.seconds, lambda: ours.run(trial).seconds / len(trial.data))
         dtype = torch.bfloat16 if bf16 else torch.float32
         roof = lambda: matrix_rate(given.shapes(2048), dtype)  # noqa: E731
