@@ -122,14 +122,14 @@ def causal_39m(folder: Path) -> tuple[ModelOptions, dict[str, Any]]:
     )
     LlamaForCausalLM(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    return ModelOptions(backbone=str(folder), dropout=False, max_length_tokens=LONGEST), shape
+    return ModelOptions(backbone=str(folder), dropout="none", max_length_tokens=LONGEST), shape
 
 
 def minilm(folder: Path) -> tuple[ModelOptions, dict[str, Any]]:
     """Take the packaged MiniLM in the class that transformers trains and loads, so that both sides are one model."""
     del folder
     shape = {"layers": 6, "width": 384, "inner": 1536, "gated": False}
-    return ModelOptions(backbone="minilm", layout="native", dropout=False, max_length_tokens=512), shape
+    return ModelOptions(backbone="minilm", layout="native", dropout="none", max_length_tokens=512), shape
 
 
 def harmless(data: Path) -> Dataset:

@@ -57,6 +57,7 @@ SETS: dict[str, dict[str, Any]] = {
         "options": {"truncation": "right"},
     },
 }
+ONE_EPOCH = {"epochs": 1, "patience": 0, "evaluations_per_epoch": 1}
 SEEDS = {"full": 5, "blind": 5, "frozen": 10, "frozen_tenth": 10}
 
 
@@ -81,7 +82,7 @@ def run_cell(name: str, data: Path) -> dict[str, Any]:
     """Train one arm on one set with one seed (a frozen arm: all its seeds)."""
     which, arm, number = name.rsplit(".", 2)
     seeds = range(SEEDS[arm]) if number == "all" else [int(number)]
-    options = {} if arm.startswith("frozen") else {"epochs": 1, "patience": 0, "evaluations_per_epoch": 1}
+    options = {} if arm.startswith("frozen") else {**ONE_EPOCH, "dropout": "all"}
     return on_folds(SETS[which], data, arm, seeds, which, max_length_tokens=256, **options)
 
 

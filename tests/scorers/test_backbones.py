@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -235,10 +235,40 @@ def test_dropout_can_be_switched_off_wherever_an_architecture_keeps_its_rate() -
         assert model.training
 
 
+@pytest.mark.parametrize(
+    ("kind", "hidden", "attention"),
+    [
+        ("bert", {"hidden_dropout_prob": 0.5}, {"attention_probs_dropout_prob": 0.5}),
+        ("gpt2", {"n_embd": 16, "n_layer": 2, "n_head": 2, "resid_pdrop": 0.5, "embd_pdrop": 0.5}, {"attn_pdrop": 0.5}),
+        ("llama", {}, {"attention_dropout": 0.5}),
+        ("deberta-v2", {"hidden_dropout_prob": 0.5}, {"attention_probs_dropout_prob": 0.5}),
+        ("distilbert", {"dim": 16, "n_heads": 2, "n_layers": 2, "dropout": 0.5}, {"attention_dropout": 0.5}),
+    ],
+)
+def test_dropout_of_attention_weights_can_be_switched_off_alone(
+    kind: str, hidden: dict[str, Any], attention: dict[str, Any]
+) -> None:
+    ids = torch.arange(5, 25).unsqueeze(0)
+
+    def states(**rates: Any) -> torch.Tensor:
+        none = dict.fromkeys((*hidden, *attention), 0.0)
+        shape = {name: value for name, value in hidden.items() if value != 0.5}
+        torch.manual_seed(0)
+        model = small(kind, **none | shape | rates).train()
+        backbones.switch_off_dropout(model, of_attention_only=True)
+        torch.manual_seed(1)
+        with torch.no_grad():
+            return cast(torch.Tensor, model(input_ids=ids).last_hidden_state)
+
+    assert torch.equal(states(**attention), states())
+    drops = {name: 0.5 for name, value in hidden.items() if value == 0.5}
+    assert not drops or not torch.equal(states(**drops), states())
+
+
 def test_the_rate_of_lora_is_not_that_of_the_backbone(tiny_causal: Path) -> None:
     from assay.scorers import LoraOptions
 
-    options = ModelOptions(backbone=str(tiny_causal), lora=LoraOptions(rank=2, dropout=0.25), dropout=False)
+    options = ModelOptions(backbone=str(tiny_causal), lora=LoraOptions(rank=2, dropout=0.25), dropout="none")
     kept = {part.p for part in create_reward_model(options).modules() if isinstance(part, torch.nn.Dropout)}
     assert kept == {0.25}
 

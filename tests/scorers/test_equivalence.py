@@ -150,9 +150,15 @@ def same_gradients(found: list[Tensor], expected: list[Tensor], tolerance: float
 
 
 @cache
+def small(kind: str, lora: bool, checkpointing: bool) -> Small:
+    """Return a model that tests share: none of them may change its weights."""
+    return Small(kind, lora=lora, checkpointing=checkpointing).train()
+
+
+@cache
 def expected_outcome(kind: str, lora: bool) -> tuple[Tensor, Tensor, list[Tensor]]:
     """Return the reference, without recomputed activations."""
-    model = Small(kind, lora=lora).train()
+    model = small(kind, lora, False)
     texts, edges = ragged()
     return outcome(model, model.reference(texts), edges)
 
@@ -162,7 +168,7 @@ def expected_outcome(kind: str, lora: bool) -> tuple[Tensor, Tensor, list[Tensor
 @pytest.mark.parametrize("lora", [False, True], ids=["full", "lora"])
 @pytest.mark.parametrize(("kind", "layout"), CELLS)
 def test_every_layout_equals_one_text_at_a_time(kind: str, layout: str, lora: bool, checkpointing: bool) -> None:
-    model = Small(kind, lora=lora, checkpointing=checkpointing).train()
+    model = small(kind, lora, checkpointing)
     texts, edges = ragged()
     expected, found = expected_outcome(kind, lora), outcome(model, model.score(texts, LAYOUTS[layout]), edges)
     assert float(expected[0].std()) > 0.5

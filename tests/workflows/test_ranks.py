@@ -23,7 +23,7 @@ CONFIGS = Path(str(files("assay"))) / "recipes" / "accelerate"
 def test_two_processes_write_the_run_of_one(
     cli: Cli, many_pairs: Path, tiny_causal: Path, more: tuple[str, ...]
 ) -> None:
-    words = ["train", str(many_pairs), "--backbone", str(tiny_causal), *SMALL, "--dropout", "false"]
+    words = ["train", str(many_pairs), "--backbone", str(tiny_causal), *SMALL, "--dropout", "none"]
     words += ["--logging-steps", "1", *more]
     assert cli(*words, "--out", "one").code == 0
     command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(CONFIGS / "cpu.yaml")]

@@ -205,19 +205,34 @@ def zero_output(classifier: nn.Module) -> None:
         nn.init.zeros_(linear[-1].bias)
 
 
-def switch_off_dropout(module: nn.Module) -> None:
-    """Set every dropout rate inside a module to 0.
+# What an attention layer drops outside its weights: states that it reads or gives out, and embeddings of positions.
+_NOT_OF_WEIGHTS = ("resid", "hidden", "pos", "out_")
+
+
+def switch_off_dropout(module: nn.Module, *, of_attention_only: bool = False) -> None:
+    """Set dropout rates inside a module to 0: all of them, or those of attention weights only.
 
     Evaluation mode would do the same to the values, but it also switches off what architectures do only in training,
     such as recomputing activations. Rates are kept in dropout layers, or as plain numbers by those attention layers
     that hand theirs on to a fused kernel.
     """
     for part in module.modules():
-        if isinstance(part, nn.modules.dropout._DropoutNd):
-            part.p = 0.0
-        for name, value in vars(part).items():
-            if "dropout" in name and isinstance(value, float):
+        attends = "attention" in type(part).__name__.lower()
+        if of_attention_only and not attends:
+            continue
+        rates = [(name, layer) for name, layer in part.named_children() if _drops(layer)]
+        rates += [(name, None) for name, value in vars(part).items() if "dropout" in name and isinstance(value, float)]
+        for name, layer in rates:
+            if of_attention_only and any(word in name for word in _NOT_OF_WEIGHTS):
+                continue
+            if layer is not None:
+                layer.p = 0.0
+            else:
                 setattr(part, name, 0.0)
+
+
+def _drops(layer: nn.Module) -> bool:
+    return isinstance(layer, nn.modules.dropout._DropoutNd)
 
 
 def load_tokenizer(name: str, *, choose_pad: bool = True) -> PreTrainedTokenizerBase:

@@ -42,7 +42,9 @@ class ModelOptions:
     freeze_backbone
         Train the head only.
     dropout
-        Train with the dropout that the backbone brings; False: without any, as the trainers of TRL do.
+        What is dropped in training, at the rates that the backbone was pretrained with. ``"hidden"``: states, but no
+        attention weights, which no fused kernel drops on CPUs or in packed rows. ``"all"``: these too. ``"none"``:
+        nothing, as in the trainers of TRL.
     attention
         ``"auto"``: what transformers chooses, in place of SDPA `assay.scorers.attention`; or ``"sdpa"``, ``"eager"``,
         ``"flex_attention"`` (on GPUs: rows are packed, and nothing is padded). A matter of speed that is not stored.
@@ -62,7 +64,7 @@ class ModelOptions:
     truncation: Literal["left", "right"] = "left"
     lora: LoraOptions | None = None
     freeze_backbone: bool = False
-    dropout: bool = True
+    dropout: Literal["hidden", "all", "none"] = "hidden"
     attention: str = "auto"
     seed: int = 0
 
@@ -83,8 +85,8 @@ def create_reward_model(options: ModelOptions) -> RewardModel:
         backbone, new = backbones.start_classifier(options.backbone, seed=options.seed)
     else:
         backbone = backbones.load_backbone(options.backbone)
-    if not options.dropout:
-        backbones.switch_off_dropout(backbone)
+    if options.dropout != "all":
+        backbones.switch_off_dropout(backbone, of_attention_only=options.dropout == "hidden")
     bare: Any = backbone.base_model if native else backbone
     traits = traits_of(bare)
     causal = traits.causal

@@ -84,8 +84,9 @@ class ModelSettings(Settings):
         default="auto",
         description="speed only; sdpa: without the short cut for trunks; flex_attention: packed rows, on GPUs",
     )
-    dropout: bool = Field(
-        default=True, description="the dropout that the backbone was pretrained with; TRL trains without"
+    dropout: Literal["hidden", "all", "none"] = Field(
+        default="hidden",
+        description="as the backbone was pretrained; all: in attention weights too, slow on CPUs; TRL trains with none",
     )
     freeze_backbone: bool = Field(default=False, description="train the head only, on features computed once")
     lora: LoraSettings | None = Field(default=None, description="train small added matrices in place of all weights")
