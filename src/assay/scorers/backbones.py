@@ -217,22 +217,16 @@ def switch_off_dropout(module: nn.Module, *, of_attention_only: bool = False) ->
     that hand theirs on to a fused kernel.
     """
     for part in module.modules():
-        attends = "attention" in type(part).__name__.lower()
-        if of_attention_only and not attends:
+        if of_attention_only and "attention" not in type(part).__name__.lower():
             continue
-        rates = [(name, layer) for name, layer in part.named_children() if _drops(layer)]
-        rates += [(name, None) for name, value in vars(part).items() if "dropout" in name and isinstance(value, float)]
-        for name, layer in rates:
+        numbers = [name for name, value in vars(part).items() if "dropout" in name and isinstance(value, float)]
+        for name, layer in [*part.named_children(), *((name, None) for name in numbers)]:
             if of_attention_only and any(word in name for word in _NOT_OF_WEIGHTS):
                 continue
-            if layer is not None:
-                layer.p = 0.0
-            else:
+            if layer is None:
                 setattr(part, name, 0.0)
-
-
-def _drops(layer: nn.Module) -> bool:
-    return isinstance(layer, nn.modules.dropout._DropoutNd)
+            elif isinstance(layer, nn.modules.dropout._DropoutNd):
+                layer.p = 0.0
 
 
 def load_tokenizer(name: str, *, choose_pad: bool = True) -> PreTrainedTokenizerBase:
