@@ -28,8 +28,9 @@ from assay.scorers import create_reward_model
 from assay.scorers.encoding import encode_records
 from assay.scorers.provenance import current_versions
 from assay.training import PreferenceArguments, PreferenceTrainer
-from assay.training.data import TextSource, TrainingRecords
+from assay.training.data import TextSource
 from assay.training.plan import plan_batches
+from assay.training.records import TrainingRecords
 from assay.workflows import hardware
 
 PAIRS = (1_000, 10_000, 100_000)

@@ -35,7 +35,8 @@ from harness import (
 from sides import TOKEN_BUDGET, TRL, Judged, Loop, Ours
 from works import WORKS, Work, summaries, work
 
-from assay.training.data import TextSource, TrainingRecords
+from assay.training.data import TextSource
+from assay.training.records import TrainingRecords
 
 ROWS_OF_THE_ROOF = 2048
 

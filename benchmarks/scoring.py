@@ -30,7 +30,8 @@ from harness import (
 from sides import TOKEN_BUDGET, classifier, flops_of, padded_rows, seen
 from works import WORKS, Work, work
 
-from assay.training.data import TextSource, TrainingRecords
+from assay.training.data import TextSource
+from assay.training.records import TrainingRecords
 
 TEXTS_PER_BATCH = (1, 2, 4, 8, 16, 32)
 TRIAL_RECORDS = 8

@@ -16,7 +16,8 @@ from works import Work
 
 from assay.objectives import pairwise_loss
 from assay.training import PreferenceArguments, PreferenceTrainer
-from assay.training.data import TextSource, TrainingRecords
+from assay.training.data import TextSource
+from assay.training.records import TrainingRecords
 
 LEARNING_RATE = 1e-5
 TOKEN_BUDGET = 8192

@@ -18,11 +18,13 @@ from typing import Any
 import numpy as np
 from summary import RESULTS, Contrast, write_summary
 
+from assay.evaluation import Temperature
 from assay.feedback import folds, pairs, read_with_report, split
 from assay.scorers import create_reward_model
 from assay.workflows.data import Shares, share_out, without_prompts
-from assay.workflows.fitting import fit, model_options, resolved
+from assay.workflows.fitting import fit
 from assay.workflows.judging import fit_baselines, margins_on
+from assay.workflows.options import model_options, resolved
 from assay.workflows.settings import TrainSettings
 
 FOLDS = 5
@@ -152,7 +154,7 @@ def train_and_judge(shares: Shares, arm: str, seed: int, **options: Any) -> dict
     return {
         "seed": seed,
         "train_pairs": len(pairs(shares.fit)),
-        "temperature": result.temperature.value if result.temperature else None,
+        "temperature": result.calibration.value if isinstance(result.calibration, Temperature) else None,
         "seconds": round(time.time() - started, 1),
         "group": [short_key(group) for group in view.group],
         "row": [short_key(f"{shares.test[int(row)]['prompt_id']}/{a}/{b}") for row, a, b in sides],

@@ -50,7 +50,7 @@ def _full_content(data: Pairs, delta: np.ndarray) -> ReportContent:
     found = evaluate(
         data,
         delta,
-        temperature=temperature,
+        calibration=temperature,
         baselines={"length": length, "bag_of_words": delta * 0.3 + rng.normal(size=len(delta))},
         other=length,
         resamples=200,
@@ -73,7 +73,7 @@ def _full_content(data: Pairs, delta: np.ndarray) -> ReportContent:
         data_rows=[DataRow("judgements", 900, len(data)), DataRow("duplicates", 3, None, "kept", "warning")],
         train_loss=[(step, 0.7 * 0.99**step) for step in range(60)],
         validation_loss=[(0, 0.69), (30, 0.6), (60, 0.62)],
-        mistakes=[nasty, *mistakes(data, delta, 3, temperature=temperature)],
+        mistakes=[nasty, *mistakes(data, delta, 3, calibration=temperature)],
         throughput={"pairs_per_second": 31.4, "tokens_per_second": 8231.0},
         config={"train": {"learning_rate": 2e-5}, "seed": 0},
         versions={"assay": "0.1.0"},

@@ -21,7 +21,7 @@ from assay.output import write_json
 
 def test_numbers_are_those_of_the_metrics(draw: Callable) -> None:
     data, delta = draw(150, ties=10)
-    found = evaluate(data, delta, temperature=fit_temperature(delta, data.p), resamples=200)
+    found = evaluate(data, delta, calibration=fit_temperature(delta, data.p), resamples=200)
     assert found.accuracy.value == pytest.approx(accuracy(delta, data.p))
     assert found.raw.nll.value == pytest.approx(nll(delta, data.p))
     assert found.raw.brier.value == pytest.approx(brier(delta, data.p))
@@ -87,7 +87,7 @@ def test_json_has_the_agreed_names(draw: Callable, tmp_path: Path) -> None:
     result = evaluate(
         data,
         delta,
-        temperature=fit_temperature(delta, data.p),
+        calibration=fit_temperature(delta, data.p),
         baselines={"length": rng.normal(size=len(data))},
         other=rng.normal(size=len(data)),
         resamples=100,

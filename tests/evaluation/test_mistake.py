@@ -19,7 +19,7 @@ def test_most_confident_first_one_for_each_record() -> None:
     ]
     data = pairs(from_rows(rows))
     delta = np.array([-2.0, -4.0, 3.0, 9.0, -9.0, 8.0])
-    found = mistakes(data, delta, 10, temperature=Temperature(2.0, 50, 1.0, 0.9))
+    found = mistakes(data, delta, 10, calibration=Temperature(2.0, 50, 1.0, 0.9))
     assert [(m.row, m.margin, m.better, m.worse) for m in found] == [(0, 4.0, "good", "bad"), (1, 3.0, "good", "bad")]
     assert (found[0].source, found[0].target) == ("rule", pytest.approx(0.9))
     assert found[0].probability == pytest.approx(expit(2.0))

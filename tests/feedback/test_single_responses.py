@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from assay.errors import DataError
+from assay.errors import ConfigError, DataError
 from assay.feedback import read, read_with_report
 from tests.feedback.test_shapes import one, prompt, sides
 
@@ -32,22 +32,39 @@ def test_a_response_without_a_verdict_is_a_record_of_one(row: dict[str, Any], op
 def test_rated_responses_of_one_prompt_can_be_compared() -> None:
     labels = [("Q", "A", True), ("Q", "B", False), ("Q", "C", True), ("R", "D", True)]
     rows = [{"prompt": q, "completion": text, "label": label} for q, text, label in labels]
-    data, report = read_with_report(rows, compare_ratings=True)
+    data, report = read_with_report(rows, ratings="comparisons")
     assert [sorted(sides(record)) for record in data] == [[("A", "B", 1.0), ("C", "B", 1.0)]]
     assert report.dropped == {"one response only": 1}
     assert report.notes == {"pairs of two good or two bad responses, not compared": 1}
     mapping = {"kind": "ratings", "prompt": "prompt", "responses": "completion", "grades": "grade"}
     graded = [{**row, "grade": grade} for row, grade in zip(rows, (1, 3, 3, 2), strict=True)]
-    (record,) = read(graded, mapping=mapping, compare_ratings=True)
+    (record,) = read(graded, mapping=mapping, ratings="comparisons")
     assert sorted(sides(record)) == [("B", "A", 1.0), ("B", "C", 0.5), ("C", "A", 1.0)]
     # a data set that already holds ratings is converted just the same
-    assert read(read(rows), compare_ratings=True)["edges"] == data["edges"]
+    assert read(read(rows), ratings="comparisons")["edges"] == data["edges"]
 
 
 def test_steps_of_a_solution_are_not_compared() -> None:
     row = {"prompt": "Q", "completions": ["1+1=2", "so 3"], "labels": [True, False]}
     with pytest.raises(DataError, match="steps of one solution are not compared"):
-        read([row], compare_ratings=True)
+        read([row], ratings="comparisons")
+
+
+def test_ratings_can_be_gathered_as_graded_responses() -> None:
+    labels = [("Q", "A", True), ("Q", "B", False), ("Q", "A", False), ("R", "D", True)]
+    rows = [{"prompt": q, "completion": text, "label": label} for q, text, label in labels]
+    data, report = read_with_report(rows, ratings="responses")
+    assert data["responses"] == [["A", "B"], ["D"]] and data["edges"] == [[], []] and not report.dropped
+    grades = [[[g["value"] for g in one] for one in record] for record in data["grades"]]
+    assert grades == [[[1.0, 0.0], [0.0]], [[1.0]]] and data["grades"][0][0][0]["dimension"] == "good or bad"
+    assert read(read(rows), ratings="responses")["grades"] == data["grades"]
+    solution = {"prompt": "Q", "completions": ["1+1=2", "so 3"], "labels": [True, False]}
+    (record,) = read([solution], ratings="responses")
+    assert record["responses"] == ["1+1=2", "1+1=2\nso 3"]
+    pairs = [{"prompt": "Q", "chosen": "A", "rejected": "B"}]  # which are no ratings
+    assert read(pairs, ratings="responses")["edges"] == read(pairs)["edges"]
+    with pytest.raises(ConfigError, match="unknown way with ratings"):
+        read(rows, ratings="pairs")  # type: ignore[arg-type]
 
 
 def test_kto_is_a_rating() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from assay.objectives import centring_loss
+from assay.objectives import centring_loss, contrastive_loss, gap_correlation, separation
 
 
 def test_centring_is_the_weighted_sum_of_squares() -> None:
@@ -43,3 +43,53 @@ def test_centring_refuses_a_weight_that_would_broadcast_the_scores(weight: tuple
 def test_centring_refuses_sides_of_different_shape() -> None:
     with pytest.raises(ValueError, match=r"\(3,\) and \(3, 1\)"):
         centring_loss(torch.zeros(3), torch.zeros(3, 1))
+
+
+def test_separation_golden_value_and_range() -> None:
+    assert float(separation(torch.tensor([0.0, 1.0, 3.0]))) == pytest.approx(0.569873, abs=1e-6)
+    assert float(separation(torch.zeros(4))) == pytest.approx(3 / 8)
+    assert float(separation(torch.tensor([0.0, 100.0, 300.0, 900.0]))) == pytest.approx(3 / 4)
+    both = torch.tensor([[0.0, 1.0, 3.0], [5.0, 2.0, 4.0]])
+    torch.testing.assert_close(separation(both), torch.stack([separation(row) for row in both]))
+    torch.testing.assert_close(separation(both), separation(both.flip(-1) + 7))
+
+
+def test_contrastive_loss() -> None:
+    generator = torch.Generator().manual_seed(0)
+    first = torch.randn(5, 8, generator=generator, dtype=torch.float64)
+    second = first + 0.1 * torch.randn(5, 8, generator=generator, dtype=torch.float64)
+    assert float(contrastive_loss(first[:1], second[:1])) == 0.0
+    expected = 0.0
+    for i in range(5):
+        near = [torch.cosine_similarity(first[i], second[j], dim=0) / 0.05 for j in range(5)]
+        expected -= float(near[i] - torch.logsumexp(torch.stack(near), dim=0)) / 5
+    assert float(contrastive_loss(first, second)) == pytest.approx(expected, abs=1e-9)
+    assert contrastive_loss(first, second) < contrastive_loss(first, second.flip(0))
+    torch.testing.assert_close(contrastive_loss(3 * first, second), contrastive_loss(first, second))
+    with pytest.raises(ValueError, match="two views"):
+        contrastive_loss(first, second[:3])
+
+
+def test_the_correlation_with_a_gap() -> None:
+    generator = torch.Generator().manual_seed(0)
+    margins = torch.randn(6, generator=generator, dtype=torch.float64, requires_grad=True)
+    gap = torch.randn(6, generator=generator, dtype=torch.float64)
+    found = gap_correlation(margins, gap)
+    both = torch.stack([torch.cat([margins, -margins]), torch.cat([gap, -gap])])
+    assert float(found.detach()) == pytest.approx(float(torch.corrcoef(both.detach())[0, 1] ** 2), abs=1e-12)
+    turned = torch.tensor([1.0, -1, 1, -1, -1, 1], dtype=torch.float64)
+    torch.testing.assert_close(gap_correlation(margins * turned, gap * turned), found)
+    torch.testing.assert_close(gap_correlation(3 * margins, 7 * gap), found)
+    assert float(gap_correlation(2 * gap, gap)) == pytest.approx(1.0)
+    weight = torch.tensor([1.0, 2, 0, 1, 1, 1])
+    repeated = torch.tensor([0, 1, 1, 3, 4, 5])
+    torch.testing.assert_close(gap_correlation(margins, gap, weight), gap_correlation(margins[repeated], gap[repeated]))
+    members = torch.stack([margins, gap], dim=1)
+    torch.testing.assert_close(gap_correlation(members, gap), torch.stack([found, torch.ones_like(found)]))
+
+
+def test_no_margin_has_no_correlation() -> None:
+    margins = torch.zeros(4, requires_grad=True)
+    found = gap_correlation(margins, torch.ones(4))
+    found.backward()
+    assert float(found.detach()) == 0 and margins.grad is not None and torch.isfinite(margins.grad).all()

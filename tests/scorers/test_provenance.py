@@ -76,7 +76,7 @@ def test_card_says_what_the_model_is(causal: RewardModel, tmp_path: Path) -> Non
     assert text.startswith("---\nlibrary_name: assay\n")
     for words in (
         "RewardModel.from_pretrained", "| template | hh |", "| end token | </s> |", "| pooling | last |",
-        "128 tokens, prompt cut on the left", "| temperature | not calibrated |",
+        "128 tokens, prompt cut on the left", "| calibration | not calibrated |",
         f"torch {current_versions()['torch']}",
     ):  # fmt: skip
         assert words in text, words
@@ -88,7 +88,7 @@ def test_card_of_a_native_calibrated_adapter(tiny_chat: Path, make: Any) -> None
     model.record.data = {"train_pairs": 54, "source": "pairs.jsonl"}
     text = card_text(model)
     for words in (
-        "| head | of the plain class |", "| end token | as the template ends |", "| temperature | 1.73 |",
+        "| head | of the plain class |", "| end token | as the template ends |", "| calibration | temperature 1.73 |",
         "| train pairs | 54 |", "| source | pairs.jsonl |", f"| backbone | {tiny_chat} |",
     ):  # fmt: skip
         assert words in text, words

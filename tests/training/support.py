@@ -31,7 +31,8 @@ from assay.feedback.records import COMPARISONS, message
 from assay.scorers import ModelOptions, RewardModel, create_reward_model
 from assay.scorers.encoding import EncodedRecords, encode_records
 from assay.training import PairwiseObjective, PreferenceArguments, PreferenceTrainer
-from assay.training.data import TrainingRecords
+from assay.training.records import TrainingRecords
+from assay.training.terms import Centring
 
 GOOD = [f"good{i}" for i in range(20)]
 BAD = [f"bad{i}" for i in range(20)]
@@ -169,8 +170,8 @@ def trainer_for(
         model,
         arguments(folder, **changes),
         TrainingRecords(encoded(model, data), model.encoder.pad_id, weight=weight),
-        encoded(model, held_out) if held_out is not None else None,
-        PairwiseObjective(centring),
+        TrainingRecords(encoded(model, held_out)) if held_out is not None else None,
+        PairwiseObjective(terms=(Centring(centring),) if centring else ()),
         callbacks=list(callbacks),
     )
 

@@ -12,7 +12,7 @@ from transformers import TrainingArguments
 
 from assay.errors import ConfigError
 from assay.scorers import LoraOptions
-from assay.training import PreferenceArguments
+from assay.training import PairwiseObjective, PreferenceArguments
 from assay.training.arguments import _REFUSED, check_arguments
 from assay.workflows.settings import OptimiserSettings, Schedule
 from tests.training.support import arguments, assert_equal, new_model, planted, trainer_for, weights
@@ -98,7 +98,7 @@ def test_every_schedule_of_the_command_line_trains(schedule: str, llama: str, ou
 
 def test_one_set_of_arguments_serves_two_trainers(llama: str, out: Path) -> None:
     from assay.training import PreferenceTrainer
-    from assay.training.data import TrainingRecords
+    from assay.training.records import TrainingRecords
     from tests.training.support import encoded
 
     given = arguments(out)
@@ -198,13 +198,13 @@ def test_bf16_computes_the_backbone_in_bf16_and_the_loss_in_fp32(llama: str, out
     layer = next(m for n, m in model.backbone.named_modules() if n.endswith("q_proj"))
     layer.register_forward_hook(lambda *a: seen.add(a[-1].dtype))
     trainer = trainer_for(model, planted(12), out, bf16=True)
-    inner = trainer.objective
 
-    def objective(output: Any, batch: Any) -> torch.Tensor:
-        seen.add(("margins", output["margins"].dtype))
-        return inner(output, batch)
+    class Watched(PairwiseObjective):
+        def __call__(self, output: Any, batch: Any) -> torch.Tensor:
+            seen.add(("margins", output["margins"].dtype))
+            return super().__call__(output, batch)
 
-    trainer.objective = objective  # type: ignore[assignment]
+    trainer.objective = Watched()
     trainer.train()
     assert seen == {torch.bfloat16, ("margins", torch.float32)}
 

@@ -12,8 +12,9 @@ from torch.utils.data import DataLoader
 from assay.errors import ConfigError
 from assay.scorers.encoding import encode_records, score_records
 from assay.scorers.layout import Layout
-from assay.training.data import FeatureSource, PlannedSteps, TextSource, TrainingRecords
+from assay.training.data import FeatureSource, PlannedSteps, TextSource
 from assay.training.plan import plan_batches
+from assay.training.records import TrainingRecords
 from tests.training.support import encoded, new_model, planted
 
 
@@ -96,7 +97,7 @@ def test_sizes_measure_texts_tokens_judgements_and_weights(llama: str) -> None:
     records = encoded(new_model(llama), planted(4))
     sizes = TextSource(TrainingRecords(records, weight=np.array([1.0, 2.0, 3.0, 4.0, 5.0, 6.0]))).sizes()
     assert np.diff(sizes.starts).tolist() == [3, 2, 2, 3]
-    assert sizes.edges.tolist() == [2, 1, 1, 2]
+    assert sizes.items.tolist() == [2, 1, 1, 2]
     assert sizes.weight.tolist() == [3.0, 3.0, 4.0, 11.0]
     for record in range(4):
         lengths = [len(ids) for ids in records.ids(record)]

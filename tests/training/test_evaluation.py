@@ -14,8 +14,9 @@ from transformers import TrainerCallback
 from assay.scorers import RewardModel
 from assay.scorers.encoding import score_records
 from assay.training import trainer as trainer_module
+from assay.training.held_out import held_out_metrics
+from assay.training.records import TrainingRecords
 from assay.training.schedule import evaluations_since_best
-from assay.training.trainer import held_out_metrics
 from tests.training.support import assert_equal, encoded, new_model, planted, trainer_for, weights
 
 
@@ -25,13 +26,13 @@ def test_metrics_leave_ties_out_and_count_equal_scores_half(llama: str) -> None:
     view.p[:] = [1.0, 0.0, 0.5, 1.0]
     scores = np.zeros(8)
     scores[0] = 2.0  # first judgement right; the second and the last undecided; the third is a tie
-    found = held_out_metrics(records, scores)
+    found = held_out_metrics(TrainingRecords(records), scores)
     assert found["accuracy"] == pytest.approx((1 + 0.5 + 0.5) / 3)
     assert found["loss"] == pytest.approx((np.log1p(np.exp(-2.0)) + 3 * np.log(2)) / 4)
     view.w[:] = [0.0, 3.0, 1.0, 0.0]
-    assert held_out_metrics(records, scores)["accuracy"] == 0.5
+    assert held_out_metrics(TrainingRecords(records), scores)["accuracy"] == 0.5
     view.p[:] = 0.5
-    assert np.isnan(held_out_metrics(records, scores)["accuracy"])
+    assert np.isnan(held_out_metrics(TrainingRecords(records), scores)["accuracy"])
 
 
 def test_metrics_of_a_trained_model_equal_sklearn(llama: str, out: Path) -> None:
@@ -48,8 +49,8 @@ def test_metrics_of_a_trained_model_equal_sklearn(llama: str, out: Path) -> None
 def test_several_members_are_judged_by_their_mean_loss(llama: str) -> None:
     records = encoded(new_model(llama), planted(12))
     scores = np.random.default_rng(0).normal(size=(len(records.lengths), 3))
-    apart = [held_out_metrics(records, scores[:, member]) for member in range(3)]
-    both = held_out_metrics(records, scores)
+    apart = [held_out_metrics(TrainingRecords(records), scores[:, member]) for member in range(3)]
+    both = held_out_metrics(TrainingRecords(records), scores)
     for name in ("loss", "accuracy"):
         assert both[name] == pytest.approx(np.mean([found[name] for found in apart]))
 

@@ -12,15 +12,17 @@ import torch
 from datasets import Dataset
 
 from assay.errors import DataError
-from assay.evaluation import Temperature
+from assay.evaluation import Calibration
 from assay.feedback import comparison, edge, from_rows, pairs
 from assay.scorers import RewardModel
 from assay.scorers.encoding import score_records
 from assay.training import PreferenceTrainer
-from assay.training.data import TrainingRecords
-from assay.workflows import fitting
+from assay.training.records import TrainingRecords
+from assay.workflows import fitting, heads, teaching
 from assay.workflows.data import Shares
 from assay.workflows.judging import margins_on
+from assay.workflows.options import arguments as arguments_of
+from assay.workflows.options import resolved
 from assay.workflows.settings import TrainSettings
 from tests.training.support import assert_equal, encoded, new_model, planted, weights
 
@@ -43,19 +45,19 @@ def flipped(data: Dataset, group: str) -> Dataset:
 
 def settings_for(backbone: str, **changes: Any) -> TrainSettings:
     settings = TrainSettings(data="-", out="-", backbone=backbone, freeze_backbone=True, epochs=5, **changes)
-    return fitting.resolved(settings, 1)
+    return resolved(settings, 1)
 
 
 def fit(data: Dataset, folder: Path, backbone: str, **changes: Any) -> Fitted:
     margins: list[np.ndarray] = []
-    original = fitting.fit_temperature
+    original = teaching.fit_calibration
 
-    def fit_temperature(found: np.ndarray, *rest: Any) -> Temperature:
+    def fit_calibration(found: np.ndarray, *rest: Any) -> Calibration:
         margins.append(found)
         return original(found, *rest)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fitting, "fit_temperature", fit_temperature)
+        patch.setattr(teaching, "fit_calibration", fit_calibration)
         result = fitting.fit(settings_for(backbone, **changes), Shares(data, None, None), folder)
     (found,) = margins
     return Fitted(result.model, found, result.train_loss)
@@ -83,10 +85,10 @@ def test_the_kept_head_is_the_one_trained_on_everything_alone(bert: str, out: Pa
     assert float(model.get_parameter("head.weight").detach().abs().max()) == 0.0
     records = encoded(model, data)
     features = model.features([records.text(index).tolist() for index in range(len(records.lengths))])
-    args = fitting.arguments(settings, out, settings.seed)
+    args = arguments_of(settings, out, settings.seed)
     args.learning_rate, args.max_grad_norm, args.bf16 = settings.head_learning_rate, 0.0, False
     args.save_strategy, args.patience = "no", 0
-    alone = PreferenceTrainer(fitting._HeadOnly(model), args, TrainingRecords(records, features=features))
+    alone = PreferenceTrainer(heads._HeadOnly(model), args, TrainingRecords(records, features=features))
     alone.train()
     kept, expected = (each.get_parameter("head.weight").detach() for each in (found.model, model))
     assert_equal({"head": kept}, {"head": expected}, 1e-6)
@@ -105,17 +107,17 @@ def test_the_backbone_stays_as_it_was_and_the_loss_is_that_of_one_head(bert: str
 def test_folds_are_groups_and_each_judgement_is_in_one(bert: str) -> None:
     data = planted(20).map(lambda row, i: {"split_group": f"g{i % 7}"}, with_indices=True, features=planted(1).features)
     records = encoded(new_model(bert), data)
-    fold = fitting._fold_numbers(data, records, 5, 0)
+    fold = heads.record_folds(data, 5, 0)[records.pairs.row]
     assert set(fold) == set(range(5))
     assert all(len(set(fold[records.pairs.group == group])) == 1 for group in set(records.pairs.group))
-    few = fitting._fold_numbers(data, records, 50, 0)
+    few = heads.record_folds(data, 50, 0)[records.pairs.row]
     assert len(set(few)) == 7
 
 
 def test_one_group_alone_is_not_called_calibrated(bert: str, out: Path) -> None:
     data = planted(8).map(lambda _: {"split_group": "only"}, features=planted(1).features)
     result = fitting.fit(settings_for(bert, logging_steps=1), Shares(data, None, None), out)
-    assert result.temperature is None
+    assert result.calibration is None
     assert result.model.record.calibration is None
     assert result.train_loss[0][1] == pytest.approx(np.log(2), abs=1e-6)
     assert float(result.model.get_parameter("head.weight").detach().abs().max()) > 0
@@ -127,7 +129,9 @@ def test_pairs_that_are_all_equal_once_truncated(freeze: bool, bert: str, out: P
     settings = settings_for(bert, max_length_tokens=16).model_copy(
         update={} if freeze else {"freeze_backbone": False, "learning_rate": 1e-3}
     )
-    with pytest.raises(DataError, match=r"no judgement to train on(.|\n)*4 pairs(.|\n)*--max-length-tokens"):
+    with pytest.raises(
+        DataError, match=r"nothing to train on(.|\n)*0 judgements, and 4 of two texts(.|\n)*--max-length-tokens"
+    ):
         fitting.fit(settings, Shares(from_rows(rows), None, None), out)
 
 

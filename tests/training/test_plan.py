@@ -53,7 +53,7 @@ def test_every_judged_record_is_visited_once_an_epoch(
         world_size=world,
         layout=layout,
     )
-    judged = np.flatnonzero(sizes.edges > 0).tolist()
+    judged = np.flatnonzero(sizes.items > 0).tolist()
     starts = [0, *plan.epoch_ends[:-1]]
     for start, end in zip(starts, plan.epoch_ends, strict=True):
         assert sorted(visited(plan, start, end)) == judged
@@ -72,8 +72,8 @@ def test_every_judged_record_is_visited_once_an_epoch(
 @given(any_sizes(), st.integers(1, 20))
 def test_a_step_takes_enough_judgements_and_no_more(sizes: Sizes, pairs: int) -> None:
     plan = plan_batches(sizes, epochs=1, pairs_per_step=pairs, token_budget=10**6, seed=1)
-    counts = [int(sizes.edges[np.concatenate(step[0])].sum()) for step in plan.steps]
-    largest = int(sizes.edges.max())
+    counts = [int(sizes.items[np.concatenate(step[0])].sum()) for step in plan.steps]
+    largest = int(sizes.items.max())
     assert all(count >= pairs for count in counts[:-1])
     assert all(count < pairs + largest for count in counts[:-1])
     # the end of an epoch: at least half a step, unless it is all there is; a smaller rest joined the step before
@@ -184,7 +184,7 @@ def test_digest_tells_plans_apart() -> None:
 
 def test_weights_of_members_are_summed_apart() -> None:
     plain = sizes_of([1, 1])
-    sizes = Sizes(plain.lengths, plain.starts, plain.edges, np.array([[1.0, 0.0], [2.0, 5.0]]))
+    sizes = Sizes(plain.lengths, plain.starts, plain.items, np.array([[1.0, 0.0], [2.0, 5.0]]))
     plan = plan_batches(sizes, epochs=1, pairs_per_step=2, token_budget=100, seed=0)
     assert plan.weights.tolist() == [[3.0, 5.0]]
 

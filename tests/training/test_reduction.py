@@ -15,8 +15,10 @@ from assay.scorers import RewardModel
 from assay.scorers.encoding import score_records
 from assay.scorers.heads import LinearHead
 from assay.training import PairwiseObjective, PreferenceTrainer
-from assay.training.data import FeatureSource, PlannedSteps, TextSource, TrainingRecords
+from assay.training.data import FeatureSource, PlannedSteps, TextSource
 from assay.training.plan import plan_batches
+from assay.training.records import TrainingRecords
+from assay.training.terms import Centring
 from tests.training.support import arguments, assert_equal, encoded, new_model, planted, trainer_for, weights
 
 
@@ -164,7 +166,8 @@ def test_members_trained_together_equal_members_trained_alone(llama: str, out: P
         scorer = Linear(head)
         args = arguments(out, max_grad_norm=0.0, num_train_epochs=5, pairs_per_step=4, weight_decay=0.1)
         data = TrainingRecords(records, features=features, weight=w)
-        PreferenceTrainer(scorer, args, data, objective=PairwiseObjective(centring)).train()
+        objective = PairwiseObjective(terms=(Centring(centring),) if centring else ())
+        PreferenceTrainer(scorer, args, data, objective=objective).train()
         return head.weight.detach()
 
     together = train(LinearHead(8, 3), weight)

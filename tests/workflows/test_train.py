@@ -12,7 +12,7 @@ import yaml
 from datasets import Dataset, DatasetDict
 
 from assay.scorers import RewardModel, create_reward_model
-from assay.workflows.fitting import model_options
+from assay.workflows.options import model_options
 from assay.workflows.settings import TrainSettings
 from tests.workflows.conftest import SMALL, Cli, metrics_of, tree
 

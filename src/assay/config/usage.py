@@ -50,11 +50,44 @@ def _add_fields(page: Any, groups: dict[str, Any], model: type[Settings], path: 
     for name, field, member in nested:
         title = ".".join((*path, name))
         default = _default(base, name, field)
+        if len([other for other, _, _ in nested if other == name]) > 1:
+            _add_kind(page, groups, field, member, (*path, name), default)
+            continue
         about = field.description or _first_line(member)
         groups[title] = page.add_argument_group(
             title, about + (" (off unless one is given)" if default is None else "")
         )
         _add_fields(page, groups, member, (*path, name), default if isinstance(default, member) else None)
+
+
+def _add_kind(
+    page: Any, groups: dict[str, Any], field: FieldInfo, member: type[Settings], path: tuple[str, ...], default: Any
+) -> None:
+    """Add one of several models that a field may hold, told apart by their ``kind``."""
+    title, kind = ".".join(path), member.model_fields["kind"]
+    choices = "|".join(str(name) for name in get_args(kind.annotation))
+    if title not in groups:
+        groups[title] = page.add_argument_group(title, field.description)
+    chosen = " (default)" if isinstance(default, member) else ""
+    _show(groups[title], f"{flag((*path, 'kind'))} {choices}", f"{kind.description or ''}{chosen}")
+    for name, setting in member.model_fields.items():
+        if name == "kind":
+            continue
+        metavar, note = _metavar(setting.annotation), _note(_default(None, name, setting))
+        many = ".KEY" if any(container(each)[0] is dict for each in members(setting.annotation)) else ""
+        label = f"{flag((*path, name))}{many} {metavar}".rstrip()
+        _show(groups[title], f"  {label}", f"{setting.description or ''} {note}".strip())
+
+
+def _show(group: Any, label: str, text: str) -> None:
+    # as a positional, which argparse lets stand twice: several kinds may have a setting of the same name
+    group.add_argument(" ", metavar=label, help=text.replace("%", "%%"))
+
+
+def _note(default: Any) -> str:
+    if default is PydanticUndefined:
+        return "(required)"
+    return "" if default in (None, False, [], (), {}, "") else f"(default: {to_jsonable_python(default, fallback=str)})"
 
 
 def _default(base: Any, name: str, field: FieldInfo) -> Any:
@@ -66,10 +99,7 @@ def _add_entry(group: Any, label: str, field: FieldInfo, default: Any) -> None:
     if label.startswith("--"):
         label += ".KEY" if any(container(kind)[0] is dict for kind in kinds) else ""
         metavar = _metavar(field.annotation)
-    note = "(required)" if default is PydanticUndefined else f"(default: {to_jsonable_python(default, fallback=str)})"
-    text = f"{field.description or ''} {'' if default in (None, False, [], (), {}, '') else note}".strip().replace(
-        "%", "%%"
-    )
+    text = f"{field.description or ''} {_note(default)}".strip().replace("%", "%%")
     spellings = [label, f"--no-{label[2:]}"] if kinds == [bool] and default is True else [label]
     group.add_argument(*spellings, help=text, **({"metavar": metavar} if metavar else {}), **_no_value(metavar, label))
 

@@ -24,6 +24,7 @@ FLAG_MEANINGS = {
     "no_signal": "the margins do not predict these judgements: all probabilities were pulled to one half",
     "constant": "all margins are 0: there is nothing to scale",
     "all_ties": "all judgements are ties: there is nothing to fit",
+    "few_for_isotonic": "fewer than 200 decided judgements: the steps follow chance; a temperature needs fewer",
     "at_bound": "the likelihood still rises at the largest scale that is allowed",
 }
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from assay.errors import ModelError
-from assay.evaluation.calibration import Temperature
+from assay.evaluation.calibrators import Calibration, stored_form
 from assay.evaluation.comparison import BaselineResult, Comparison, compared, judge_baseline
 from assay.evaluation.intervals import RESAMPLES, Estimate, GroupBootstrap
 from assay.evaluation.metrics import accuracy_terms, brier_terms, decided, hard_labels, nll_terms, spread
@@ -31,7 +31,7 @@ HISTOGRAM_BINS = 30
 
 @dataclass(frozen=True)
 class Probabilities:
-    """How good P = sigmoid(delta) is as a probability; raw, or after a temperature.
+    """How good P = sigmoid(delta) is as a probability; raw, or calibrated.
 
     ``nll_hard`` and ``brier_hard`` are measured against the targets rounded to a side, ``ece_soft`` counts correct with
     the target's probability; all three are None where every target is 0, 0.5 or 1 already.
@@ -87,7 +87,7 @@ class Evaluation:
     accuracy
         On decided judgements; predicted ties count one half.
     raw, calibrated
-        Probabilities at temperature 1 and at ``temperature``; ``calibrated`` is None without one.
+        Probabilities of the margins as they are and under ``calibration``; ``calibrated`` is None without one.
     n_pairs, n_groups
         Judgements and split groups.
     ties, predicted_ties, zero_weight
@@ -107,7 +107,7 @@ class Evaluation:
     by_length: LengthSlices
     by_source: list[Slice]
     calibrated: Probabilities | None = None
-    temperature: Temperature | None = None
+    calibration: Calibration | None = None
     baselines: dict[str, BaselineResult] = field(default_factory=dict)
     against: Comparison | None = None
     seed: int = 0
@@ -119,7 +119,7 @@ class Evaluation:
             "accuracy": self.accuracy.to_dict(),
             **self.raw.to_dict(),
             "calibrated": self.calibrated.to_dict() if self.calibrated else None,
-            "temperature": self.temperature.to_dict() if self.temperature else None,
+            "calibration": stored_form(self.calibration, "given") if self.calibration else None,
             "n_pairs": self.n_pairs,
             "n_groups": self.n_groups,
             "ties": self.ties,
@@ -224,7 +224,7 @@ def evaluate(
     pairs: Pairs,
     delta: np.ndarray,
     *,
-    temperature: Temperature | None = None,
+    calibration: Calibration | None = None,
     baselines: Mapping[str, np.ndarray] | None = None,
     other: np.ndarray | None = None,
     seed: int = 0,
@@ -238,8 +238,9 @@ def evaluate(
         The judgements, E of them.
     delta
         Raw margins of a over b, float [E]; P(a better) = sigmoid(delta).
-    temperature
-        Fitted on other judgements; adds the same probability metrics after scaling. Accuracy cannot change.
+    calibration
+        Fitted on other judgements; adds the same probability metrics of calibrated margins. Accuracy stays that of the
+        margins as they are.
     baselines
         Margins [E] of baselines by name (``length``, ``bag_of_words``), each compared with the scorer.
     other
@@ -262,8 +263,8 @@ def evaluate(
     return Evaluation(
         accuracy=bootstrap.ratio(hits, pairs.w * keep, proportion=True),
         raw=_probabilities(delta, pairs, bootstrap),
-        calibrated=_probabilities(temperature.apply(delta), pairs, bootstrap) if temperature else None,
-        temperature=temperature,
+        calibrated=_probabilities(calibration.apply(delta), pairs, bootstrap) if calibration else None,
+        calibration=calibration,
         n_pairs=len(pairs),
         n_groups=bootstrap.n_groups,
         ties=int(np.sum(~keep)),

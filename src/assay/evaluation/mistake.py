@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.special import expit
 
-from assay.evaluation.calibration import Temperature
+from assay.evaluation.calibrators import Calibration
 from assay.evaluation.metrics import decided
 from assay.feedback.pairs import Pairs
 from assay.feedback.records import Message
@@ -27,7 +27,7 @@ class Mistake:
     margin
         Score of the worse response minus score of the better one, raw, above 0.
     probability
-        P(worse is better) according to the scorer, after its temperature where there is one.
+        P(worse is better) according to the scorer, calibrated where it can be.
     target
         Judged P(better is better), in (0.5, 1].
     source
@@ -50,15 +50,15 @@ class Mistake:
         return asdict(self)
 
 
-def mistakes(pairs: Pairs, delta: np.ndarray, k: int = 10, *, temperature: Temperature | None = None) -> list[Mistake]:
+def mistakes(pairs: Pairs, delta: np.ndarray, k: int = 10, *, calibration: Calibration | None = None) -> list[Mistake]:
     """Return the ``k`` wrong judgements of largest |delta|, at most one for any record, most confident first.
 
     Parameters
     ----------
     delta
         Raw margins of a over b, float [E]. Judged ties, weight 0 and margins of exactly 0 are no mistakes.
-    temperature
-        Calibrates the stated probabilities.
+    calibration
+        Of the stated probabilities.
     """
     delta = np.asarray(delta, dtype=np.float64)
     side = np.sign(pairs.p - 0.5)
@@ -77,6 +77,6 @@ def mistakes(pairs: Pairs, delta: np.ndarray, k: int = 10, *, temperature: Tempe
         better, worse = (first, second) if side[index] > 0 else (second, first)
         margin = float(abs(delta[index]))
         target = float(max(pairs.p[index], 1 - pairs.p[index]))
-        probability = float(expit(temperature.apply(np.array(margin)) if temperature else margin))
+        probability = float(expit(calibration.apply(np.array(margin)) if calibration else margin))
         found.append(Mistake(prompt, better, worse, margin, probability, target, str(pairs.source[index]), row))
     return found

@@ -143,7 +143,7 @@ def _slice_figures(found: Evaluation) -> dict[str, str]:
 
 def _probability_rows(evaluation: Evaluation) -> list[tuple[str, Probabilities]]:
     rows = [("raw", evaluation.raw)]
-    return [*rows, ("after temperature", evaluation.calibrated)] if evaluation.calibrated else rows
+    return [*rows, ("calibrated", evaluation.calibrated)] if evaluation.calibrated else rows
 
 
 def _gaps_named(text: str) -> str:

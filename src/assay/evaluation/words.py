@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from assay.evaluation.calibration import FLAG_MEANINGS
+from assay.evaluation.calibration import FLAG_MEANINGS, Temperature
 from assay.evaluation.comparison import BaselineResult, Comparison, verdict
 from assay.evaluation.evaluate import Evaluation, Probabilities
 from assay.evaluation.intervals import Estimate
+from assay.evaluation.isotonic import Isotonic
 
 #: Name of a baseline as a row of a table, and as part of a sentence.
 BASELINE_LABELS = {
@@ -124,7 +125,7 @@ def calibration_sentence(probabilities: Probabilities, after: bool = False) -> s
     if error.n == 0:
         return "There are no decided judgements to measure calibration on."
     low, high = error.null_band95
-    when = "After temperature scaling the" if after else "The raw"
+    when = "The calibrated" if after else "The raw"
     size = f"calibration error {error.value:.3f}; a perfectly calibrated model would get {low:.3f} to {high:.3f} here"
     if error.value <= high:
         return f"{when} probabilities show no sign of miscalibration ({size})."
@@ -148,12 +149,18 @@ def dependence_sentence(evaluation: Evaluation) -> str | None:
     )
 
 
-def temperature_sentence(evaluation: Evaluation) -> str | None:
-    """Say what temperature was applied and how sound its fit is, or None without one."""
-    fitted = evaluation.temperature
+def fitted_sentence(evaluation: Evaluation) -> str | None:
+    """Say how probabilities were calibrated and how sound the fit is, or None where they were not."""
+    fitted = evaluation.calibration
     if fitted is None:
         return None
-    text = f"Temperature {fitted.value:.3g}, fitted on {fitted.n:,} other judgements."
+    if isinstance(fitted, Temperature):
+        name = f"Temperature {fitted.value:.3g}"
+    elif isinstance(fitted, Isotonic):
+        name = f"Isotonic calibration of {len(fitted.margin)} points"
+    else:
+        name = f"Slope {fitted.slope:.3g} of single responses"
+    text = f"{name}, fitted on {fitted.n:,} other judgements."
     return " ".join([text, *(f"Caution: {FLAG_MEANINGS.get(flag, flag)}." for flag in fitted.flags)])
 
 

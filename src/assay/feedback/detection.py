@@ -232,6 +232,15 @@ def compared(shape: Shape) -> Shape:
     return replace(shape, kind="comparisons", parse=parse, grades_decide=True, drop_single=True)
 
 
+def gathered(shape: Shape) -> Shape:
+    """Return a layout of ratings as one of records: the rated responses of one prompt, without any judgement."""
+
+    def parse(row: dict[str, Any], context: Context) -> Records:
+        return [rated_response(rating, steps=True) for rating in shape.parse(row, context)]
+
+    return replace(shape, kind="comparisons", parse=parse)
+
+
 FORMATS: tuple[str, ...] = tuple(shape.name for shape in SHAPES)
 
 

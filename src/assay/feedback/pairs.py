@@ -12,6 +12,10 @@ from datasets import Dataset
 
 from assay.feedback.records import Message
 
+JUDGE = "judge"  # whoever compared the two responses
+GIVEN = "given"  # a margin that came with the data
+NOBODY = ""
+
 _BATCH_ROWS = 1000
 
 
@@ -31,6 +35,19 @@ class Pairs:
         int64: characters of the two responses.
     source, group
         object arrays of strings: who judged, and the split group.
+    annotator
+        object: name of the annotator, or None.
+    confidence
+        float64: how sure the judge was, in the source's own unit; NaN where not said.
+    round
+        int64: round of self-labelling, -1 where none.
+    p_from, m_from
+        object: the signal that p and m were set from, so that one gap is not counted twice. Until a transform sets
+        them: ``"judge"`` for p; for m ``"given"`` where a margin came with the data, else ``""``.
+    id
+        int64: tells a judgement again after others were dropped or appended.
+    next_id
+        The first id that was never given.
     """
 
     data: Dataset
@@ -44,19 +61,34 @@ class Pairs:
     length_b: np.ndarray
     source: np.ndarray
     group: np.ndarray
+    annotator: np.ndarray
+    confidence: np.ndarray
+    round: np.ndarray
+    p_from: np.ndarray
+    m_from: np.ndarray
+    id: np.ndarray
+    next_id: int
 
     def __len__(self) -> int:
         return len(self.row)
 
     def take(self, index: np.ndarray) -> Pairs:
-        """Return the judgements at ``index``; they still point into the same records."""
-        arrays = {f.name: getattr(self, f.name)[index] for f in fields(self) if f.name != "data"}
-        return replace(self, **arrays)
+        """Return the judgements at ``index`` (positions or a mask); they still point into the same records."""
+        return replace(self, **{name: getattr(self, name)[index] for name in _COLUMNS})
+
+    def joined(self, other: Pairs) -> Pairs:
+        """Return these judgements and then other ones of the same records, which get ids that nothing had before."""
+        other = replace(other, id=np.arange(len(other)) + self.next_id)
+        columns = {name: np.concatenate([getattr(self, name), getattr(other, name)]) for name in _COLUMNS}
+        return replace(self, **columns, next_id=self.next_id + len(other))
 
     def texts(self, index: int) -> tuple[list[Message], str, str]:
         """Return prompt messages, text of response a and text of response b of one judgement."""
         record = self.data[int(self.row[index])]
         return record["prompt"], record["responses"][self.a[index]], record["responses"][self.b[index]]
+
+
+_COLUMNS = tuple(each.name for each in fields(Pairs) if each.name not in ("data", "next_id"))
 
 
 def _tables(data: Dataset) -> Iterator[pa.Table]:
@@ -90,13 +122,23 @@ def pairs(data: Dataset) -> Pairs:
             "length_b": lengths[starts[local].astype(np.int64) + b],
             "source": flat.field("source").to_numpy(zero_copy_only=False),
             "group": groups[local],
+            "annotator": flat.field("annotator").to_numpy(zero_copy_only=False),
+            "confidence": flat.field("confidence").to_numpy(zero_copy_only=False).astype(np.float64),
+            "round": flat.field("round").fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64),
         }
         for key, value in piece.items():
             parts.setdefault(key, []).append(value)
         base += len(counts)
-    empty = {k: np.zeros(0, np.int64) for k in ("row", "a", "b", "length_a", "length_b")}
-    empty |= {k: np.zeros(0, np.float64) for k in ("p", "m", "w")}
-    empty |= {k: np.zeros(0, object) for k in ("source", "group")}
+    kinds: dict[str, type] = dict.fromkeys(("row", "a", "b", "length_a", "length_b", "round"), np.int64)
+    kinds |= dict.fromkeys(("p", "m", "w", "confidence"), np.float64)
+    kinds |= dict.fromkeys(("source", "group", "annotator"), object)
+    found = {k: np.concatenate(parts[k]) if k in parts else np.zeros(0, kind) for k, kind in kinds.items()}
+    count = len(found["row"])
     return Pairs(
-        data=data, **{key: np.concatenate(parts[key]) if key in parts else none for key, none in empty.items()}
+        data=data,
+        **found,
+        p_from=np.full(count, JUDGE, object),
+        m_from=np.where(found["m"] != 0, GIVEN, NOBODY).astype(object),
+        id=np.arange(count),
+        next_id=count,
     )

@@ -73,15 +73,15 @@ def prompt_record(
     }
 
 
-def rated_response(rating: dict[str, Any]) -> dict[str, Any]:
+def rated_response(rating: dict[str, Any], *, steps: bool = False) -> dict[str, Any]:
     """Turn a rating into a comparison record that holds this one response, to be merged with the others of its prompt.
 
     Raises
     ------
     RowError
-        If it is about a step: the beginnings of one solution are no alternatives.
+        If it is about a step, unless ``steps``: the beginnings of one solution are no alternatives.
     """
-    if rating["step"] is not None:
+    if rating["step"] is not None and not steps:
         raise RowError(
             "steps of one solution are not compared",
             column="step",
@@ -92,7 +92,7 @@ def rated_response(rating: dict[str, Any]) -> dict[str, Any]:
     by_label = rating["label"] is not None
     name, value = (LABEL, float(rating["label"])) if by_label else (rating["dimension"], rating["grade"])
     record = comparison_record(
-        rating["prompt"],
+        rating["prompt"] or [message("user", "")],  # templates need a turn
         [Response(rating["response"])],
         [],
         grades=[[{"dimension": name, "value": value}]],

@@ -23,7 +23,7 @@ from assay.feedback.read_report import ReadReport
 from assay.feedback.records import kind_of
 from assay.feedback.sources import Source, open_source
 from assay.feedback.store import BatchFile, RecordWriter, cache_folder, cache_name, output_errors
-from assay.feedback.stream import ReadOptions, RecordStream
+from assay.feedback.stream import RatingsAs, ReadOptions, RecordStream
 
 #: Raised when records of the same source would come out differently: older cache files are then not used.
 READER_VERSION = 2
@@ -40,7 +40,7 @@ def read(
     tokenizer: Any = None,
     group: str | None = None,
     ties: Ties = "keep",
-    compare_ratings: bool = False,
+    ratings: RatingsAs = "ratings",
     cache_dir: str | Path | None = None,
 ) -> Dataset:
     """Read feedback as records; see :func:`read_with_report`, which also says what was dropped and merged."""
@@ -52,7 +52,7 @@ def read(
         tokenizer=tokenizer,
         group=group,
         ties=ties,
-        compare_ratings=compare_ratings,
+        ratings=ratings,
         cache_dir=cache_dir,
     )[0]
 
@@ -66,7 +66,7 @@ def read_with_report(
     tokenizer: Any = None,
     group: str | None = None,
     ties: Ties = "keep",
-    compare_ratings: bool = False,
+    ratings: RatingsAs = "ratings",
     cache_dir: str | Path | None = None,
 ) -> tuple[Dataset, ReadReport]:
     """Read feedback as records, one row per prompt.
@@ -89,9 +89,12 @@ def read_with_report(
         Path of the column that must not be on both sides of a split; default: the first user turn.
     ties
         Where judgements follow from grades: keep equal grades as ties (p = 0.5), or drop (and count) them.
-    compare_ratings
-        Turn ratings into comparisons between the rated responses of one prompt: the better rated one wins, two good
-        or two bad ones are not compared, prompts with one rated response are dropped and counted.
+    ratings
+        What ratings are read as. ``"comparisons"``: judgements between the rated responses of one prompt: the better
+        rated one wins, two good or two bad ones are not compared, prompts with one rated response are dropped and
+        counted. ``"responses"``: records of a prompt and its rated responses, without a judgement; a good/bad label is
+        a grade of 1 or 0 in the dimension ``good or bad``, and a step is the solution up to there. Data that is no
+        rating is read as ever.
     cache_dir
         Where records are kept; default: ``assay`` in the cache folder of ``datasets``.
 
@@ -107,7 +110,7 @@ def read_with_report(
     OutputError
         If the records cannot be stored.
     """
-    options = ReadOptions.of(format, mapping, tokenizer, group, ties, compare_ratings)
+    options = ReadOptions.of(format, mapping, tokenizer, group, ties, ratings)
     opened = open_source(source, split)
     ready = _already_records(opened, options)
     if ready is not None:
@@ -132,7 +135,7 @@ def _option_key(options: ReadOptions) -> list[Any]:
     spoken = (
         None if tokenizer is None else [type(tokenizer).__name__, getattr(tokenizer, "name_or_path", id(tokenizer))]
     )
-    return [options.format, mapping, spoken, options.group, options.ties, options.compare_ratings]
+    return [options.format, mapping, spoken, options.group, options.ties, options.ratings]
 
 
 def _already_records(source: Source, options: ReadOptions) -> tuple[Dataset, ReadReport] | None:
@@ -143,7 +146,7 @@ def _already_records(source: Source, options: ReadOptions) -> tuple[Dataset, Rea
         kind = kind_of(data)
     except ValueError:
         return None
-    if kind == "ratings" and options.compare_ratings:
+    if kind == "ratings" and options.ratings != "ratings":
         return None
     report = ReadReport(source.name, "record", kind, rows=len(data), records=len(data))
     if kind == "comparisons":
@@ -247,7 +250,7 @@ def _report(stream: RecordStream, writer: RecordWriter, merged: int) -> ReadRepo
             where=stream.source.name,
             expected="two or more responses of a prompt",
             remedy="say which column holds the prompt: --mapping.prompt COLUMN (docs/data.md)"
-            if stream.options.compare_ratings
+            if stream.options.ratings == "comparisons"
             else "read them as ratings: --mapping.kind ratings",
         )
     return ReadReport(

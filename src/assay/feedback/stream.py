@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any
+from typing import Any, Literal, get_args
 
 from assay.errors import ConfigError, DataError
-from assay.feedback.detection import Shape, compared, detect, named_shape
+from assay.feedback.detection import Shape, compared, detect, gathered, named_shape
 from assay.feedback.drafts import Context, Ties
 from assay.feedback.fields import plain
 from assay.feedback.mapped import MappedReader
@@ -18,6 +18,9 @@ from assay.feedback.problems import Dropped, Problems, RowError, Tally
 from assay.feedback.sources import Part, Source
 
 SAMPLE_ROWS = 20
+
+#: What ratings are read as: themselves, judgements between the rated responses of a prompt, or graded responses.
+RatingsAs = Literal["ratings", "comparisons", "responses"]
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,7 @@ class ReadOptions:
     tokenizer: Any = None
     group: str | None = None
     ties: Ties = "keep"
-    compare_ratings: bool = False
+    ratings: RatingsAs = "ratings"
 
     @classmethod
     def of(
@@ -39,7 +42,7 @@ class ReadOptions:
         tokenizer: Any = None,
         group: str | None = None,
         ties: Ties = "keep",
-        compare_ratings: bool = False,
+        ratings: RatingsAs = "ratings",
     ) -> ReadOptions:
         """Check the options against each other; a tokenizer may be a name or a folder.
 
@@ -52,6 +55,9 @@ class ReadOptions:
             raise ConfigError("a format and a mapping exclude each other", where="format", got=format)
         if ties not in ("keep", "drop"):
             raise ConfigError("unknown way with ties", where="ties", expected="keep or drop", got=str(ties))
+        if ratings not in get_args(RatingsAs):
+            known = ", ".join(get_args(RatingsAs))
+            raise ConfigError("unknown way with ratings", where="ratings", expected=known, got=str(ratings))
         if format != "auto":
             named_shape(format)
         checked = None if mapping is None else column_mapping(mapping)
@@ -59,7 +65,7 @@ class ReadOptions:
             ties = checked.ties
         if group is not None:
             _group_path(group)
-        return cls(format, checked, _tokenizer(tokenizer), group, ties, compare_ratings)
+        return cls(format, checked, _tokenizer(tokenizer), group, ties, ratings)
 
 
 def _group_path(group: str) -> CellPath:
@@ -102,8 +108,8 @@ class RecordStream:
         self._group = None if self.options.group is None else _group_path(self.options.group)
         mapping = self.options.mapping
         self.shape = _mapped_shape(mapping) if mapping is not None else self._common_shape()
-        if self.options.compare_ratings and self.shape.kind == "ratings":
-            self.shape = compared(self.shape)
+        if self.options.ratings != "ratings" and self.shape.kind == "ratings":
+            self.shape = compared(self.shape) if self.options.ratings == "comparisons" else gathered(self.shape)
         if self.options.tokenizer is not None and self.shape.name != "tokenised_pair":
             raise ConfigError(
                 "a tokenizer is for token ids only",

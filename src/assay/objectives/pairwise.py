@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from assay.objectives.shapes import at_least_float32, fitted
-
-Reduction = Literal["mean", "sum", "none"]
+from assay.objectives.shapes import Reduction, at_least_float32, fitted, reduced
 
 
 def pairwise_loss(
@@ -66,13 +61,4 @@ def pairwise_loss(
     )
     z = delta - m
     # softplus(-z) = -log sigmoid(z), linear instead of infinite at large |z|
-    loss = w * (p * F.softplus(-z) + (1.0 - p) * F.softplus(z))
-    if reduction == "none":
-        return loss
-    if reduction == "sum":
-        return loss.sum()
-    if reduction != "mean":
-        raise ValueError(f"reduction is {reduction!r}; expected 'mean', 'sum' or 'none'")
-    total = w.sum()
-    # all weights 0: 0/1 gives a loss of 0 and a gradient of 0, not NaN
-    return loss.sum() / torch.where(total > 0, total, torch.ones_like(total))
+    return reduced(p * F.softplus(-z) + (1.0 - p) * F.softplus(z), w, reduction)

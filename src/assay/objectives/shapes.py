@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
+
+Reduction = Literal["mean", "sum", "none"]
 
 
 def at_least_float32(values: Tensor) -> Tensor:
@@ -36,3 +40,23 @@ def fitted(value: Tensor | float, like: Tensor, name: str) -> Tensor:
             f"{name} has shape {tuple(tensor.shape)}, which does not fit margins of shape {tuple(like.shape)}; "
             f"give a number, or one per judgement: ({like.shape[0] if like.dim() else 1},)"
         ) from error
+
+
+def reduced(loss: Tensor, weight: Tensor, reduction: Reduction) -> Tensor:
+    """Weigh and reduce losses: ``"mean"`` is ``sum(w*l) / sum(w)``, ``"sum"`` is ``sum(w*l)``, ``"none"`` is ``w*l``.
+
+    Raises
+    ------
+    ValueError
+        If ``reduction`` is unknown.
+    """
+    loss = weight * loss
+    if reduction == "none":
+        return loss
+    if reduction == "sum":
+        return loss.sum()
+    if reduction != "mean":
+        raise ValueError(f"reduction is {reduction!r}; expected 'mean', 'sum' or 'none'")
+    total = weight.sum()
+    # all weights 0: 0/1 gives a loss of 0 and a gradient of 0, not NaN
+    return loss.sum() / torch.where(total > 0, total, torch.ones_like(total))

@@ -29,7 +29,7 @@ def card_text(model: RewardModel) -> str:
             "longest text",
             f"{record.conversation.max_length_tokens} tokens, prompt cut on the {record.conversation.truncation}",
         ),
-        ("temperature", f"{calibration['temperature']:.3g}" if calibration else "not calibrated"),
+        ("calibration", _calibration(calibration)),
         *record.data.items(),
     ]
     table = "\n".join(f"| {name.replace('_', ' ')} | {value} |" for name, value in rows)
@@ -42,8 +42,7 @@ tags: [reward-model, assay]
 
 # Reward model
 
-Scores a response to a prompt; the difference of two scores, divided by the temperature, is the log-odds that the
-first is better.
+Scores a response to a prompt; the difference of two scores, calibrated, is the log-odds that the first is better.
 
 ```python
 from assay.scorers import RewardModel
@@ -59,3 +58,13 @@ model.probability(["Name a sea."], ["The Baltic."], ["A lake."])
 
 Versions: {versions}
 """
+
+
+def _calibration(stored: dict[str, Any] | None) -> str:
+    if stored is None:
+        return "not calibrated"
+    if stored.get("kind") == "isotonic":
+        return f"isotonic, {len(stored['margin'])} points"
+    if stored.get("kind") == "platt":
+        return f"of single responses: slope {stored['slope']:.3g}, offset {stored['offset']:.3g}"
+    return f"temperature {stored['temperature']:.3g}"

@@ -51,6 +51,14 @@ class Batch(TypedDict, total=False):
         ``[E, 2]`` int64: the texts a and b of each judgement.
     target, margin, weight
         ``[E]`` float32: p, m, w of each judgement; weight also ``[E, members]``.
+    length_gap
+        ``[E]`` float32: difference of the logarithms of the responses' lengths in characters (plus 1), a minus b.
+    lists
+        ``[B, k]`` int64: the texts of each of B records, filled up with -1; where responses are graded.
+    grades
+        ``[N]`` float32: grade of each text, NaN where there is none.
+    record_weight
+        ``[B]`` or ``[B, members]`` float32.
     """
 
     rows: list[Rows]
@@ -60,6 +68,10 @@ class Batch(TypedDict, total=False):
     target: Tensor
     margin: Tensor
     weight: Tensor
+    length_gap: Tensor
+    lists: Tensor
+    grades: Tensor
+    record_weight: Tensor
 
 
 class Scorer(Protocol):

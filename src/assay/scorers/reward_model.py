@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from functools import cached_property
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -74,10 +74,21 @@ class RewardModelConfig(PretrainedConfig):
 
 
 class Output(TypedDict):
-    """What a forward pass returns: margins ``[E]`` or ``[E, members]``, scores ``[N]`` or ``[N, members]``."""
+    """What a forward pass returns.
+
+    Attributes
+    ----------
+    margins
+        ``[E]`` or ``[E, members]``.
+    values
+        Scores ``[N]`` or ``[N, members]``.
+    views
+        States ``[N, d]`` of the texts under two draws of dropout, where they were asked for.
+    """
 
     margins: Tensor
     values: Tensor
+    views: NotRequired[tuple[Tensor, Tensor]]
 
 
 class RewardModel(ScoringMixin, PreTrainedModel):
@@ -177,10 +188,12 @@ class RewardModel(ScoringMixin, PreTrainedModel):
         edges: Tensor | None = None,
         input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
+        views: int = 1,
     ) -> Output:
         """Score a batch; distributed wrappers need this one entry. Without ``edges`` the margins are empty.
 
         Texts come in ``rows`` with their ``order``, as ``features``, or plainly as ``input_ids``, padded on the right.
+        With two ``views`` they are encoded twice; the first one is scored.
         """
         batch: Batch = {}
         if features is not None:
@@ -191,10 +204,12 @@ class RewardModel(ScoringMixin, PreTrainedModel):
             batch = plain_batch(input_ids, attention_mask)
         else:
             raise ValueError("a batch has rows with their order, or features, or input_ids")
-        values = self.values(self.nodes(batch))
+        states = self.nodes(batch)
+        values = self.values(states)
         if edges is None:
             edges = torch.zeros(0, 2, dtype=torch.long, device=values.device)
-        return {"margins": _margins(values, edges), "values": values}
+        output: Output = {"margins": _margins(values, edges), "values": values}
+        return output if views == 1 else {**output, "views": (states, self.nodes(batch))}
 
     def stamp(self, head: dict[str, Tensor] | None = None) -> None:
         """Recompute the fingerprints after training; ``head`` holds the gathered head where it is sharded."""

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import torch
 from accelerate.utils import send_to_device
-from scipy.special import expit
 
 from assay.errors import ModelError
 from assay.scorers.batches import DEFAULT_TOKEN_BUDGET, TokenIds, pad, text_key
+from assay.scorers.calibrated import calibrated_probability
 from assay.scorers.conversation import Encoded, Prompt, Reply, warn_of_lost_instructions
 from assay.scorers.interface import Batch
 
@@ -83,9 +83,10 @@ class ScoringMixin:
         return _mean_of_members(self.score_encoded([e.ids for e in encoded], token_budget=token_budget, dtype=dtype))
 
     def probability(self, prompts: Sequence[Prompt], a: Sequence[Reply], b: Sequence[Reply]) -> np.ndarray:
-        """Return the calibrated probability that a is better than b, float64 ``[n]``: ``sigmoid((s_a - s_b) / T)``.
+        """Return the calibrated probability that a is better than b, float64 ``[n]``.
 
-        A model that was never calibrated uses T = 1 and warns.
+        ``sigmoid((s_a - s_b) / T)``, or what an isotonic calibration says of the difference. A model that was never
+        calibrated uses T = 1 and warns.
         """
         _same_length(prompts, a, b)
         calibration = self._model.record.calibration
@@ -93,9 +94,8 @@ class ScoringMixin:
             warnings.warn(
                 "this reward model is not calibrated: temperature 1 is used; run `assay calibrate`", stacklevel=2
             )
-        temperature = calibration["temperature"] if calibration else 1.0
         scores = self.score([*prompts, *prompts], [*a, *b]).astype(np.float64)
-        return expit((scores[: len(a)] - scores[len(a) :]) / temperature)
+        return calibrated_probability(scores[: len(a)] - scores[len(a) :], calibration)
 
     def prefix_scores(self, prompt: Prompt, response: Reply) -> np.ndarray:
         """Return the score after each token of a response, float32 ``[T+1]``.

@@ -3,57 +3,17 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 
 from assay.errors import ConfigError
-from assay.scorers.encoding import EncodedRecords
 from assay.scorers.interface import Batch
 from assay.scorers.layout import Layout
 from assay.scorers.trees import Tree
 from assay.training.plan import Plan, Sizes
-
-
-@dataclass(frozen=True)
-class TrainingRecords:
-    """What the trainer learns from: encoded records, and optionally features and weights that replace parts of them.
-
-    Attributes
-    ----------
-    records
-        Token ids and judgements.
-    pad_id
-        Fills up shorter rows.
-    features
-        float32 ``[texts, d]`` of a frozen backbone; the token ids are then not used.
-    weight
-        ``[E]`` or ``[E, members]``, in place of the judgements' own weights (0 keeps a judgement from a member).
-    """
-
-    records: EncodedRecords
-    pad_id: int = 0
-    features: np.ndarray | None = None
-    weight: np.ndarray | None = None
-
-    @property
-    def weights(self) -> np.ndarray:
-        """Weights in force."""
-        return self.records.pairs.w if self.weight is None else self.weight
-
-    @property
-    def texts(self) -> np.ndarray:
-        """Number of texts of each record, int64 ``[R]``."""
-        return np.diff(self.records.offsets)
-
-    def judgements(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return how many judgements each record has, ``[R]``, and their weight, ``[R]`` or ``[R, members]``."""
-        rows, count = self.records.pairs.row, len(self.texts)
-        weight = np.zeros((count, *self.weights.shape[1:]))
-        np.add.at(weight, rows, self.weights)
-        return np.bincount(rows, minlength=count), weight
+from assay.training.records import TrainingRecords
 
 
 class Source(Protocol):
@@ -68,26 +28,46 @@ class Source(Protocol):
         ...
 
 
-class Judgements:
-    """The judgements of some records as tensors."""
+Items = tuple[np.ndarray, np.ndarray]
+
+
+class Verdicts:
+    """What is said of the texts of some records as tensors: judgements, and grades where there are any."""
 
     def __init__(self, data: TrainingRecords) -> None:
         self.data = data
+        self._weights = data.weights
+        self._record_weights = None if data.grades is None else data.record_weights()
         rows = data.records.pairs.row
         self._edges_of = np.argsort(rows, kind="stable")
         self._starts = np.searchsorted(rows[self._edges_of], np.arange(len(data.records.offsets)))
 
     def batch(self, records: np.ndarray) -> Batch:
-        """Return edges, targets, margins and weights; the texts of the records are counted through."""
+        """Return judgements, and grades as lists; the texts of the records are counted through."""
         pairs = self.data.records.pairs
         edges = [self._edges_of[self._starts[r] : self._starts[r + 1]] for r in records]
         chosen = np.concatenate(edges)
         shift = np.repeat(first_texts(self.data, records), [len(e) for e in edges])
-        return {
+        batch: Batch = {
             "edges": torch.from_numpy(np.stack([pairs.a[chosen] + shift, pairs.b[chosen] + shift], axis=1)),
             "target": torch.from_numpy(pairs.p[chosen].astype(np.float32)),
             "margin": torch.from_numpy(pairs.m[chosen].astype(np.float32)),
-            "weight": torch.from_numpy(self.data.weights[chosen].astype(np.float32)),
+            "weight": torch.from_numpy(self._weights[chosen].astype(np.float32)),
+            "length_gap": torch.from_numpy(np.log1p(pairs.length_a[chosen]) - np.log1p(pairs.length_b[chosen])).float(),
+        }
+        return batch if self._record_weights is None else {**batch, **self._lists(records, self._record_weights)}
+
+    def _lists(self, records: np.ndarray, weights: np.ndarray) -> Batch:
+        offsets, grades = self.data.records.offsets, self.data.grades
+        assert grades is not None
+        sizes = self.data.texts[records]
+        place = np.arange(sizes.max())
+        lists = np.where(place < sizes[:, None], first_texts(self.data, records)[:, None] + place, -1)
+        texts = np.concatenate([np.arange(offsets[r], offsets[r + 1]) for r in records])
+        return {
+            "lists": torch.from_numpy(lists),
+            "grades": torch.from_numpy(grades[texts].astype(np.float32)),
+            "record_weight": torch.from_numpy(weights[records].astype(np.float32)),
         }
 
 
@@ -97,37 +77,42 @@ def first_texts(data: TrainingRecords, records: np.ndarray) -> np.ndarray:
 
 
 class FeatureSource:
-    """Micro-batches of features computed before."""
+    """Micro-batches of features computed before; ``items`` are the number and weight of what each record counts for."""
 
-    def __init__(self, data: TrainingRecords) -> None:
-        self.data, self.judgements = data, Judgements(data)
+    def __init__(self, data: TrainingRecords, items: Items | None = None) -> None:
+        self.data, self.verdicts, self.items = data, Verdicts(data), items or data.judgements()
 
     def sizes(self) -> Sizes:
         """Count each text as one token."""
-        return Sizes(np.ones(self.data.texts.sum(), np.int64), self.data.records.offsets, *self.data.judgements())
+        return Sizes(np.ones(self.data.texts.sum(), np.int64), self.data.records.offsets, *self.items)
 
     def batch(self, records: np.ndarray) -> Batch:
         """Return features and judgements of some records."""
         offsets, features = self.data.records.offsets, self.data.features
         assert features is not None
         texts = np.concatenate([np.arange(offsets[r], offsets[r + 1]) for r in records])
-        return {"features": torch.from_numpy(features[texts]), **self.judgements.batch(records)}
+        return {"features": torch.from_numpy(features[texts]), **self.verdicts.batch(records)}
 
 
 class TextSource:
-    """Micro-batches of token ids, laid out in blocks of rows.
+    """Micro-batches of token ids, laid out in blocks of rows; ``items`` as for `FeatureSource`.
 
     Raises
     ------
     ConfigError
-        If a single text of a judged record has more tokens than the budget.
+        If a single text of a record that counts has more tokens than the budget.
     """
 
-    def __init__(self, data: TrainingRecords, layout: Layout | None = None, token_budget: int = 2**40) -> None:
+    def __init__(
+        self,
+        data: TrainingRecords,
+        layout: Layout | None = None,
+        token_budget: int = 2**40,
+        items: Items | None = None,
+    ) -> None:
         self.data, self.layout, self.token_budget = data, layout or Layout(), token_budget
-        self.judgements = Judgements(data)
-        judged = np.repeat(data.judgements()[0] > 0, data.texts)
-        lengths = data.records.lengths[judged]
+        self.verdicts, self.items = Verdicts(data), items or data.judgements()
+        lengths = data.records.lengths[np.repeat(self.items[0] > 0, data.texts)]
         if len(lengths) and lengths.max() > token_budget:
             raise ConfigError(
                 "the token budget is smaller than the longest text",
@@ -144,8 +129,8 @@ class TextSource:
         """Measure the rows of every record."""
         rows = [[tree.length for tree in self.trees(record)] for record in range(len(self.data.texts))]
         lengths = np.array([length for row in rows for length in row], np.int64)
-        sizes = Sizes(lengths, np.cumsum([0, *map(len, rows)]), *self.data.judgements())
-        over = (sizes.tokens > self.token_budget) & (sizes.edges > 0)
+        sizes = Sizes(lengths, np.cumsum([0, *map(len, rows)]), *self.items)
+        over = (sizes.tokens > self.token_budget) & (sizes.items > 0)
         if over.any():
             warnings.warn(
                 f"{over.sum()} of {len(over)} records have more tokens than the budget of {self.token_budget} (up to "
@@ -164,12 +149,12 @@ class TextSource:
             for tree in self.trees(int(record))
         ]
         rows, order = self.layout.lay(texts, trees, self.token_budget, data.pad_id)
-        return {"rows": rows, "order": order, **self.judgements.batch(records)}
+        return {"rows": rows, "order": order, **self.verdicts.batch(records)}
 
 
-def source_of(data: TrainingRecords, layout: Layout, token_budget: int) -> Source:
+def source_of(data: TrainingRecords, layout: Layout, token_budget: int, items: Items | None = None) -> Source:
     """Return what makes the micro-batches of some records."""
-    return TextSource(data, layout, token_budget) if data.features is None else FeatureSource(data)
+    return TextSource(data, layout, token_budget, items) if data.features is None else FeatureSource(data, items)
 
 
 class PlannedSteps(torch.utils.data.Dataset):
@@ -200,5 +185,7 @@ class PlannedSteps(torch.utils.data.Dataset):
     def _idle(self) -> Batch:
         """Return the lightest record with weight 0."""
         batch = self.source.batch(np.array([self.plan.lightest]))
-        batch["weight"] = torch.zeros_like(batch["weight"])
+        for name in ("weight", "record_weight"):
+            if name in batch:
+                batch[name] = torch.zeros_like(batch[name])
         return batch

@@ -1,42 +1,148 @@
-"""What a preference step minimises: the pairwise kernel, plus optional terms, as sums that the trainer divides once."""
+"""What a preference step minimises: sums over a micro-batch that the trainer divides once by the weight of the step."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import ClassVar, Literal, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from assay.objectives import centring_loss, pairwise_loss
+from assay.objectives import (
+    clipped_margins,
+    listmle_loss,
+    listnet_loss,
+    pairwise_loss,
+    pointwise_loss,
+    regression_loss,
+)
 from assay.scorers.interface import Batch
 from assay.scorers.reward_model import Output
+from assay.training.records import TrainingRecords
+from assay.training.terms import Term
+
+
+class Objective(Protocol):
+    """A loss, and what it counts: the plan puts so many items into a step, and the loss is divided by their weight."""
+
+    @property
+    def views(self) -> int:
+        """How often each text is to be encoded, under new draws of dropout: 1, or 2."""
+        ...
+
+    def items(self, data: TrainingRecords) -> tuple[np.ndarray, np.ndarray]:
+        """Return how many items each record has, int64 ``[R]``, and their weight, ``[R]`` or ``[R, members]``."""
+        ...
+
+    def __call__(self, output: Output, batch: Batch) -> Tensor:
+        """Return the *sum* of weighted losses of a micro-batch: a scalar, or one per member."""
+        ...
 
 
 @dataclass(frozen=True)
 class PairwiseObjective:
-    """Soft Bradley-Terry, with an optional pull of the scores towards zero.
+    """Soft Bradley-Terry over judgements.
 
     Attributes
     ----------
-    centring
-        Factor of `centring_loss`; 0 leaves it out. 0.01 is usual.
+    clip
+        Largest size of a score that counts (`clipped_margins`); infinite: all count. For scorers with one value a text.
+    terms
+        What is added.
     """
 
-    centring: float = 0.0
+    clip: float = math.inf
+    terms: tuple[Term, ...] = ()
+
+    @property
+    def views(self) -> int:
+        """The most that a term asks for."""
+        return max((term.views for term in self.terms), default=1)
+
+    def items(self, data: TrainingRecords) -> tuple[np.ndarray, np.ndarray]:
+        """Count judgements."""
+        return data.judgements()
 
     def __call__(self, output: Output, batch: Batch) -> Tensor:
-        """Return the *sum* of weighted losses of a micro-batch: a scalar, or one per member."""
-        losses = pairwise_loss(output["margins"], batch["target"], batch["margin"], batch["weight"], reduction="none")
+        """Return the sum of weighted losses: a scalar, or one per member."""
+        margins, (a, b) = output["margins"], batch["edges"].unbind(dim=1)
+        if self.clip != math.inf:
+            margins = clipped_margins(output["values"][a], output["values"][b], self.clip)
+        losses = pairwise_loss(margins, batch["target"], batch["margin"], batch["weight"], reduction="none")
         total = losses.sum(dim=0)
-        if self.centring:
-            a, b = batch["edges"].unbind(dim=1)
-            total = total + self.centring * _centring(output["values"][a], output["values"][b], batch["weight"])
+        for term in self.terms:
+            total = total + term(output, batch)
         return total
 
 
-def _centring(a: Tensor, b: Tensor, weight: Tensor) -> Tensor:
-    """Return the centring term, one per member where there are several: members share nothing."""
-    if a.dim() == 1:
-        return centring_loss(a, b, weight)
-    weight = weight.reshape(len(a), -1).expand_as(a)
-    return torch.stack([centring_loss(*member) for member in zip(a.T, b.T, weight.T, strict=True)])
+@dataclass(frozen=True)
+class ListwiseObjective:
+    """Lists of graded responses, one per record; ungraded responses are no part of them.
+
+    Attributes
+    ----------
+    loss
+        ``listnet``: all grades count, in their unit. ``listmle``: their order alone.
+    """
+
+    loss: Literal["listnet", "listmle"] = "listnet"
+    views: ClassVar[int] = 1
+
+    def items(self, data: TrainingRecords) -> tuple[np.ndarray, np.ndarray]:
+        """Count the comparisons that a list of k stands for, k - 1; its weight is that of one list."""
+        graded = data.graded_texts()
+        return np.maximum(graded - 1, 0), _weighing(data, (graded > 1).astype(np.float64))
+
+    def __call__(self, output: Output, batch: Batch) -> Tensor:
+        """Return the sum of weighted losses: a scalar, or one per member."""
+        scores, grades, mask, weight = _lists(output, batch)
+        kernel = listnet_loss if self.loss == "listnet" else listmle_loss
+        return kernel(scores, grades, mask, weight, reduction="none").sum(dim=-1)
+
+
+@dataclass(frozen=True)
+class GradedObjective:
+    """Single graded responses.
+
+    Attributes
+    ----------
+    loss
+        ``regression``: squared error. ``pointwise``: cross-entropy; a grade is then P(good), from 0 to 1.
+    """
+
+    loss: Literal["regression", "pointwise"] = "regression"
+    views: ClassVar[int] = 1
+
+    def items(self, data: TrainingRecords) -> tuple[np.ndarray, np.ndarray]:
+        """Count graded responses."""
+        graded = data.graded_texts()
+        return graded, _weighing(data, graded.astype(np.float64))
+
+    def __call__(self, output: Output, batch: Batch) -> Tensor:
+        """Return the sum of weighted losses: a scalar, or one per member."""
+        scores, grades, mask, weight = _lists(output, batch)
+        kernel = regression_loss if self.loss == "regression" else pointwise_loss
+        target = torch.where(mask, grades, 0.5).expand_as(scores)
+        each = kernel(scores, target, reduction="none")
+        return (each * mask * weight.unsqueeze(-1)).sum(dim=(-2, -1))
+
+
+def _weighing(data: TrainingRecords, items: np.ndarray) -> np.ndarray:
+    """Return the weight of so many items of each record."""
+    weight = data.record_weights()
+    return weight * items.reshape(-1, *[1] * (weight.ndim - 1))
+
+
+def _lists(output: Output, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return scores ``[B, k]`` or ``[members, B, k]``, grades and mask alike, and the weights of the lists."""
+    index, values = batch["lists"], output["values"]
+    there = index >= 0
+    scores, grades = values[index.clamp_min(0)], batch["grades"][index.clamp_min(0)]
+    mask, weight = there & ~torch.isnan(grades), batch["record_weight"]
+    if values.dim() == 1:
+        return scores, grades, mask, weight
+    scores = scores.permute(2, 0, 1)
+    weight = weight.T if weight.dim() == 2 else weight.expand(len(scores), -1)
+    return scores, grades.expand_as(scores), mask.expand_as(scores), weight

@@ -28,15 +28,15 @@ class Sizes:
         int64 ``[rows]``: tokens of the rows that the texts are laid out in, record after record.
     starts
         int64 ``[R + 1]``: record i has the rows ``starts[i]`` to ``starts[i + 1]``.
-    edges
-        int64 ``[R]``: number of judgements.
+    items
+        int64 ``[R]``: how many judgements, or other things that the objective counts.
     weight
-        float64 ``[R]`` or ``[R, members]``: total weight of the judgements.
+        float64 ``[R]`` or ``[R, members]``: total weight of them.
     """
 
     lengths: np.ndarray
     starts: np.ndarray
-    edges: np.ndarray
+    items: np.ndarray
     weight: np.ndarray
 
     @cached_property
@@ -52,7 +52,7 @@ class Sizes:
     @cached_property
     def longest(self) -> np.ndarray:
         """Longest row of each record, int64 ``[R]``."""
-        longest = np.zeros(len(self.edges), np.int64)
+        longest = np.zeros(len(self.items), np.int64)
         np.maximum.at(longest, np.repeat(np.arange(len(longest)), np.diff(self.starts)), self.lengths)
         return longest
 
@@ -157,13 +157,13 @@ def plan_batches(
     for name, value in (("epochs", epochs), ("pairs_per_step", pairs_per_step), ("token_budget", token_budget)):
         if value < 1:
             raise ConfigError(f"{name} must be at least 1", got=str(value))
-    useful = np.flatnonzero(sizes.edges > 0)
+    useful = np.flatnonzero(sizes.items > 0)
     if len(useful) == 0:
         raise ConfigError("there is no judgement to train on", remedy="label the pairs first, or check the data")
     steps, weights, ends = [], [], []
     for epoch in range(epochs):
         order = np.random.default_rng([seed, epoch]).permutation(useful)
-        for records in _cut(order, sizes.edges, pairs_per_step):
+        for records in _cut(order, sizes.items, pairs_per_step):
             shares = _share(records, sizes.cost, world_size)
             steps.append([_micro_batches(share, sizes, token_budget, layout or Layout()) for share in shares])
             weights.append(sizes.weight[records].sum(axis=0))
@@ -172,16 +172,16 @@ def plan_batches(
     return Plan(steps, np.array(weights, np.float64), np.array(ends), lightest)
 
 
-def _cut(order: np.ndarray, edges: np.ndarray, pairs_per_step: int) -> list[np.ndarray]:
+def _cut(order: np.ndarray, items: np.ndarray, pairs_per_step: int) -> list[np.ndarray]:
     """Cut an order of records into steps of at least ``pairs_per_step`` judgements."""
     cuts, count = [], 0
     for place, record in enumerate(order):
-        count += int(edges[record])
+        count += int(items[record])
         if count >= pairs_per_step:
             cuts.append(place + 1)
             count = 0
     pieces = [piece for piece in np.split(order, cuts) if len(piece)]
-    if len(pieces) > 1 and 2 * edges[pieces[-1]].sum() < pairs_per_step:
+    if len(pieces) > 1 and 2 * items[pieces[-1]].sum() < pairs_per_step:
         pieces[-2:] = [np.concatenate(pieces[-2:])]
     return pieces
 

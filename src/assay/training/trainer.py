@@ -17,15 +17,18 @@ from torch.utils.data import DataLoader, SequentialSampler
 from transformers import PrinterCallback, Trainer, TrainerCallback
 
 from assay.errors import AssayError, ConfigError
-from assay.scorers.encoding import EncodedRecords, score_records
+from assay.scorers.encoding import score_records
 from assay.scorers.layout import Layout, overhead_on
 from assay.scorers.reward_model import RewardModel
 from assay.training import checkpoints, schedule
 from assay.training.arguments import PreferenceArguments, check_arguments
 from assay.training.compiling import check_compilable, compiled_layers
-from assay.training.data import PlannedSteps, TrainingRecords, source_of
-from assay.training.objective import PairwiseObjective
+from assay.training.data import PlannedSteps, source_of
+from assay.training.held_out import held_out_metrics
+from assay.training.meta import StepRule
+from assay.training.objective import Objective, PairwiseObjective
 from assay.training.plan import plan_batches
+from assay.training.records import TrainingRecords
 from assay.training.sharding import is_sharded, keep_scores_whole, refuse_zero_3
 
 _NEVER = 2**62
@@ -53,6 +56,8 @@ class PreferenceTrainer(Trainer):
         Sums of losses of a micro-batch.
     callbacks
         Passed to `transformers.Trainer`.
+    step_rule
+        Where the gradient of a step is taken; None: at the weights as they are.
     """
 
     def __init__(
@@ -60,16 +65,18 @@ class PreferenceTrainer(Trainer):
         model: nn.Module,
         args: PreferenceArguments,
         train: TrainingRecords,
-        held_out: EncodedRecords | None = None,
-        objective: PairwiseObjective | None = None,
+        held_out: TrainingRecords | None = None,
+        objective: Objective | None = None,
         callbacks: list[TrainerCallback] | None = None,
+        step_rule: StepRule | None = None,
     ) -> None:
-        judged = held_out is not None and bool((held_out.pairs.w > 0).any())
+        objective = objective or PairwiseObjective()
+        judged = held_out is not None and bool((objective.items(held_out)[1] > 0).any())
         args = check_arguments(args, held_out=judged)
         if args.compile_layers:
             check_compilable(model)
         layout = _layout_for(model, args)
-        source = source_of(train, layout, args.token_budget)
+        source = source_of(train, layout, args.token_budget, objective.items(train))
         plan = plan_batches(
             source.sizes(),
             epochs=int(args.num_train_epochs),
@@ -89,7 +96,7 @@ class PreferenceTrainer(Trainer):
         self.plan = plan.first(args.max_steps) if args.max_steps > 0 else plan
         args.max_steps = len(self.plan)
         self.train_records, self.held_out = train, held_out if judged else None
-        self.objective = objective or PairwiseObjective()
+        self.objective, self.step_rule = objective, step_rule
         callbacks = list(callbacks or [])
         if judged:
             callbacks.insert(0, schedule.PlannedEvaluation(self.plan.evaluation_steps(args.evaluations_per_epoch)))
@@ -137,16 +144,17 @@ class PreferenceTrainer(Trainer):
         scale = torch.where(weight > 0, self.args.world_size / weight.clamp_min(1e-30), torch.zeros_like(weight))
         total = torch.zeros((), device=self.args.device)
         batches = inputs["batches"]
-        for number, batch in enumerate(batches):
-            batch = self._prepare_inputs(batch)
-            last = number == len(batches) - 1
-            self.accelerator.sync_gradients = last  # DeepSpeed takes the optimiser's step inside its backward pass
-            with contextlib.nullcontext() if last else self.accelerator.no_sync(model=model):
-                with self.compute_loss_context_manager():
-                    loss = self.compute_loss(model, batch, scale=scale)
-                self.accelerator.backward(loss)
-            total += loss.detach()
         step = self.state.global_step + 1
+        with contextlib.nullcontext() if self.step_rule is None else self.step_rule(self, model, step):
+            for number, batch in enumerate(batches):
+                batch = self._prepare_inputs(batch)
+                last = number == len(batches) - 1
+                self.accelerator.sync_gradients = last  # DeepSpeed takes the optimiser's step inside its backward pass
+                with contextlib.nullcontext() if last else self.accelerator.no_sync(model=model):
+                    with self.compute_loss_context_manager():
+                        loss = self.compute_loss(model, batch, scale=scale)
+                    self.accelerator.backward(loss)
+                total += loss.detach()
         self._first_bad = torch.where(torch.isfinite(total), self._first_bad, self._first_bad.clamp_max(step))
         return total
 
@@ -155,7 +163,7 @@ class PreferenceTrainer(Trainer):
     ) -> Tensor:
         """Return the loss of one micro-batch times ``scale``; members are added up, since they share nothing."""
         fed = {name: inputs[name] for name in _FED if name in inputs}
-        output = model(**fed)
+        output = model(**fed) if self.objective.views == 1 else model(**fed, views=self.objective.views)
         self._count(output["margins"].detach(), inputs)
         return (self.objective(output, inputs) * scale).sum()  # type: ignore[arg-type]
 
@@ -240,8 +248,9 @@ class PreferenceTrainer(Trainer):
         model, budget = cast(RewardModel, self.model), self.args.token_budget
         # what was compiled for training would be compiled again for a few passes without gradients
         with torch.compiler.set_stance("force_eager"):
-            values = score_records(model, records, dtype=dtype, token_budget=budget)
-        metrics = {f"{metric_key_prefix}_{k}": v for k, v in held_out_metrics(records, values).items()}
+            values = score_records(model, records.records, dtype=dtype, token_budget=budget)
+        found = held_out_metrics(records, values, self.objective)
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in found.items()}
         # ranks must agree on when to stop, to the last bit
         metrics = broadcast_object_list([metrics])[0]
         self.log(metrics)
@@ -342,21 +351,3 @@ def _layout_for(model: nn.Module, args: PreferenceArguments) -> Layout:
 
 def _only(items: Any) -> Any:
     return items[0]
-
-
-def held_out_metrics(records: EncodedRecords, values: Any) -> dict[str, float]:
-    """Return weighted loss (without margins, a device of training) and accuracy of scores, ties left out.
-
-    Equal scores are half right. Of several members, both are means.
-    """
-    from assay.objectives import pairwise_loss
-
-    margins = torch.from_numpy(records.margins(values))
-    target, weight = torch.from_numpy(records.pairs.p), torch.from_numpy(records.pairs.w)
-    judged = (target != 0.5) & (weight > 0)
-    better = (target > 0.5).reshape(-1, *[1] * (margins.dim() - 1))
-    right = torch.where(margins == 0, 0.5, ((margins > 0) == better).double())
-    return {
-        "loss": float(pairwise_loss(margins, target, 0.0, weight)),
-        "accuracy": float(right[judged].mean()) if bool(judged.any()) else float("nan"),
-    }

@@ -23,6 +23,7 @@ from assay.feedback import (
     split,
     without_groups,
 )
+from assay.feedback.grades import grade_table
 from assay.feedback.records import message
 from assay.feedback.splitting import group_columns
 from assay.workflows.settings import ReadingSettings
@@ -68,17 +69,28 @@ class Shares:
         return self.fit if self.validation is None else concatenate_datasets([self.fit, self.validation])
 
 
-def read_judgements(source: str, reading: ReadingSettings, *, split: str | None = None) -> tuple[Dataset, ReadReport]:
-    """Read the comparisons that hold at least one judgement; the others are left out and counted in the report.
+def read_judgements(
+    source: str, reading: ReadingSettings, *, split: str | None = None, graded: bool = False
+) -> tuple[Dataset, ReadReport]:
+    """Read the records that hold a judgement; the others are left out and counted in the report.
 
-    Ratings become comparisons where one prompt has several rated responses. ``split`` is for a source that names none.
+    Parameters
+    ----------
+    source, reading
+        As in the settings.
+    split
+        For a source that names none.
+    graded
+        Read the records that hold a grade instead, judged or not, and ratings as graded responses. Otherwise ratings
+        become comparisons where one prompt has several rated responses.
 
     Raises
     ------
     DataError
-        If the source holds prompts, or nothing is judged.
+        If the source holds prompts, or nothing is judged, or graded.
     """
-    data, report = read_with_report(source, **reading.reading() | {"split": split, "compare_ratings": True})
+    way = "responses" if graded else "comparisons"
+    data, report = read_with_report(source, **reading.reading() | {"split": split, "ratings": way})
     kind = kind_of(data)
     if kind != "comparisons":
         raise DataError(
@@ -88,6 +100,8 @@ def read_judgements(source: str, reading: ReadingSettings, *, split: str | None 
             got=f"{kind}, read as {report.format}",
             remedy="name the columns with --mapping.prompt, --mapping.chosen, --mapping.rejected (docs/data.md)",
         )
+    if graded:
+        return _with_grades(data, report)
     judged = group_columns(data)[1] > 0
     if not judged.any():
         raise DataError(
@@ -100,6 +114,24 @@ def read_judgements(source: str, reading: ReadingSettings, *, split: str | None 
     if not judged.all():
         report.dropped["prompts without a judgement"] = int((~judged).sum())
         data = data.select(np.flatnonzero(judged))
+    return data, report
+
+
+def _with_grades(data: Dataset, report: ReadReport) -> tuple[Dataset, ReadReport]:
+    table = grade_table(data)
+    known = np.concatenate([[0], np.cumsum(~np.isnan(table.values).all(axis=1))])
+    graded = known[table.offsets[1:]] > known[table.offsets[:-1]]
+    if not graded.any():
+        raise DataError(
+            "no response is graded here",
+            where=report.source,
+            expected="grades of responses, or labels of good and bad ones",
+            got=f"{report.responses} responses to {len(data)} prompts, read as {report.format}",
+            remedy="say where the grades are: --mapping.grades (docs/data.md), or use --objective.kind pairwise",
+        )
+    if not graded.all():
+        report.dropped["prompts without a grade"] = int((~graded).sum())
+        data = data.select(np.flatnonzero(graded))
     return data, report
 
 
@@ -139,7 +171,8 @@ def share_out(
     fit, validation = data, None
     if validation_share > 0:
         names, judgements = group_columns(data)
-        if validation_share * judgements.sum() >= FEWEST_VALIDATION and len(np.unique(names)) > 1:
+        size = judgements.sum() or len(data)  # graded responses may come without a judgement
+        if validation_share * size >= FEWEST_VALIDATION and len(np.unique(names)) > 1:
             # another stream than the test split's, so that the two draws are independent
             fit, validation = split(data, test=validation_share, seed=seed + 1_000_003)
     return Shares(fit, validation, test, reads or [], removed)

@@ -19,8 +19,9 @@ from assay.evaluation import (
     ReportContent,
     Temperature,
     evaluate,
-    fit_temperature,
+    fit_calibration,
     mistakes,
+    stored_form,
     write_report,
 )
 from assay.feedback import ReadReport, pairs, split, without_groups
@@ -29,6 +30,7 @@ from assay.scorers.provenance import current_versions
 from assay.workflows import hardware
 from assay.workflows.data import group_keys, read_judgements, seen_groups, write_seen_groups
 from assay.workflows.judging import (
+    Judged,
     all_seen,
     fit_baselines,
     judge,
@@ -37,7 +39,7 @@ from assay.workflows.judging import (
     margins_on,
     stored_baselines,
 )
-from assay.workflows.reporting import Judged, now
+from assay.workflows.reporting import now
 from assay.workflows.settings import CalibrateSettings, EvaluateSettings
 
 Baselines = Mapping[str, LengthBaseline | BagOfWords]
@@ -65,7 +67,7 @@ def evaluate_model(settings: EvaluateSettings) -> dict[str, Any]:
         known = train is not None or bool(_stored(settings.model))
         return {"dry_run": True, "pairs": len(pairs(data)), "left_out_because_seen": dropped, "baselines": known}
     baselines, missing = _baselines(settings, data, train)
-    view, delta, evaluation, cut = judge(
+    judged = judge(
         model,
         data,
         baselines=baselines,
@@ -74,8 +76,15 @@ def evaluate_model(settings: EvaluateSettings) -> dict[str, Any]:
         seed=settings.seed,
         resamples=settings.resamples,
     )
+    evaluation = judged.evaluation
+    assert evaluation is not None  # without a judgement nothing was read
     found = evaluation.to_dict()
-    counts = {"test_pairs": len(view), "left_out_because_seen": dropped, "truncation": cut, "source": report.to_dict()}
+    counts = {
+        "test_pairs": len(judged.view),
+        "left_out_because_seen": dropped,
+        "truncation": judged.truncation,
+        "source": report.to_dict(),
+    }
     metrics = {
         "evaluation": found,
         "baselines": found.pop("baselines"),
@@ -89,7 +98,7 @@ def evaluate_model(settings: EvaluateSettings) -> dict[str, Any]:
     }
     if settings.out:
         with new_folder(settings.out, overwrite=settings.overwrite) as folder:
-            write_report(folder / "report.html", _page(settings, report, metrics, (view, delta, evaluation)))
+            write_report(folder / "report.html", _page(settings, report, metrics, judged))
             write_json(folder / "metrics.json", metrics)
     evaluation.render(results_console())
     for name, reason in missing.items():
@@ -109,7 +118,8 @@ def _without_training(data: Dataset, train: Dataset) -> tuple[Dataset, int]:
 
 
 def _page(settings: EvaluateSettings, report: ReadReport, metrics: dict[str, Any], judged: Judged) -> ReportContent:
-    view, delta, evaluation = judged
+    view, delta, evaluation = judged.view, judged.delta, judged.evaluation
+    assert evaluation is not None
     source, dropped = Path(settings.data).name, metrics["data"]["left_out_because_seen"]
     sentence = f"{Path(settings.model).name} on {len(view):,} judgements from {source}."
     if dropped:
@@ -122,7 +132,7 @@ def _page(settings: EvaluateSettings, report: ReadReport, metrics: dict[str, Any
         data_rows=[
             DataRow(reason, count, None, "dropped when read", "warning") for reason, count in report.dropped.items()
         ],
-        mistakes=mistakes(view, delta, 12, temperature=evaluation.temperature),
+        mistakes=mistakes(view, delta, 12, calibration=evaluation.calibration),
         config=settings.model_dump(mode="json"),
         versions=metrics["versions"],
         missing={"learning": "this page judges a finished model", "data": "see the run that trained it"}
@@ -159,10 +169,10 @@ def _baselines(settings: EvaluateSettings, data: Dataset, train: Dataset | None)
 
 
 def calibrate_model(settings: CalibrateSettings) -> dict[str, Any]:
-    """Run `assay calibrate`: fit a temperature on one part of the judgements, check it on the other, store it.
+    """Run `assay calibrate`: fit a calibration on one part of the judgements, check it on the other, store it.
 
-    The stored temperature is fitted on the first part only, so that the figures of the second are honest. A temperature
-    changes no order, so the ranking stays as it was.
+    What is stored is fitted on the first part only, so that the figures of the second are honest. Scores stay as they
+    are, and so does the ranking.
     """
     check_new(settings.out, overwrite=settings.overwrite)
     (model,) = load_models(settings, [settings.model])
@@ -176,11 +186,9 @@ def calibrate_model(settings: CalibrateSettings) -> dict[str, Any]:
         return {"dry_run": True, "data": counts}
     fit_delta, _ = margins_on(model, fitting, fit_view, settings.token_budget)
     check_delta, _ = margins_on(model, checking, check_view, settings.token_budget)
-    temperature = fit_temperature(fit_delta, fit_view.p, fit_view.w)
-    found = evaluate(check_view, check_delta, temperature=temperature, seed=settings.seed).to_dict()
-    stored = temperature.to_dict()
-    method = "temperature on judgements apart from training"
-    model.record.calibration = {"temperature": stored.pop("value"), "method": method, **stored}
+    fitted = fit_calibration(fit_delta, fit_view.p, fit_view.w, settings.calibration)
+    found = evaluate(check_view, check_delta, calibration=fitted, seed=settings.seed).to_dict()
+    model.record.calibration = stored_form(fitted, "on judgements apart from training")
     metrics = {
         "calibration": model.record.calibration,
         "evaluation": found,

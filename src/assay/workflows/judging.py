@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,19 @@ from datasets import Dataset
 
 from assay.console import say
 from assay.errors import ConfigError, DataError
-from assay.evaluation import BagOfWords, Evaluation, LengthBaseline, Temperature, evaluate
+from assay.evaluation import (
+    BagOfWords,
+    Evaluation,
+    LengthBaseline,
+    Platt,
+    RatedEvaluation,
+    evaluate,
+    evaluate_rated,
+    from_stored,
+)
 from assay.feedback import Pairs, pairs
 from assay.scorers import RewardModel
-from assay.scorers.encoding import encode_records, score_records
+from assay.scorers.encoding import EncodedRecords, encode_records, score_records
 from assay.scorers.features import FeatureCache
 from assay.workflows import hardware
 from assay.workflows.data import seen_groups, unseen
@@ -83,10 +93,10 @@ def all_seen(count: int) -> DataError:
     )
 
 
-def margins_on(
-    model: RewardModel, data: Dataset, view: Pairs, token_budget: int = 8192, *, keep_features: bool = False
-) -> tuple[np.ndarray, dict[str, int]]:
-    """Score every response in float32; return margins ``[E]`` of ``view``, and what truncation cut.
+def scores_on(
+    model: RewardModel, data: Dataset, token_budget: int = 8192, *, keep_features: bool = False
+) -> tuple[EncodedRecords, np.ndarray, dict[str, int]]:
+    """Score every response in float32; return the encoded records, scores ``[texts]``, and what truncation cut.
 
     ``keep_features`` serves heads on one frozen backbone: its states of these texts are computed once for all of them.
     """
@@ -98,6 +108,14 @@ def margins_on(
     if values.ndim == 2:
         values = values.mean(axis=1)
     counts = {"texts": len(records.lengths), "cut_prompt": records.cut_prompt, "cut_response": records.cut_reply}
+    return records, values, counts
+
+
+def margins_on(
+    model: RewardModel, data: Dataset, view: Pairs, token_budget: int = 8192, *, keep_features: bool = False
+) -> tuple[np.ndarray, dict[str, int]]:
+    """Return margins ``[E]`` of the judgements ``view`` of some records, and what truncation cut; see `scores_on`."""
+    records, values, counts = scores_on(model, data, token_budget, keep_features=keep_features)
     return records.margins(values, view), counts
 
 
@@ -117,47 +135,82 @@ def stored_baselines(run: Path) -> dict[str, LengthBaseline | BagOfWords]:
     return {name: kind.load(folder / name) for name, kind in BASELINES.items() if (folder / name).is_dir()}
 
 
+@dataclass(frozen=True)
+class Judged:
+    """A share of the data, and how well a model judges it.
+
+    Attributes
+    ----------
+    view, delta
+        Its judgements, and the model's margins ``[E]`` of them.
+    evaluation
+        None where there is no judgement.
+    rated
+        How scores go with grades; None where there are none.
+    truncation
+        What was cut.
+    """
+
+    view: Pairs
+    delta: np.ndarray
+    evaluation: Evaluation | None
+    rated: RatedEvaluation | None
+    truncation: dict[str, int]
+
+
 def judge(
     model: RewardModel,
     test: Dataset,
     *,
     baselines: Mapping[str, LengthBaseline | BagOfWords],
     extra: Mapping[str, np.ndarray] | None = None,
+    grades: np.ndarray | None = None,
     against: RewardModel | None = None,
     token_budget: int = 8192,
     keep_features: bool = False,
     seed: int = 0,
     resamples: int = 2000,
-) -> tuple[Pairs, np.ndarray, Evaluation, dict[str, int]]:
-    """Evaluate a model on judgements; return them, its margins, the evaluation, and what truncation cut.
+) -> Judged:
+    """Evaluate a model on judgements, and on the grades of single responses.
 
-    ``extra`` holds margins ``[E]`` of further baselines by name; ``keep_features`` as for `margins_on`.
-
-    Raises
-    ------
-    DataError
-        If there is no judgement.
+    Parameters
+    ----------
+    model, test
+        What judges what.
+    baselines
+        Fitted on other judgements.
+    extra
+        Margins ``[E]`` of further baselines by name.
+    grades
+        One per response of ``test``, NaN where there is none; None: only judgements count.
+    against
+        A second model, on the same judgements.
+    token_budget, keep_features
+        As for `scores_on`.
+    seed, resamples
+        Of the bootstrap.
     """
     view = pairs(test)
+    records, values, counts = scores_on(model, test, token_budget, keep_features=keep_features)
+    delta = records.margins(values, view)
+    stored = from_stored(model.record.calibration) if model.record.calibration else None
+    rated = None
+    if grades is not None:
+        record = np.repeat(np.arange(len(test)), np.diff(records.offsets))
+        group = np.asarray(test["split_group"])[record]
+        platt = stored if isinstance(stored, Platt) else None
+        rated = evaluate_rated(values, grades, record, group, platt=platt, seed=seed, resamples=resamples)
     if len(view) == 0:
-        raise DataError("there is no judgement to evaluate on")
-    delta, counts = margins_on(model, test, view, token_budget, keep_features=keep_features)
+        return Judged(view, delta, None, rated, counts)
     others = {name: baseline.delta(view) for name, baseline in baselines.items()}
     others |= extra or {}
-    stored = model.record.calibration
     result = evaluate(
         view,
         delta,
-        temperature=temperature_of(stored) if stored else None,
+        calibration=stored,
         baselines=others,
         other=margins_on(against, test, view, token_budget)[0] if against is not None else None,
         seed=seed,
         resamples=resamples,
     )
-    return view, delta, result, counts
-
-
-def temperature_of(stored: Mapping[str, object]) -> Temperature:
-    """Rebuild a fitted temperature from what a model stores."""
-    rest = {key: value for key, value in stored.items() if key not in ("temperature", "method")}
-    return Temperature.from_dict({"value": stored["temperature"], **rest})
+    return Judged(view, delta, result, rated, counts)

@@ -8,7 +8,9 @@ import os
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
+
+T = TypeVar("T")
 
 #: Verbs that several processes can run together.
 IN_SEVERAL = ("train",)
@@ -33,6 +35,16 @@ def share_folder(folder: Path | None = None) -> Path:
 
     _state()
     return Path(broadcast_object_list([str(folder)])[0])
+
+
+def agreed(value: T) -> T:
+    """Return what the first process came to; every process must ask."""
+    if count() == 1:
+        return value
+    from accelerate.utils import broadcast_object_list
+
+    _state()
+    return cast(T, broadcast_object_list([value])[0])
 
 
 @contextlib.contextmanager

@@ -10,16 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from assay.evaluation import DataRow, Evaluation, ReportContent, mistakes, write_report
+from assay.evaluation import DataRow, ReportContent, mistakes, write_report
 from assay.evaluation import data_rows as check_rows
 from assay.feedback import Pairs, pairs
 from assay.feedback.check_report import CheckReport
 from assay.workflows.data import Shares
 from assay.workflows.fitting import Fit
+from assay.workflows.judging import Judged
 from assay.workflows.settings import TrainSettings
 
 _MISTAKES = 12
-Judged = tuple[Pairs, np.ndarray, Evaluation]
 
 
 def write_run_report(
@@ -42,29 +42,34 @@ def write_run_report(
     )
     backbone = Path(settings.backbone).name or settings.backbone
     data = metrics["data"]
-    sentence = (
-        f"A reward model around {backbone} ({how}) was trained on {data['train_pairs']:,} judgements from {source}"
-    )
+    judgements, texts = f"{data['train_pairs']:,} judgements", f"{data['train_texts']:,} graded responses"
+    amount = judgements if data["train_pairs"] else texts
+    sentence = f"A reward model around {backbone} ({how}) was trained on {amount} from {source}"
     if data["validation_pairs"]:
         sentence += f", stopped and calibrated on {data['validation_pairs']:,}"
-    sentence += (
-        f" and judged on {data['test_pairs']:,} others, whose prompts it never saw."
-        if judged
-        else ". It was not judged: no judgements were held out."
-    )
+    if judged is None:
+        sentence += ". It was not judged: no judgements were held out."
+    elif judged.evaluation is not None:
+        sentence += f" and judged on {data['test_pairs']:,} others, whose prompts it never saw."
+    else:
+        sentence += f" and judged on {data['test_texts']:,} others, whose prompts it never saw."
+    evaluation = judged.evaluation if judged else None
+    why_not = "no pair of held-out responses was judged" if judged else "no judgements were held out (--test-share 0)"
     content = ReportContent(
         title=f"Reward model: {source}",
         sentence=sentence,
-        evaluation=judged[2] if judged else None,
+        evaluation=evaluation,
         data_rows=data_rows(shares, result, checks),
         train_loss=result.train_loss,
         validation_loss=result.validation_loss,
-        mistakes=mistakes(judged[0], judged[1], _MISTAKES, temperature=judged[2].temperature) if judged else (),
+        mistakes=mistakes(judged.view, judged.delta, _MISTAKES, calibration=evaluation.calibration)
+        if judged and evaluation
+        else (),
         throughput=_readable_throughput(result, metrics),
         config=settings.model_dump(mode="json"),
         versions=metrics["versions"],
-        notes=_notes(shares, result),
-        missing={} if judged else {"evaluation": "no judgements were held out (--test-share 0)"},
+        notes=[*_notes(shares, result), *_rated_notes(judged), *result.told],
+        missing={} if evaluation else {"evaluation": why_not},
         created=now(),
     )
     write_report(path, content)
@@ -163,14 +168,18 @@ def _median(view: Pairs) -> int:
     return int(np.median(np.concatenate([view.length_a, view.length_b]))) if len(view) else 0
 
 
+def _rated_notes(judged: Judged | None) -> list[str]:
+    return [f"{line[:1].upper()}{line[1:]}." for line in judged.rated.lines()] if judged and judged.rated else []
+
+
 def _notes(shares: Shares, result: Fit) -> list[str]:
     notes = []
-    if shares.validation is None and result.temperature is None:
+    if shares.validation is None and result.calibration is None:
         notes.append(
             "No judgements were kept for validation: training ran its full length and the model is not calibrated."
         )
-    if result.temperature is not None and result.temperature.flags:
-        notes.append(f"The calibration deserves caution: {', '.join(result.temperature.flags).replace('_', ' ')}.")
+    if result.calibration is not None and result.calibration.flags:
+        notes.append(f"The calibration deserves caution: {', '.join(result.calibration.flags).replace('_', ' ')}.")
     if shares.test is not None and len(pairs(shares.test)) < 100:
         notes.append(
             "Fewer than 100 judgements were held out: the intervals are wide, and differences mostly undecided."

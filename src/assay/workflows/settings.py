@@ -10,6 +10,17 @@ from pydantic import Field
 
 from assay.config import Positional, Settings
 from assay.feedback import ColumnMapping
+from assay.workflows.feedback_settings import (
+    Auxiliary,
+    Cleaning,
+    Judged,
+    Loss,
+    MarginMatching,
+    Meta,
+    PairwiseLoss,
+    Target,
+    Unclean,
+)
 
 #: Those of transformers that need no further numbers.
 Schedule = Literal[
@@ -92,6 +103,19 @@ class ModelSettings(Settings):
     lora: LoraSettings | None = Field(default=None, description="train small added matrices in place of all weights")
 
 
+class LearningSettings(Settings):
+    """What is learned from the feedback."""
+
+    target: Target = Field(default=Judged(), description="what a judgement becomes")
+    objective: Loss = Field(default=PairwiseLoss(), description="the loss")
+    clean: Cleaning = Field(default=Unclean(), description="what is done to judgements that other models doubt")
+    cross_prompt: float = Field(
+        default=0.0, ge=0, le=1, description="share of judgements that get a loser: a good answer to another prompt"
+    )
+    auxiliary: Auxiliary = Field(default=Auxiliary(), description="terms added to the pairwise loss")
+    meta: Meta | None = Field(default=None, description="MetaRM: scores of unlabelled responses are kept apart")
+
+
 class OptimiserSettings(Settings):
     """The training."""
 
@@ -140,7 +164,7 @@ _OF_THE_BACKBONE = (
 )
 
 
-class TrainSettings(RunSettings, ReadingSettings, ModelSettings, OptimiserSettings):
+class TrainSettings(RunSettings, ReadingSettings, ModelSettings, LearningSettings, OptimiserSettings):
     """What is trained on what."""
 
     data: Annotated[str, Positional] = Field(description="judgements: a file, a folder, or a Hub id")
@@ -148,6 +172,9 @@ class TrainSettings(RunSettings, ReadingSettings, ModelSettings, OptimiserSettin
     test: str | None = Field(default=None, description="judgements to test on; none: a share of the data")
     test_share: float = Field(default=0.2, ge=0, lt=1, description="share of the groups held out as test; 0: no test")
     test_groups_seed: int | None = Field(default=None, ge=0, description="seed of the split; none: --seed")
+    calibration: Literal["temperature", "isotonic"] = Field(
+        default="temperature", description="of margins; isotonic: steps, for hundreds of judgements and more"
+    )
     calibration_folds: int = Field(default=5, ge=2, description="cross-fitting folds where the backbone is frozen")
     baseline_blind: bool = Field(default=False, description="also train the same model without seeing the prompt")
     resamples: int = Field(default=2000, ge=100, description="bootstrap resamples behind every interval")
@@ -161,6 +188,7 @@ class TrainSettings(RunSettings, ReadingSettings, ModelSettings, OptimiserSettin
             yield "lora", "trains inside the backbone, which --freeze-backbone keeps as it is; choose one"
         if self.compile and self.gradient_checkpointing:
             yield "compile", "would have no effect on layers that --gradient-checkpointing recomputes; choose one"
+        yield from self._of_the_loss()
         if self.freeze_backbone and self.layout == "native":
             yield "layout", "native cannot be trained with a frozen backbone; use assay"
         if self.head == "linear" and self._changed("head_hidden"):
@@ -182,6 +210,28 @@ class TrainSettings(RunSettings, ReadingSettings, ModelSettings, OptimiserSettin
             yield from self._without_effect(("baseline_blind", "resamples"), none)
         yield from self._unknown_names()
 
+    def _of_the_loss(self) -> Iterator[tuple[str, str]]:
+        """Yield what the loss would not look at, and what two settings would both decide."""
+        if self.objective.kind != "pairwise":
+            reason = f"is about judgements, and --objective.kind {self.objective.kind} learns from grades"
+            yield from self._without_effect(("target", "clean", "cross_prompt", "centring", "auxiliary"), reason)
+        if self.freeze_backbone and self.auxiliary.contrast:
+            yield "auxiliary.contrast", "has no effect on a frozen backbone, whose states stay as they are"
+        if self.dropout == "none" and self.auxiliary.contrast:
+            yield "auxiliary.contrast", "needs dropout, which makes the two encodings of a text differ"
+        if self.freeze_backbone and self.meta is not None:
+            yield "meta", "moves all weights, and --freeze-backbone trains the head only"
+        if self.clean.kind != "none" and self.layout == "native":
+            yield "clean", "trains heads of its own, which --layout native has not; use assay"
+        by_grades = isinstance(self.target, MarginMatching) and self.target.signal != "confidence"
+        if self.clean.kind in ("flip", "soft") and by_grades:
+            yield (
+                "clean.kind",
+                "changes verdicts, and these targets come from grades; use drop, or --target.signal confidence",
+            )
+        if self.clean.kind == "margin" and self.target.kind in ("margin", "mmpo"):
+            yield "clean.kind", f"sets the margin that --target.kind {self.target.kind} sets too; choose one"
+
     def _unknown_names(self) -> Iterator[tuple[str, str]]:
         """Yield loggers that are not there; transformers would notice only when training begins."""
         if self.report_to:
@@ -197,6 +247,22 @@ class TrainSettings(RunSettings, ReadingSettings, ModelSettings, OptimiserSettin
 
     def _changed(self, name: str) -> bool:
         return bool(getattr(self, name) != type(self).model_fields[name].default)
+
+
+class StrengthSettings(RunSettings, ReadingSettings):
+    """What is doubted, and by whom."""
+
+    data: Annotated[str, Positional] = Field(description="judgements: a file, a folder, or a Hub id")
+    backbone: str = Field(default="minilm", description="Hub id, folder, or minilm (packaged, needs no network)")
+    template: str = Field(default="auto", description="as in training")
+    max_length_tokens: int | None = Field(default=None, ge=8, description="longest text; none: the backbone's, <= 1024")
+    truncation: Literal["left", "right"] = Field(default="left", description="side of the prompt that is cut")
+    token_budget: int = Field(default=8192, ge=16, description="padded tokens per forward pass")
+    members: int = Field(default=10, ge=2, description="heads per fold, each on another sample of the groups")
+    folds: int = Field(default=5, ge=2, description="parts of the groups, each judged by heads of the others")
+    epochs: int = Field(default=30, ge=1, description="passes of the heads over the data")
+    suspicious: int = Field(default=10, ge=0, description="how many of the weakest judgements are shown")
+    out: str | None = Field(default=None, description="folder for metrics.json and all judgements, weakest first")
 
 
 class CheckSettings(RunSettings, ReadingSettings):
@@ -253,6 +319,9 @@ class CalibrateSettings(JudgeSettings):
     """Where the calibrated model goes."""
 
     out: str = Field(description="model folder to make")
+    calibration: Literal["temperature", "isotonic"] = Field(
+        default="temperature", description="of margins; isotonic: steps, for hundreds of judgements and more"
+    )
     check_share: float = Field(
         default=0.5, gt=0, lt=1, description="share of the groups kept aside to check that calibration helps"
     )

@@ -23,8 +23,9 @@ def shares_lines(settings: TrainSettings, shares: Shares) -> list[str]:
         lines.append(f"left out of training, since the test data holds their prompts: {_overlap(shares)}")
     for role, data in (("train on", shares.fit), ("validate on", shares.validation), ("test on", shares.test)):
         if data is not None:
-            view = pairs(data)
-            lines.append(f"{role} {len(view):,} judgements of {len(set(view.group)):,} split groups")
+            judgements, groups = len(pairs(data)), len(set(data["split_group"]))
+            what = f"{judgements:,} judgements" if judgements else f"graded responses to {len(data):,} prompts"
+            lines.append(f"{role} {what} of {groups:,} split groups")
     if shares.test is None:
         lines.append("nothing is held out for a test, so nothing will be evaluated (--test-share 0)")
     elif settings.test is None:
@@ -62,11 +63,31 @@ def show_train_summary(settings: TrainSettings, metrics: dict[str, Any]) -> None
         after = found["calibrated"] or found
         state = "calibrated" if found["calibrated"] else "not calibrated"
         show(f"  NLL {after['nll']:.3f} (a coin: 0.693), ECE {after['ece']:.3f}, {state}")
-    else:
+    elif metrics.get("rated") is None:
         show("not evaluated: no judgements were held out")
+    if metrics.get("rated"):
+        _show_rated(metrics["rated"])
     speed = metrics["throughput"]
     show(f"trained in {speed['training_seconds']:.0f} s at {speed['pairs_per_second']:.1f} judgements a second")
     show(f"model, metrics.json and report.html are in {settings.out}")
+
+
+def _show_rated(found: dict[str, Any]) -> None:
+    rank, within = found["rank"], found["rank_within"]
+    show(
+        f"scores and grades of {found['n_responses']:,} held-out responses: rank correlation {_number(rank)}"
+        + (f", within a prompt {_number(within)}" if within["n"] else "")
+    )
+    if found["auroc"]:
+        show(f"  a good response scores above a bad one with probability {_number(found['auroc'])}")
+    if found["nll"]:
+        right = _share(found["accuracy"]["value"], found["accuracy"]["ci95"])
+        show(f"  P(good): right in {right}, NLL {_number(found['nll'])}")
+
+
+def _number(found: dict[str, Any]) -> str:
+    tail = f" ({found['ci95'][0]:.3f} to {found['ci95'][1]:.3f})" if found["ci95"] else ""
+    return f"{found['value']:.3f}{tail}"
 
 
 def _share(value: float, interval: list[float] | None) -> str:
@@ -90,7 +111,9 @@ def show_calibration(settings: CalibrateSettings, metrics: dict[str, Any]) -> No
         show(f"would fit on {data['fit_pairs']:,} judgements and check on {data['check_pairs']:,}; nothing was written")
         return
     before, after = metrics["before"], metrics["after"]
-    show(f"temperature {metrics['calibration']['temperature']:.3g} from {metrics['data']['fit_pairs']:,} judgements")
+    fitted = metrics["calibration"]
+    name = f"temperature {fitted['temperature']:.3g}" if fitted["kind"] == "temperature" else "isotonic calibration"
+    show(f"{name} from {metrics['data']['fit_pairs']:,} judgements")
     show(
         f"on {metrics['data']['check_pairs']:,} others: NLL {before['nll']:.4f} -> {after['nll']:.4f}, "
         f"ECE {before['ece']:.4f} -> {after['ece']:.4f}; the ranking is unchanged"

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from datasets import Dataset
 
 from assay.config import dump_yaml
 from assay.console import say
@@ -19,9 +20,11 @@ from assay.errors import ConfigError
 from assay.feedback import pairs
 from assay.output import check_new, new_folder, write_atomic, write_json
 from assay.scorers import RewardModel, backbones, create_reward_model
+from assay.scorers.encoding import encode_records
 from assay.scorers.provenance import current_versions
-from assay.training.checkpoints import newest_complete, remove_torn
+from assay.training.data import TextSource
 from assay.training.plan import plan_batches
+from assay.training.records import TrainingRecords
 from assay.workflows import hardware, ranks
 from assay.workflows.data import (
     Shares,
@@ -33,11 +36,14 @@ from assay.workflows.data import (
     without_prompts,
     write_seen_groups,
 )
-from assay.workflows.fitting import Fit, fit, model_options, resolved
+from assay.workflows.fitting import Fit, fit, newest_checkpoint
 from assay.workflows.judging import fit_baselines, judge, margins_on
+from assay.workflows.options import model_options, resolved
 from assay.workflows.reporting import write_run_report
 from assay.workflows.settings import TrainSettings
 from assay.workflows.summary import shares_lines
+from assay.workflows.targets import Prepared, make_targets, needs_features, objective_of, rated_grades
+from assay.workflows.teaching import appended, features_as_it_came
 
 _IDENTITY = "run.json"
 
@@ -97,9 +103,9 @@ def _accompany(settings: TrainSettings) -> dict[str, Any]:
         shares = prepare(settings)
         model = create_reward_model(model_options(settings, settings.seed))
         settings = resolved(settings, sum(p.numel() for p in model.parameters()))
-        fit(settings, shares, folder, model)
+        done = fit(settings, shares, folder, model)
         if settings.baseline_blind and shares.test is not None:
-            fit(settings, _without_prompts(shares), folder / "blind")
+            fit(settings.model_copy(update={"target": done.target}), _without_prompts(shares), folder / "blind")
     return {}
 
 
@@ -109,21 +115,21 @@ def _kept_if_resumable(folder: Path) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        remove_torn(folder / "checkpoints")
-        whole = newest_complete(folder / "checkpoints")
+        whole = newest_checkpoint(folder)
         if whole is None:
             shutil.rmtree(folder, ignore_errors=True)
         else:
-            say(f"kept {folder} up to {whole.name}: the same command with --resume goes on from there")
+            say(f"kept {folder} up to {whole}: the same command with --resume goes on from there")
         raise
 
 
 def prepare(settings: TrainSettings) -> Shares:
     """Read the data and share it out by purpose."""
-    data, report = read_judgements(settings.data, settings, split=settings.split)
+    graded = settings.objective.kind != "pairwise"
+    data, report = read_judgements(settings.data, settings, split=settings.split, graded=graded)
     reads, test = [report], None
     if settings.test is not None:
-        test, second = read_judgements(settings.test, settings)
+        test, second = read_judgements(settings.test, settings, graded=graded)
         reads.append(second)
     seed = settings.seed if settings.test_groups_seed is None else settings.test_groups_seed
     return share_out(
@@ -145,45 +151,52 @@ def _train_in(folder: Path, settings: TrainSettings, shares: Shares, model: Rewa
     model.save_pretrained(folder / "model")
     write_seen_groups(folder / "model", group_keys(shares.training))
     write_atomic(folder / "config.yaml", dump_yaml(settings.model_copy(update={"resume": False, "overwrite": False})))
-    baselines = fit_baselines(shares.training, folder / "baselines")
+    judged_at_all = len(pairs(shares.training)) > 0
+    baselines = fit_baselines(shares.training, folder / "baselines") if judged_at_all else {}
     metrics: dict[str, Any] = {
         "data": data_counts(shares, result),
         "throughput": result.throughput(),
         "training": {"train_loss": result.train_loss, "validation_loss": result.validation_loss},
         "calibration": model.record.calibration,
         "score": model.record.score,
+        "feedback": result.feedback,
         "seed": settings.seed,
         "settings": settings.model_dump(mode="json"),
         "hardware": hardware.describe(),
         "versions": current_versions(),
     }
     if shares.test is None:
-        metrics = {"evaluation": None, "baselines": None, **metrics}
+        metrics = {"evaluation": None, "rated": None, "baselines": None, **metrics}
         write_run_report(folder / "report.html", settings, shares, result, metrics, checks)
         return metrics
-    view, delta, evaluation, cut = judge(
+    judged = judge(
         model,
         shares.test,
         baselines=baselines,
-        extra={"blind": _blind_margins(settings, shares, folder)} if settings.baseline_blind else None,
+        grades=rated_grades(settings.target, settings.objective, shares.test),
+        extra=_blind(settings.model_copy(update={"target": result.target}), shares, folder),
         token_budget=settings.token_budget,
         keep_features=settings.freeze_backbone,
         seed=settings.seed,
         resamples=settings.resamples,
     )
-    found = evaluation.to_dict()
-    metrics = {"evaluation": found, "baselines": found.pop("baselines"), **metrics}
-    metrics["data"]["test_truncation"] = cut
-    write_run_report(folder / "report.html", settings, shares, result, metrics, checks, (view, delta, evaluation))
+    found = judged.evaluation.to_dict() if judged.evaluation else None
+    baseline_results = found.pop("baselines") if found else None
+    rated = judged.rated.to_dict() if judged.rated else None
+    metrics = {"evaluation": found, "rated": rated, "baselines": baseline_results, **metrics}
+    metrics["data"]["test_truncation"] = judged.truncation
+    write_run_report(folder / "report.html", settings, shares, result, metrics, checks, judged)
     return metrics
 
 
-def _blind_margins(settings: TrainSettings, shares: Shares, folder: Path) -> np.ndarray:
+def _blind(settings: TrainSettings, shares: Shares, folder: Path) -> dict[str, np.ndarray]:
     """Train the same model without prompts; its margins on the test share show what the responses alone give away."""
+    if not settings.baseline_blind:
+        return {}
     hidden = _without_prompts(shares)
     blind = fit(settings, hidden, folder / "blind").model
     keep = settings.freeze_backbone
-    return margins_on(blind, hidden.test, pairs(hidden.test), settings.token_budget, keep_features=keep)[0]
+    return {"blind": margins_on(blind, hidden.test, pairs(hidden.test), settings.token_budget, keep_features=keep)[0]}
 
 
 def _without_prompts(shares: Shares) -> Shares:
@@ -200,14 +213,21 @@ def data_counts(shares: Shares, result: Fit) -> dict[str, Any]:
         "train_pairs": len(pairs(shares.fit)),
         "validation_pairs": len(pairs(shares.validation)) if shares.validation is not None else 0,
         "test_pairs": len(pairs(shares.test)) if shares.test is not None else 0,
-        "train_groups": len(set(pairs(shares.training).group)),
-        "test_groups": len(set(pairs(shares.test).group)) if shares.test is not None else 0,
+        "train_texts": _responses(shares.fit),
+        "test_texts": _responses(shares.test) if shares.test is not None else 0,
+        "train_groups": len(set(shares.training["split_group"])),
+        "test_groups": len(set(shares.test["split_group"])) if shares.test is not None else 0,
         "sources": [report.to_dict() for report in shares.reads],
         **result.counts,
     }
     if shares.removed:
         counts["removed_from_training_because_in_test"] = shares.removed.to_dict()
     return counts
+
+
+def _responses(data: Dataset) -> int:
+    batches = data.select_columns(["responses"]).iter(1000)
+    return sum(len(responses) for batch in batches for responses in batch["responses"])
 
 
 def data_card(settings: TrainSettings, shares: Shares) -> dict[str, Any]:
@@ -247,12 +267,15 @@ def _refuse_another_run(path: Path, identity: dict[str, Any]) -> None:
 
 
 def _plan_only(settings: TrainSettings, shares: Shares, model: RewardModel) -> dict[str, Any]:
-    from assay.scorers.encoding import encode_records
-    from assay.training.data import TextSource, TrainingRecords
-
-    records = encode_records(shares.fit, model.encoder)
+    """Plan the steps as training would; judgements that cleaning would leave out are still in them."""
+    data, _ = appended(settings, shares.fit)
+    records = encode_records(data, model.encoder)
+    features = features_as_it_came(settings, model, records) if needs_features(settings) else None
+    taught = make_targets(settings.target, settings.objective, data, Prepared(records, features=features))
+    learned = TrainingRecords(taught.records, model.encoder.pad_id, grades=taught.grades)
+    items = objective_of(settings).items(learned)
     plan = plan_batches(
-        TextSource(TrainingRecords(records, model.encoder.pad_id), model.row_layout, settings.token_budget).sizes(),
+        TextSource(learned, model.row_layout, settings.token_budget, items).sizes(),
         epochs=settings.epochs or 1,
         pairs_per_step=settings.pairs_per_step,
         token_budget=settings.token_budget,
@@ -262,5 +285,6 @@ def _plan_only(settings: TrainSettings, shares: Shares, model: RewardModel) -> d
         "dry_run": True,
         "steps": len(plan),
         "data": data_counts(shares, Fit(model)),
+        "feedback": taught.report(),
         "settings": settings.model_dump(mode="json"),
     }

@@ -14,6 +14,7 @@ from assay.workflows.settings import (
     EvaluateSettings,
     ExportSettings,
     ScoreSettings,
+    StrengthSettings,
     TrainSettings,
 )
 
@@ -43,6 +44,15 @@ def _train(settings: TrainSettings) -> int:
     done = train(settings)
     if done:  # of several processes, the first shows it
         show_train_summary(settings, done)
+    return 0
+
+
+def _strength(settings: StrengthSettings) -> int:
+    from assay.workflows.strength_verb import strengths
+
+    found = strengths(settings)
+    if found.get("dry_run"):
+        show(f"would judge {found['judgements']:,} judgements; nothing was written")
     return 0
 
 
@@ -83,6 +93,7 @@ def _export(settings: ExportSettings) -> int:
 #: Verbs that a recipe's stages may name.
 STAGES: dict[str, Verb] = {
     "check": Verb(CheckSettings, _check),
+    "strength": Verb(StrengthSettings, _strength),
     "train": Verb(TrainSettings, _train),
     "evaluate": Verb(EvaluateSettings, _evaluate),
     "calibrate": Verb(CalibrateSettings, _calibrate),

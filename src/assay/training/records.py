@@ -1,0 +1,84 @@
+"""What the trainer learns from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from assay.errors import ConfigError
+from assay.scorers.encoding import EncodedRecords
+
+
+@dataclass(frozen=True)
+class TrainingRecords:
+    """What the trainer learns from: encoded records, and optionally features and weights that replace parts of them.
+
+    Attributes
+    ----------
+    records
+        Token ids and judgements.
+    pad_id
+        Fills up shorter rows.
+    features
+        float32 ``[texts, d]`` of a frozen backbone; the token ids are then not used.
+    weight
+        ``[E]`` or ``[E, members]``, in place of the judgements' own weights (0 keeps a judgement from a member).
+    share
+        ``[R]`` or ``[R, members]``: what part of a record is learned from, by each member; None: all.
+    grades
+        float64 ``[texts]``: what objectives of graded responses learn, in the unit that scores shall have; NaN where a
+        response has no grade. None: judgements only.
+    """
+
+    records: EncodedRecords
+    pad_id: int = 0
+    features: np.ndarray | None = None
+    weight: np.ndarray | None = None
+    share: np.ndarray | None = None
+    grades: np.ndarray | None = None
+
+    @property
+    def weights(self) -> np.ndarray:
+        """Weights in force, ``[E]`` or ``[E, members]``."""
+        own = self.records.pairs.w if self.weight is None else self.weight
+        if self.share is None:
+            return own
+        share = self.share[self.records.pairs.row]
+        return np.asarray((own[:, None] if own.ndim < share.ndim else own) * share)
+
+    @property
+    def texts(self) -> np.ndarray:
+        """Number of texts of each record, int64 ``[R]``."""
+        return np.diff(self.records.offsets)
+
+    def judgements(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return how many judgements each record has, ``[R]``, and their weight, ``[R]`` or ``[R, members]``."""
+        rows, count = self.records.pairs.row, len(self.texts)
+        weight = np.zeros((count, *self.weights.shape[1:]))
+        np.add.at(weight, rows, self.weights)
+        return np.bincount(rows, minlength=count), weight
+
+    def record_weights(self) -> np.ndarray:
+        """Return the weight of each record as a whole, ``[R]`` or ``[R, members]``: 1, times what members get of it.
+
+        Judgements weigh by themselves; a list or a grade has no weight of its own.
+        """
+        return np.ones(len(self.texts)) if self.share is None else self.share
+
+    def graded_texts(self) -> np.ndarray:
+        """Return how many responses of each record have a grade, int64 ``[R]``.
+
+        Raises
+        ------
+        ConfigError
+            If no grades were given.
+        """
+        if self.grades is None:
+            raise ConfigError(
+                "this objective learns from grades, and there are none",
+                expected="a grade of some responses",
+                remedy="use the pairwise objective, or name the cells of the grades: --mapping.grades (docs/data.md)",
+            )
+        ends = np.cumsum(np.concatenate([[0], ~np.isnan(self.grades)]))
+        return np.diff(ends[self.records.offsets])

@@ -1,0 +1,75 @@
+"""What may be added to the pairwise loss; each term weighs as much as the judgements of its micro-batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+import torch
+from torch import Tensor
+
+from assay.objectives import centring_loss, contrastive_loss, gap_correlation
+from assay.scorers.interface import Batch
+from assay.scorers.reward_model import Output
+
+
+class Term(Protocol):
+    """A term of the loss, which the trainer divides by the weight of the step like the rest."""
+
+    @property
+    def views(self) -> int:
+        """How often each text is to be encoded, under new draws of dropout."""
+        ...
+
+    def __call__(self, output: Output, batch: Batch) -> Tensor:
+        """Return the term: a scalar, or one per member."""
+        ...
+
+
+@dataclass(frozen=True)
+class Centring:
+    """`centring_loss`: ties scores to 0. A factor of 0.01 is usual."""
+
+    factor: float
+    views: ClassVar[int] = 1
+
+    def __call__(self, output: Output, batch: Batch) -> Tensor:
+        """Return the term; members share nothing, so each has its own."""
+        a, b = (output["values"][texts] for texts in batch["edges"].unbind(dim=1))
+        if a.dim() == 1:
+            return self.factor * centring_loss(a, b, batch["weight"])
+        weight = batch["weight"].reshape(len(a), -1).expand_as(a)
+        members = zip(a.T, b.T, weight.T, strict=True)
+        return self.factor * torch.stack([centring_loss(*member) for member in members])
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """SimCSE on the states of the texts (`contrastive_loss`; Secrets of RLHF II, Wang et al. 2024).
+
+    A text's negatives are the other texts of its micro-batch, so here alone the token budget has an effect on the loss.
+    """
+
+    factor: float
+    temperature: float = 0.05
+    views: ClassVar[int] = 2
+
+    def __call__(self, output: Output, batch: Batch) -> Tensor:
+        """Return the mean over texts, times the weight of the judgements."""
+        return self.factor * batch["weight"].sum() * contrastive_loss(*output["views"], self.temperature)
+
+
+@dataclass(frozen=True)
+class LengthDecorrelation:
+    """`gap_correlation` of margins with the log-ratio of lengths, per micro-batch.
+
+    In a micro-batch of n judgements ``1 / n`` of it is chance, whatever the scores: micro-batches should be large.
+    """
+
+    factor: float
+    views: ClassVar[int] = 1
+
+    def __call__(self, output: Output, batch: Batch) -> Tensor:
+        """Return the squared correlation, times the weight of the judgements."""
+        weight = batch["weight"]
+        return self.factor * weight.sum(dim=0) * gap_correlation(output["margins"], batch["length_gap"], weight)

@@ -1,0 +1,88 @@
+"""Heads on a frozen backbone: many side by side on features that were computed once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+
+from assay.feedback import folds
+from assay.scorers import RewardModel, RewardModelConfig
+from assay.training import PreferenceArguments, PreferenceTrainer
+from assay.training.objective import Objective
+from assay.training.records import TrainingRecords
+
+
+def train_heads(
+    model: RewardModel, args: PreferenceArguments, data: TrainingRecords, objective: Objective
+) -> tuple[RewardModel, PreferenceTrainer]:
+    """Train as many heads as the shares have columns, on cached features; the backbone stays as it is.
+
+    Parameters
+    ----------
+    model
+        Whose backbone the features are of.
+    args
+        Of the training; nothing is saved or held out, since it is seconds of work.
+    data
+        With features, and shares ``[R, members]``.
+    objective
+        What is minimised; members share nothing.
+
+    Returns
+    -------
+    tuple
+        A model with all heads, and its trainer.
+    """
+    assert data.share is not None
+    heads = RewardModel(_with_members(model, data.share.shape[1]), model.backbone, model.encoder)
+    trainer = PreferenceTrainer(_HeadOnly(heads), args, data, objective=objective)
+    trainer.train()
+    return heads, trainer
+
+
+def head_arguments(args: PreferenceArguments, learning_rate: float) -> PreferenceArguments:
+    """Return arguments fit for heads alone."""
+    args = replace(args)
+    args.learning_rate, args.max_grad_norm, args.bf16 = learning_rate, 0.0, False
+    args.save_strategy, args.patience = "no", 0
+    return args
+
+
+class _HeadOnly(torch.nn.Module):
+    """Shows the trainer the head alone, so that a frozen backbone is neither moved, wrapped nor saved."""
+
+    def __init__(self, model: RewardModel) -> None:
+        super().__init__()
+        self.head = model.head
+        self._forward = model.forward
+
+    def forward(self, features: torch.Tensor, edges: torch.Tensor) -> Any:
+        return self._forward(features=features, edges=edges)
+
+
+def _with_members(model: RewardModel, members: int) -> RewardModelConfig:
+    return RewardModelConfig.from_dict({**model.config.to_dict(), "members": members})
+
+
+def record_folds(data: Dataset, count: int, seed: int) -> np.ndarray:
+    """Return the fold of every record, by split group, int64 ``[R]``; fewer groups than folds: one fold per group."""
+    groups = data["split_group"]
+    if len(set(groups)) < 2:
+        return np.zeros(len(groups), np.int64)
+    number: dict[str, int] = {}
+    parts = folds(data.select_columns(["split_group", "edges"]), min(count, len(set(groups))), seed)
+    for fold, (_, held) in enumerate(parts):
+        number.update(dict.fromkeys(held["split_group"], fold))
+    return np.array([number[group] for group in groups], np.int64)
+
+
+def blind_to(fold_of: np.ndarray) -> np.ndarray:
+    """Return shares ``[R, folds + 1]`` of a head blind to each fold, and of one that learns from everything."""
+    count = int(fold_of.max()) + 1
+    share = np.ones((len(fold_of), count + 1))
+    share[np.arange(len(fold_of)), fold_of] = 0.0
+    return share

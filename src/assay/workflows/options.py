@@ -1,0 +1,91 @@
+"""From the settings to the options of the parts: the model's and the trainer's."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import fields
+from pathlib import Path
+
+from assay.scorers import LoraOptions, ModelOptions
+from assay.training import PreferenceArguments
+from assay.workflows import hardware
+from assay.workflows.settings import ModelSettings, OptimiserSettings, TrainSettings
+
+EPOCHS_OF_HEADS = 30
+
+
+def model_options(settings: ModelSettings, seed: int) -> ModelOptions:
+    """Turn settings into the options of `create_reward_model`."""
+    lora = settings.lora
+    return ModelOptions(
+        backbone=settings.backbone,
+        layout=settings.layout,
+        pooling=settings.pooling,
+        head=settings.head,
+        head_hidden=settings.head_hidden,
+        template=settings.template,
+        end_token=settings.end_token,
+        max_length_tokens=settings.max_length_tokens,
+        truncation=settings.truncation,
+        freeze_backbone=settings.freeze_backbone,
+        dropout=settings.dropout,
+        attention=settings.attention,
+        lora=LoraOptions(lora.rank, lora.alpha, lora.dropout, lora.targets or None) if lora else None,
+        seed=seed,
+    )
+
+
+def resolved(settings: TrainSettings, parameters: int) -> TrainSettings:
+    """Replace settings that depend on others by the values that will be used."""
+    frozen = settings.freeze_backbone
+    rate = 2e-4 if settings.lora else 1e-4 if parameters < 100_000_000 else 1e-5
+    # features are computed once and the model scores in fp32, so a frozen backbone gets bf16 only where it is asked for
+    bf16 = settings.precision == "bf16" or (
+        settings.precision == "auto" and not frozen and hardware.multiplies_in_bf16()
+    )
+    return settings.model_copy(
+        update={
+            "epochs": settings.epochs or (EPOCHS_OF_HEADS if frozen else 3),
+            "learning_rate": None if frozen else settings.learning_rate or rate,
+            "precision": "bf16" if bf16 else "fp32",
+        }
+    )
+
+
+def arguments(settings: OptimiserSettings, folder: Path, seed: int) -> PreferenceArguments:
+    """Turn resolved settings into training arguments; checkpoints and logs go below ``folder``."""
+    on_cpu = hardware.best_device().type == "cpu"
+    os.environ["TENSORBOARD_LOGGING_DIR"] = str(folder / "logs")
+    return PreferenceArguments(
+        **_recomputing(settings.gradient_checkpointing),
+        output_dir=str(folder / "checkpoints"),
+        num_train_epochs=settings.epochs or 1,
+        learning_rate=settings.learning_rate or 0.0,
+        head_learning_rate=settings.head_learning_rate,
+        pairs_per_step=settings.pairs_per_step,
+        token_budget=settings.token_budget,
+        warmup_steps=settings.warmup_share,
+        lr_scheduler_type=settings.scheduler,
+        weight_decay=settings.weight_decay,
+        max_grad_norm=settings.max_gradient_norm,
+        bf16=settings.precision == "bf16",
+        compile_layers=settings.compile,
+        dataloader_num_workers=0 if on_cpu else 1,  # a CPU has no time to spare beside its own
+        use_cpu=on_cpu,
+        optim="adamw_torch_fused",
+        evaluations_per_epoch=settings.evaluations_per_epoch,
+        patience=settings.patience,
+        logging_steps=settings.logging_steps,
+        report_to=list(settings.report_to) or "none",
+        seed=seed,
+        save_strategy="steps",
+        save_steps=0.1,
+        disable_tqdm=True,
+    )
+
+
+def _recomputing(wanted: bool) -> dict[str, bool]:
+    """Name the option as this version of transformers does."""
+    known = {entry.name for entry in fields(PreferenceArguments)}
+    name = "activation_checkpointing" if "activation_checkpointing" in known else "gradient_checkpointing"
+    return {name: True} if wanted else {}

@@ -1,0 +1,380 @@
+"""From the settings to what training learns: transformed judgements, grades in score units, and the objective."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+
+from assay.errors import DataError
+from assay.feedback import Pairs, algebra
+from assay.feedback.annotators import agreement, dawid_skene, noise_ceiling, pooled, votes
+from assay.feedback.changes import Change, change
+from assay.feedback.gamma import fit_gamma, pair_numbers, repeated_gaps
+from assay.feedback.grades import GradeTable, grade_table
+from assay.feedback.targets import TargetWarning, margin_targets, target_summary, transformed, warn_of_extremes
+from assay.scorers.encoding import EncodedRecords
+from assay.training.objective import GradedObjective, ListwiseObjective, Objective, PairwiseObjective
+from assay.training.records import TrainingRecords
+from assay.training.terms import Centring, Contrast, LengthDecorrelation, Term
+from assay.workflows import feedback_settings as kinds
+from assay.workflows.settings import TrainSettings
+from assay.workflows.strength import Strength, clean
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a share of the data teaches.
+
+    Attributes
+    ----------
+    records
+        With the judgements as transformed.
+    grades
+        One per text, in score units, for objectives of graded responses; else None.
+    changes
+        What each transform did.
+    fixed
+        What a share that is held out takes over from this one: where gaps come from, gamma, the scale of grades.
+    figures
+        What else is to be reported.
+    features
+        The backbone's states of the texts, ``[texts, d]``, where something looks at them.
+    """
+
+    records: EncodedRecords
+    grades: np.ndarray | None = None
+    changes: tuple[Change, ...] = ()
+    fixed: dict[str, Any] = field(default_factory=dict)
+    figures: dict[str, Any] = field(default_factory=dict)
+    features: np.ndarray | None = None
+
+    def after(self, name: str, pairs: Pairs, **figures: Any) -> Prepared:
+        """Return the same with other judgements, and what was done told."""
+        told = change(name, self.records.pairs, pairs, figures)
+        return replace(self, records=replace(self.records, pairs=pairs), changes=(*self.changes, told))
+
+    def noting(self, more: dict[str, Any]) -> Prepared:
+        """Return the same with more to report."""
+        return replace(self, figures={**self.figures, **more})
+
+    def learned(self, features: np.ndarray) -> TrainingRecords:
+        """Return what heads on these features learn from."""
+        return TrainingRecords(self.records, features=features, grades=self.grades)
+
+    def report(self) -> dict[str, Any]:
+        """Return plain values, for JSON."""
+        return {"changes": [asdict(each) for each in self.changes], **self.figures}
+
+    def lines(self) -> list[str]:
+        """Return what was done, for the terminal."""
+        return [each.line() for each in self.changes]
+
+
+def make_targets(target: Any, loss: Any, data: Dataset, given: Prepared, *, like: Prepared | None = None) -> Prepared:
+    """Apply the settings of targets and loss to the records of one share.
+
+    Parameters
+    ----------
+    target, loss
+        `assay.workflows.feedback_settings`, any of their kinds.
+    data, given
+        The records, and the same encoded, perhaps cleaned.
+    like
+        The training share, prepared: a share that is held out decides nothing, and may lack what it has.
+
+    Raises
+    ------
+    DataError
+        If the training share lacks what the settings need.
+    """
+    table = grade_table(data) if needs_grades(target, loss) else None
+    made = _TARGETS[target.kind](target, given, table, like)
+    return made if loss.kind == "pairwise" else _with_grades(loss, made, table, like)
+
+
+def cleaned(given: Prepared, settings: Any, strength: Strength) -> Prepared:
+    """Return the same after cleaning by strength."""
+    pairs, name = clean(settings, given.records.pairs, strength)
+    return given.after(name, pairs, **strength.summary())
+
+
+def rated_grades(target: Any, loss: Any, data: Dataset) -> np.ndarray:
+    """Return one grade per response, as the settings weigh dimensions and tell good from bad; NaN where there is none.
+
+    For judging, where no scale matters.
+    """
+    table = grade_table(data)
+    weights = getattr(target if loss.kind == "pairwise" else loss, "dimensions", {})
+    if not table.dimensions or not set(weights) <= set(table.dimensions):
+        return np.full(len(table.values), np.nan)
+    grades = table.combined(weights)
+    good_from = getattr(loss, "good_from", None)
+    return grades if good_from is None else np.where(np.isnan(grades), np.nan, (grades >= good_from).astype(float))
+
+
+def objective_of(settings: TrainSettings) -> Objective:
+    """Return the objective that the settings name."""
+    loss, auxiliary = settings.objective, settings.auxiliary
+    if loss.kind == "pairwise":
+        terms: dict[Term, float] = {
+            Centring(settings.centring): settings.centring,
+            Contrast(auxiliary.contrast, auxiliary.contrast_temperature): auxiliary.contrast,
+            LengthDecorrelation(auxiliary.length_decorrelation): auxiliary.length_decorrelation,
+        }
+        used = tuple(term for term, factor in terms.items() if factor > 0)
+        return PairwiseObjective(np.inf if loss.clip is None else loss.clip, used)
+    if loss.kind == "listnet" or loss.kind == "listmle":
+        return ListwiseObjective(loss.kind)
+    return GradedObjective(loss.kind)
+
+
+def needs_grades(target: Any, loss: Any) -> bool:
+    """Tell whether grades are looked at."""
+    return isinstance(target, kinds.Graded) or loss.kind != "pairwise"
+
+
+@dataclass(frozen=True)
+class Gaps:
+    """The transformed gap of every judgement, NaN where there is none; where gaps come from; and the raw ones."""
+
+    value: np.ndarray
+    signal: str
+    raw: np.ndarray
+
+    @property
+    def there(self) -> np.ndarray:
+        """Mask of the judgements with a gap."""
+        return np.isfinite(self.value)
+
+    def filled(self) -> np.ndarray:
+        """Return the gaps, 0 where there is none."""
+        return np.where(self.there, self.value, 0.0)
+
+    def told(self) -> dict[str, Any]:
+        """Return what is reported of them."""
+        return {"signal": self.signal, "without_gap": int((~self.there).sum())}
+
+
+def gaps(target: kinds.Graded, given: Pairs, table: GradeTable, like: Prepared | None = None) -> Gaps:
+    """Find the gap of every judgement.
+
+    Raises
+    ------
+    DataError
+        If no judgement of the training share has a gap.
+    """
+    signal = target.signal if like is None else like.fixed["signal"]
+    raw = _grade_gaps(target, given, table, like) if signal != "confidence" else np.full(len(given), np.nan)
+    if signal == "auto":
+        signal = "grades" if np.isfinite(raw).any() else "confidence"
+    if signal == "confidence":
+        raw = np.sign(given.p - 0.5) * given.confidence
+    there = np.isfinite(raw)
+    if like is None and not there.any():
+        raise DataError(
+            "nothing says how much better one response is than the other",
+            expected="grades of both responses, or the confidence of the judge",
+            got=f"{len(given)} judgements without either",
+            remedy="name their cells: --mapping.grades, --mapping.confidence (docs/data.md), or --target.kind judged",
+        )
+    raw = np.clip(raw, -target.clip, target.clip) if target.clip is not None else raw
+    value = np.full(len(raw), np.nan)
+    value[there] = transformed(raw[there], target.transform, None if like is None else like.fixed["gaps"])
+    return Gaps(value, signal, raw)
+
+
+def _grade_gaps(target: kinds.Graded, given: Pairs, table: GradeTable, like: Prepared | None) -> np.ndarray:
+    if like is not None and not set(target.dimensions) <= set(table.dimensions):
+        return np.full(len(given), np.nan)
+    return table.gaps(given, target.dimensions, target.scale)
+
+
+def _fixing(given: Prepared, found: Gaps, **more: Any) -> Prepared:
+    raw = found.raw[found.there]
+    return replace(given, fixed={**given.fixed, "signal": found.signal, "gaps": raw, **more})
+
+
+def _mmpo(target: kinds.MarginMatching, given: Prepared, table: GradeTable, like: Prepared | None) -> Prepared:
+    pairs = given.records.pairs
+    found = gaps(target, pairs, table, like)
+    there, told = found.there, found.told()
+    gamma: float | None = 1.0
+    if like is not None:
+        gamma = like.fixed["gamma"]
+    elif target.gamma == "fit":
+        told["fitted"] = _fitted_gamma(pairs, found)
+        gamma = told["fitted"]["value"]
+    elif target.gamma is not None:
+        gamma = None if target.gamma == "off" else float(target.gamma)
+    told["gamma"] = gamma
+    p = margin_targets(found.filled(), gamma)
+    if gamma is not None and there.any():
+        told |= target_summary(p[there], gamma * found.value[there])
+        if like is None:
+            warn_of_extremes(told, gamma)
+    # a margin that came with the data may be the same gap once more
+    plain = algebra.set_m(pairs, 0.0, found.signal, there)
+    after = algebra.set_p(plain, p, found.signal, there)
+    if target.ties == "drop":
+        after = algebra.drop(after, there & (found.value == 0))
+    name = "mmpo, gamma off" if gamma is None else f"mmpo, gamma {gamma:g}"
+    return _fixing(given.after(name, after, **told), found, gamma=gamma)
+
+
+def _fitted_gamma(pairs: Pairs, found: Gaps) -> dict[str, Any]:
+    """Fit gamma on verdicts that are independent of the gap."""
+    if found.signal == "grades":
+        there = found.there
+        gap, better = found.value[there], (np.sign(pairs.p - 0.5)[there] + 1.0) / 2.0
+        fitted = fit_gamma(gap, better, pair_numbers(pairs)[there], grade="the grade")
+    else:
+        fitted = fit_gamma(*repeated_gaps(pairs, found.value), grade="the confidence")
+    if not fitted.usable:
+        raise DataError(
+            f"the {found.signal} do not predict what others judge",
+            expected="a gamma whose 95 % interval lies above 0",
+            got=f"{fitted.value:.3g} ({fitted.ci95[0]:.3g} to {fitted.ci95[1]:.3g}) on {fitted.items} pairs",
+            remedy="--target.kind judged, or give gamma a number",
+        )
+    return fitted.to_dict()
+
+
+def _smooth(target: kinds.Smoothed, given: Prepared, table: Any, like: Prepared | None) -> Prepared:
+    return given.after(f"smooth by {target.epsilon:g}", algebra.smooth(given.records.pairs, target.epsilon))
+
+
+def _margin(target: kinds.AdditiveMargin, given: Prepared, table: GradeTable, like: Prepared | None) -> Prepared:
+    pairs = given.records.pairs
+    found = gaps(target, pairs, table, like)
+    after = algebra.set_m(pairs, target.factor * found.filled(), found.signal, found.there)
+    return _fixing(given.after(f"margin, {target.factor:g} times the gap", after, **found.told()), found)
+
+
+def _weight(target: kinds.WeightByGap, given: Prepared, table: GradeTable, like: Prepared | None) -> Prepared:
+    pairs = given.records.pairs
+    found = gaps(target, pairs, table, like)
+    size = np.abs(found.filled())
+    mean = size[found.there].mean() if found.there.any() else 0.0
+    after = algebra.scale_w(pairs, size / (mean if mean > 0 else 1.0), found.there)
+    return _fixing(given.after("weight by gap", after, **found.told()), found)
+
+
+def _votes(target: kinds.Votes, given: Prepared, table: Any, like: Prepared | None) -> Prepared:
+    if like is not None:
+        return given  # each vote is asked by itself
+    found = votes(given.records.pairs)
+    told = agreement(found)
+    if told["agreeing"] is not None:
+        told["accuracy_ceiling"] = list(noise_ceiling(told["agreeing"]))
+    if target.method == "dawid_skene":
+        quality = dawid_skene(found)
+        rows = zip(found.names, quality.count.tolist(), quality.accuracy.tolist(), strict=True)
+        told["annotators"] = {name: {"votes": count, "accuracy": accuracy} for name, count, accuracy in rows}
+        once = [name for name, row in told["annotators"].items() if row["votes"] < 2]
+        if once:
+            warnings.warn(
+                f"{len(once)} of {len(found.names)} annotators have one decided vote or none "
+                f"({', '.join(once[:3])} …): their quality is a guess, near 0.8",
+                TargetWarning,
+                stacklevel=2,
+            )
+    return given.after(f"votes by {target.method}", pooled(given.records.pairs, target.method), **told)
+
+
+def _prior(target: kinds.PriorConstraint, given: Prepared, table: Any, like: Prepared | None) -> Prepared:
+    if like is not None:
+        return given  # the bound is a device of training
+    similar = length_similarity(given.records) if target.similarity == "length" else angular_similarity(given)
+    bound = target.bound(similar)
+    after = algebra.reversed_copy(given.records.pairs, bound, "similarity")
+    told = {"median_similarity": float(np.median(similar)), "median_bound": float(np.median(bound))}
+    return given.after("prior constraint", after, **told)
+
+
+def length_similarity(records: EncodedRecords) -> np.ndarray:
+    """Return shorter over longer length of the two texts of each judgement, behind what they begin with in common."""
+    found = np.ones(len(records.pairs))
+    offsets, given = records.offsets, records.pairs
+    for index, (row, a, b) in enumerate(zip(given.row, given.a, given.b, strict=True)):
+        one, other = records.text(int(offsets[row] + a)), records.text(int(offsets[row] + b))
+        least = min(len(one), len(other))
+        differs = np.flatnonzero(one[:least] != other[:least])
+        common = int(differs[0]) if len(differs) else least
+        behind = len(one) - common, len(other) - common
+        found[index] = min(behind) / max(behind) if max(behind) else 1.0
+    return found
+
+
+def angular_similarity(given: Prepared) -> np.ndarray:
+    """Return ``1 - angle / pi`` of the backbone's states of the two texts of each judgement."""
+    assert given.features is not None
+    pairs, offsets = given.records.pairs, given.records.offsets
+    one, other = (given.features[offsets[pairs.row] + side].astype(np.float64) for side in (pairs.a, pairs.b))
+    size = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
+    cosine = (one * other).sum(axis=1) / np.where(size > 0, size, 1.0)
+    return np.asarray(1.0 - np.arccos(np.clip(cosine, -1.0, 1.0)) / np.pi)
+
+
+def needs_features(settings: TrainSettings) -> bool:
+    """Tell whether making the targets looks at the backbone's states."""
+    target = settings.target
+    return settings.clean.kind != "none" or (target.kind == "pcrm" and target.similarity == "cosine")
+
+
+_TARGETS: dict[str, Callable[[Any, Prepared, Any, Prepared | None], Prepared]] = {
+    "judged": lambda target, given, table, like: given,
+    "mmpo": _mmpo,
+    "smooth": _smooth,
+    "margin": _margin,
+    "weight": _weight,
+    "votes": _votes,
+    "pcrm": _prior,
+}
+
+
+def _with_grades(loss: Any, given: Prepared, table: Any, like: Prepared | None) -> Prepared:
+    """Add the grade of every text in score units, and how it was scaled."""
+    if like is not None and not set(loss.dimensions) <= set(table.dimensions):
+        return replace(given, grades=np.full(len(table.values), np.nan))
+    grades = table.combined(loss.dimensions, getattr(loss, "scale", "raw"))
+    known = grades[np.isfinite(grades)]
+    if like is None and not len(known):
+        raise DataError(
+            "no response is graded in all the dimensions that count",
+            expected=f"grades in {', '.join(loss.dimensions or table.dimensions) or 'at least one dimension'}",
+            got=f"{len(grades)} responses without",
+            remedy="name fewer dimensions: --objective.dimensions, or use --objective.kind pairwise",
+        )
+    count = {"graded": len(known), "ungraded": int(len(grades) - len(known))}
+    if loss.kind == "pointwise":
+        return replace(given, grades=_shares(loss, grades, known), figures={**given.figures, "grades": count})
+    if loss.kind != "regression":
+        gamma = 1.0 if loss.gamma is None else loss.gamma
+        return replace(given, grades=gamma * grades, figures={**given.figures, "grades": count})
+    scale = like.fixed["scale"] if like is not None else {"mean": float(known.mean()), "std": float(known.std())}
+    if scale["std"] == 0:
+        raise DataError("all grades are equal: there is nothing to learn", got=f"{len(known)} times {known[0]:g}")
+    return replace(
+        given,
+        grades=(grades - scale["mean"]) / scale["std"],
+        fixed={**given.fixed, "scale": scale},
+        figures={**given.figures, "grades": count | scale},
+    )
+
+
+def _shares(loss: kinds.PointwiseLoss, grades: np.ndarray, known: np.ndarray) -> np.ndarray:
+    if loss.good_from is not None:
+        return np.where(np.isnan(grades), np.nan, (grades >= loss.good_from).astype(np.float64))
+    if len(known) and (known.min() < 0 or known.max() > 1):
+        raise DataError(
+            "these grades are no probabilities of being good",
+            expected="labels, or grades from 0 to 1",
+            got=f"grades from {known.min():g} to {known.max():g}",
+            remedy="--objective.good-from GRADE",
+        )
+    return grades

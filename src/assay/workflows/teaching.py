@@ -1,0 +1,132 @@
+"""What training learns from: judgements appended, cleaned and made into targets; and what calibrates the result."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from datasets import Dataset
+
+from assay.console import say
+from assay.errors import DataError
+from assay.evaluation import Calibration, fit_calibration, fit_platt
+from assay.feedback import kind_of, read_with_report
+from assay.feedback.cross_prompts import CROSS_PROMPT, with_cross_prompts
+from assay.scorers import RewardModel
+from assay.scorers.encoding import EncodedRecords, encode_records
+from assay.scorers.features import FeatureCache
+from assay.training import PairwiseObjective
+from assay.training.data import TextSource
+from assay.training.meta import MetaStep
+from assay.training.objective import Objective
+from assay.training.records import TrainingRecords
+from assay.workflows import hardware
+from assay.workflows.heads import head_arguments
+from assay.workflows.options import EPOCHS_OF_HEADS, arguments
+from assay.workflows.settings import TrainSettings
+from assay.workflows.strength import cross_fitted
+from assay.workflows.targets import Prepared, cleaned, make_targets, needs_features
+
+
+def appended(
+    settings: TrainSettings, data: Dataset, fold_of: np.ndarray | None = None
+) -> tuple[Dataset, dict[str, int]]:
+    """Append answers to other prompts, if wanted; within folds, so that what is held out stays out."""
+    if settings.cross_prompt == 0:
+        return data, {}
+    data, told = with_cross_prompts(data, settings.cross_prompt, settings.seed, fold_of)
+    say(f"answers to other prompts as losers: {told['appended']} appended, {told['without_partner']} without a partner")
+    return data, {f"cross_prompt_{name}": count for name, count in told.items()}
+
+
+def step_rule_of(settings: TrainSettings, model: RewardModel) -> MetaStep | None:
+    """Read the unlabelled responses of MetaRM, if it is wanted."""
+    if settings.meta is None:
+        return None
+    data, _ = read_with_report(settings.meta.data, **settings.reading() | {"split": None, "ratings": "responses"})
+    several = [len(responses) > 1 for responses in data["responses"]] if kind_of(data) == "comparisons" else []
+    if not any(several):
+        raise DataError(
+            "there are no responses to keep apart",
+            where=settings.meta.data,
+            expected="prompts with two responses or more",
+            got=f"{len(data)} {kind_of(data)}",
+            remedy="sample several responses to each prompt, or leave --meta.data out",
+        )
+    records = encode_records(data.select(np.flatnonzero(several)), model.encoder)
+    source = TextSource(TrainingRecords(records, model.encoder.pad_id), model.row_layout, settings.token_budget)
+    return MetaStep(source, settings.meta.rate, settings.meta.prompts, settings.seed)
+
+
+def taught_from(
+    settings: TrainSettings,
+    data: Dataset,
+    records: EncodedRecords,
+    folder: Path,
+    model: RewardModel,
+    features: np.ndarray | None = None,
+) -> Prepared:
+    """Clean the judgements, if asked for, and make targets of them; say what was done.
+
+    The judges are heads on the backbone as it came, also where all weights train afterwards: an ensemble of whole
+    models would cost as many trainings. They learn the verdicts as they were given, so cleaning comes before targets.
+    """
+    if features is None and needs_features(settings):
+        features = features_as_it_came(settings, model, records)
+    given = Prepared(records, features=features)
+    if settings.clean.kind != "none" and features is not None:
+        args = head_arguments(arguments(settings, folder, settings.seed), settings.head_learning_rate)
+        args.num_train_epochs = EPOCHS_OF_HEADS
+        ensemble = (settings.clean.folds, settings.clean.members, settings.seed)
+        strength = cross_fitted(model, args, data, given.learned(features), *ensemble, PairwiseObjective())
+        given = cleaned(given, settings.clean, strength)
+    taught = make_targets(settings.target, settings.objective, data, given)
+    for line in taught.lines():
+        say(line)
+    return taught
+
+
+def features_as_it_came(settings: TrainSettings, model: RewardModel, records: EncodedRecords) -> np.ndarray:
+    """Return the states of the texts by the backbone before any training, ``[texts, d]``."""
+    model.to(hardware.best_device())
+    return FeatureCache(model, token_budget=settings.token_budget).features_of(records)
+
+
+def refuse_nothing(objective: Objective, taught: Prepared) -> None:
+    """Refuse data that the objective learns nothing from."""
+    records = taught.records
+    count, weight = objective.items(TrainingRecords(records, grades=taught.grades))
+    if not (weight > 0).any():
+        raise DataError(
+            "there is nothing to train on",
+            expected="judgements of weight above 0 between responses that differ within the maximum length, or, where "
+            "the loss is about grades, grades; of two responses of a prompt or more, where it is about lists",
+            got=f"{len(records.lengths)} responses, {len(records.pairs)} judgements, and {records.dropped_identical} "
+            f"of two texts that are equal once truncated; {count.sum()} items that the loss is about",
+            remedy="raise --max-length-tokens, or choose another --objective.kind or --target.kind",
+        )
+
+
+def calibration_of(
+    settings: TrainSettings,
+    records: EncodedRecords,
+    grades: np.ndarray | None,
+    values: np.ndarray,
+    margins: np.ndarray,
+) -> Calibration | None:
+    """Calibrate on what no model of these values and margins was trained on.
+
+    On judgements where there are any; on good and bad responses otherwise, where these are what is learned. Grades
+    alone say nothing of probabilities.
+    """
+    given = records.pairs
+    weight = given.w * (given.source != CROSS_PROMPT)  # easier than what the model will be asked
+    if (weight > 0).any():
+        return fit_calibration(margins, given.p, weight, settings.calibration)
+    if settings.objective.kind != "pointwise" or grades is None:
+        return None
+    known = np.isfinite(grades)
+    good = grades[known]
+    if not known.any() or not 0 < good.mean() < 1:
+        return None
+    return fit_platt(values[known], good)

@@ -1,0 +1,59 @@
+"""Verdicts on single responses, regression, and clipped margins."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from assay.objectives import clipped_margins, pairwise_loss, pointwise_loss, regression_loss
+
+
+def f64(*values: float) -> torch.Tensor:
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def test_single_verdicts_are_binary_cross_entropy() -> None:
+    scores, target = f64(0.3, -2.0, 40.0), f64(1.0, 0.25, 0.0)
+    expected = torch.nn.functional.binary_cross_entropy_with_logits(scores, target)
+    torch.testing.assert_close(pointwise_loss(scores, target), expected, rtol=0, atol=1e-12)
+    torch.testing.assert_close(pointwise_loss(scores + 3, target, threshold=3.0), expected, rtol=0, atol=1e-12)
+
+
+def test_two_verdicts_on_one_scale_pull_apart() -> None:
+    """With a good and a bad response the threshold cancels where both are equally far from it."""
+    good, bad = f64(0.8), f64(-0.8)
+    both = pointwise_loss(torch.cat([good, bad]), f64(1.0, 0.0), reduction="sum")
+    assert float(both) == pytest.approx(2 * float(pairwise_loss(f64(0.8))), abs=1e-12)
+
+
+def test_regression_leaves_missing_grades_out_of_loss_and_gradient() -> None:
+    scores = f64(1.0, 5.0, -1.0).requires_grad_()
+    loss = regression_loss(scores, f64(2.0, math.nan, 1.0), weight=f64(1.0, 9.0, 3.0))
+    assert float(loss.detach()) == pytest.approx((1 + 3 * 4) / 4, abs=1e-12)
+    loss.backward()
+    assert scores.grad is not None
+    torch.testing.assert_close(scores.grad, f64(-0.5, 0.0, -3.0))
+    assert float(regression_loss(f64(1.0), f64(math.nan))) == 0
+
+
+def test_regression_of_several_dimensions() -> None:
+    scores, grades = torch.ones(2, 3), torch.tensor([[1.0, 2.0, math.nan], [math.nan, math.nan, 4.0]])
+    assert float(regression_loss(scores, grades)) == pytest.approx((0 + 1 + 9) / 3)
+    assert float(regression_loss(scores, grades, weight=torch.tensor([1.0, 0.0]))) == pytest.approx(0.5)
+    with pytest.raises(ValueError, match="expected the same"):
+        regression_loss(scores, grades[:, 0])
+
+
+def test_clipped_margins() -> None:
+    a, b = f64(1.5).requires_grad_(), f64(-0.4).requires_grad_()
+    loss = pairwise_loss(clipped_margins(a, b, 1.0))
+    assert float(loss.detach()) == pytest.approx(0.220417, abs=1e-6)
+    assert float(pairwise_loss(a - b).detach()) == pytest.approx(0.139387, abs=1e-6)
+    loss.backward()
+    assert a.grad is not None and b.grad is not None
+    assert float(a.grad) == 0 and float(b.grad) > 0
+    assert torch.equal(clipped_margins(a, b, math.inf), a - b)
+    with pytest.raises(ValueError, match="limit is 0"):
+        clipped_margins(a, b, 0)
