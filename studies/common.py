@@ -16,14 +16,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from datasets import Dataset
 from summary import RESULTS, Contrast, write_summary
 
 from assay.evaluation import Temperature
-from assay.feedback import folds, pairs, read_with_report, split
+from assay.feedback import ReadReport, folds, pairs, read_with_report, split
 from assay.scorers import create_reward_model
 from assay.workflows.data import Shares, share_out, without_prompts
 from assay.workflows.fitting import fit
-from assay.workflows.judging import fit_baselines, margins_on
+from assay.workflows.judging import fit_baselines, scores_on
 from assay.workflows.options import model_options, resolved
 from assay.workflows.settings import TrainSettings
 
@@ -110,17 +111,21 @@ def on_folds(
     options
         Settings of `assay train`.
     """
-    records, report = read_with_report(str(data / source["path"]), **source["reading"])
-    cut = folds(records, FOLDS, seed=0)
+    report, cut = cut_by_fold(source, data)
     runs = []
     for seed in seeds:
         train, test = cut[seed % FOLDS]
         if arm.endswith("_tenth"):
             train = split(train, test=0.1, seed=seed)[1]
-        runs.append(
-            train_and_judge(shares_for(arm, train, test, seed), arm, seed, **source.get("options", {}) | options)
-        )
+        fixed = source.get("options", {}) | options
+        runs.append(train_and_judge(shares_for(arm, train, test, seed), arm, seed, **fixed)[0])
     return {"reading": report.to_dict() | {"source": name, "places": {}}, "runs": runs}
+
+
+def cut_by_fold(source: dict[str, Any], data: Path) -> tuple[ReadReport, list[tuple[Dataset, Dataset]]]:
+    """Read a data set; return what reading did, and the training and test side of each fold."""
+    records, report = read_with_report(str(data / source["path"]), **source["reading"])
+    return report, folds(records, FOLDS, seed=0)
 
 
 def shares_for(arm: str, train: Any, test: Any, seed: int) -> Shares:
@@ -135,8 +140,8 @@ def shares_for(arm: str, train: Any, test: Any, seed: int) -> Shares:
     return Shares(without_prompts(shares.fit), without_prompts(shares.validation), without_prompts(test))
 
 
-def train_and_judge(shares: Shares, arm: str, seed: int, **options: Any) -> dict[str, Any]:
-    """Fit with the library's own workflow; return the margins on the test share and what intervals need."""
+def train_and_judge(shares: Shares, arm: str, seed: int, **options: Any) -> tuple[dict[str, Any], np.ndarray]:
+    """Fit with the library's own workflow; return margins on the test share with what intervals need, and scores."""
     settings = TrainSettings(
         data="-", out="-", seed=seed, freeze_backbone=arm.startswith("frozen"), token_budget=4096, **options
     )
@@ -148,10 +153,11 @@ def train_and_judge(shares: Shares, arm: str, seed: int, **options: Any) -> dict
     if shares.test is None:
         raise ValueError("a study needs a test share")
     view = pairs(shares.test)
-    delta, _ = margins_on(result.model, shares.test, view, keep_features=settings.freeze_backbone)
+    records, values, _ = scores_on(result.model, shares.test, keep_features=settings.freeze_backbone)
+    delta = records.margins(values, view)
     words = fit_baselines(shares.training)["bag_of_words"].delta(view)
     sides = zip(view.row, view.a, view.b, strict=True)
-    return {
+    run = {
         "seed": seed,
         "train_pairs": len(pairs(shares.fit)),
         "temperature": result.calibration.value if isinstance(result.calibration, Temperature) else None,
@@ -164,6 +170,8 @@ def train_and_judge(shares: Shares, arm: str, seed: int, **options: Any) -> dict
         "delta": np.round(delta, 4).tolist(),
         "bag_of_words": np.round(words, 4).tolist(),
     }
+    gamma = getattr(result.target, "gamma", None)
+    return (run if gamma is None else {**run, "gamma": gamma}), values
 
 
 def short_key(text: str) -> str:

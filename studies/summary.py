@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from assay.evaluation import brier, calibration_error, nll
-from assay.evaluation.metrics import accuracy_terms, decided
+from assay.evaluation.metrics import accuracy_terms, brier_terms, decided, hard_labels, nll_terms
 from assay.evaluation.verdicts import hierarchical_effect, minimum_detectable_effect, verdict_on
 from assay.output import write_atomic, write_json
 from assay.scorers.provenance import current_versions
@@ -33,19 +33,40 @@ NAMES = {
     "frozen_3": "frozen, 3 passes",
     "frozen_10": "frozen, 10 passes",
     "frozen_30": "frozen, 30 passes",
+    "full_all": "fine-tuned, states and attention weights dropped",
+    "full_hidden": "fine-tuned, states dropped",
+    "full_none": "fine-tuned, nothing dropped",
+    "bt": "Bradley-Terry",
+    "margin": "additive margin",
+    "mmpo": "MMPO",
+    "shuffled": "MMPO, gaps shuffled",
+    "smooth": "smoothing, matched",
+    "weight": "weight by gap",
+    "pcrm": "PCRM",
+    "cleaned": "cleaned",
+    "listnet": "ListNet",
+    "regression": "regression",
     "length": "by length",
     "bag_of_words": "bag of words",
 }
 
 
+PROBABILITIES = ("nll_raw", "nll_calibrated", "brier_calibrated", "ece_raw", "ece_calibrated")
+
+
 @dataclass(frozen=True)
 class Contrast:
-    """One claim, fixed before the run: arm ``better`` is more accurate than arm ``worse``."""
+    """One claim, fixed before the run: arm ``better`` beats arm ``worse``.
+
+    On accuracy; or on the calibrated ``nll`` or ``brier`` score of the verdicts, where less is better, and an effect
+    above 0 is what ``better`` has less.
+    """
 
     claim: str
     better: str
     worse: str
     smallest_effect: float
+    metric: str = "accuracy"
 
 
 class Arm:
@@ -55,6 +76,7 @@ class Arm:
         shape = (len(runs), len(index))
         self.seeds = [run["seed"] for run in runs]
         self.temperature = np.array([run["temperature"] or 1.0 for run in runs])
+        self.ranks = [run["rank"] for run in runs if run.get("rank") is not None]
         self.delta = np.full(shape, np.nan)
         for row, run in enumerate(runs):
             places = [index[key] for key in keys_of(run)]
@@ -112,8 +134,15 @@ class DataSet:
         """Weight of each decided judgement."""
         return self.w * decided(self.p)
 
-    def paired(self, better: str, worse: str) -> np.ndarray | None:
-        """Return differences of hits for the seeds that both arms have."""
+    def terms(self, arm: Arm, rows: Sequence[int], metric: str) -> np.ndarray:
+        """Return what an arm gains per judgement, ``[rows, judgements]``: hits, or minus the loss of calibrated P."""
+        if metric == "accuracy":
+            return self.hits(arm.delta[list(rows)])
+        loss = nll_terms if metric == "nll" else brier_terms
+        return -np.stack([loss(arm.delta[row] / arm.temperature[row], hard_labels(self.p)) for row in rows])
+
+    def paired(self, better: str, worse: str, metric: str = "accuracy") -> np.ndarray | None:
+        """Return differences of hits, or of losses, for the seeds that both arms have."""
         if better not in self.arms or worse not in self.arms:
             return None
         a, b = self.arms[better], self.arms[worse]
@@ -121,8 +150,8 @@ class DataSet:
         if not common:
             return None
         rows = [(a.seeds.index(seed), b.seeds.index(seed)) for seed in common]
-        left = self.hits(a.delta[[i for i, _ in rows]])
-        return left - self.hits(b.delta[[j for _, j in rows]])
+        left, right = ([pair[side] for pair in rows] for side in (0, 1))
+        return self.terms(a, left, metric) - self.terms(b, right, metric)
 
 
 def describe_arm(data: DataSet, name: str) -> dict[str, Any]:
@@ -155,6 +184,8 @@ def describe_arm(data: DataSet, name: str) -> dict[str, Any]:
             metrics[f"ece_{state}"].append(error.value)
             metrics[f"ece_debiased_{state}"].append(error.debiased)
             metrics[f"ece_in_null_band_{state}"].append(float(error.value <= error.null_band95[1]))
+    if arm.ranks:
+        found["rank"] = float(np.mean(arm.ranks))
     return found | {name: float(np.mean(values)) for name, values in metrics.items()}
 
 
@@ -183,13 +214,14 @@ def write_summary(
     verdicts = []
     for name, data in sets.items():
         for contrast in contrasts:
-            terms = data.paired(contrast.better, contrast.worse)
+            terms = data.paired(contrast.better, contrast.worse, contrast.metric)
             if terms is None:
                 continue
             effect = hierarchical_effect(terms, data.weight, data.group)
             verdicts.append(
                 {
                     "claim": contrast.claim,
+                    "metric": contrast.metric,
                     "data": name,
                     "verdict": verdict_on(effect, contrast.smallest_effect),
                     "effect": effect.value,
@@ -242,14 +274,16 @@ def page(study: str, docstring: str, result: dict[str, Any]) -> str:
     lines += [
         "## Verdicts",
         "",
-        "| claim | data | verdict | effect, points | 95 % interval | detectable, points | seeds |",
-        "|---|---|---|---|---|---|---|",
+        "| claim | on | data | verdict | effect | 95 % interval | detectable | seeds |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for v in result["verdicts"]:
         low, high = v["ci95"]
+        # points of accuracy; thousandths of a nat, or of the Brier score
+        scale, unit = (100, "points") if v["metric"] == "accuracy" else (1000, "thousandths")
         lines.append(
-            f"| {v['claim']} | {v['data']} | **{v['verdict']}** | {100 * v['effect']:+.1f} | {100 * low:+.1f} to "
-            f"{100 * high:+.1f} | {100 * v['minimum_detectable_effect']:.1f} | {v['seeds']} |"
+            f"| {v['claim']} | {v['metric']}, {unit} | {v['data']} | **{v['verdict']}** | {scale * v['effect']:+.1f} | "
+            f"{scale * low:+.1f} to {scale * high:+.1f} | {scale * v['minimum_detectable_effect']:.1f} | {v['seeds']} |"
         )
     lines += ["", f"![accuracy of each arm]({study}.svg)", ""]
     for name, arms in result["arms"].items():
@@ -262,8 +296,8 @@ def page(study: str, docstring: str, result: dict[str, Any]) -> str:
             f"Informative (a plain head gains from more labels): {about['informative']['verdict']}.",
             "",
             "| arm | accuracy | 95 % interval | where longer wins | where shorter wins | NLL raw | NLL calibrated | "
-            "ECE raw | ECE calibrated | in null band | seeds |",
-            "|---|---|---|---|---|---|---|---|---|---|---|",
+            "Brier calibrated | ECE raw | ECE calibrated | in null band | rank within a prompt | seeds |",
+            "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
         ]
         order = [arm for arm in NAMES if arm in arms]
         for arm in order:
@@ -275,8 +309,9 @@ def page(study: str, docstring: str, result: dict[str, Any]) -> str:
                 f"{100 * low:.1f} to {100 * high:.1f}",
                 _percent(a.get("accuracy_longer_wins")),
                 _percent(a.get("accuracy_shorter_wins")),
-                *(_number(a.get(key)) for key in ("nll_raw", "nll_calibrated", "ece_raw", "ece_calibrated")),
+                *(_number(a.get(key)) for key in PROBABILITIES),
                 _percent(a.get("ece_in_null_band_calibrated"), 0),
+                _number(a.get("rank")),
                 str(len(a["seeds"])),
             ]
             lines.append(f"| {' | '.join(cells)} |")
