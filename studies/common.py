@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gzip
 import hashlib
 import json
 import subprocess
@@ -17,7 +18,7 @@ from typing import Any
 
 import numpy as np
 from datasets import Dataset
-from summary import RESULTS, Contrast, write_summary
+from summary import RESULTS, Contrast, cell_path, write_summary
 
 from assay.evaluation import Temperature
 from assay.feedback import ReadReport, folds, pairs, read_with_report, split
@@ -182,10 +183,10 @@ def short_key(text: str) -> str:
 def keep(folder: Path, name: str, content: dict[str, Any]) -> None:
     """Write a finished cell, whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{name}.json"
-    beside = path.with_suffix(".partial")
-    beside.write_text(json.dumps(content, separators=(",", ":")), encoding="utf-8")
-    beside.rename(path)
+    beside = folder / f"{name}.partial"
+    text = json.dumps(content, separators=(",", ":"))
+    beside.write_bytes(gzip.compress(text.encode(), mtime=0))
+    beside.rename(folder / f"{name}.json.gz")
 
 
 def run_missing(script: str, names: Sequence[str], folder: Path, minutes: float, extra: list[str]) -> None:
@@ -193,7 +194,7 @@ def run_missing(script: str, names: Sequence[str], folder: Path, minutes: float,
     end = time.time() + 60 * minutes
 
     def one(name: str) -> None:
-        if (folder / f"{name}.json").exists() or time.time() > end:
+        if cell_path(folder, name) is not None or time.time() > end:
             return
         print(f"{time.strftime('%H:%M:%S')} {name}", flush=True)
         done = subprocess.run([sys.executable, script, *extra, "--cell", name], capture_output=True, text=True)

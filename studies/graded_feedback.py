@@ -21,7 +21,6 @@ Fixed before the run:
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,7 @@ import numpy as np
 from common import Study, conduct, cut_by_fold, shares_for, train_and_judge
 from datasets import Dataset
 from main_job import SETS as PAIRS
-from summary import Contrast
+from summary import Contrast, cell_path, read_cell
 
 from assay.evaluation import evaluate_rated
 from assay.feedback import Pairs, pairs
@@ -94,8 +93,10 @@ def rank_of(test: Dataset, values: np.ndarray) -> float | None:
 
 def chosen_gammas(name: str) -> dict[int, float]:
     """Return the gamma that MMPO chose for each seed, from its finished cell."""
-    cell = json.loads((STUDY.folder / f"{name}.mmpo.all.json").read_text(encoding="utf-8"))
-    return {run["seed"]: float(run["gamma"]) for run in cell["runs"]}
+    path = cell_path(STUDY.folder, f"{name}.mmpo.all")
+    if path is None:
+        raise SystemExit(f"{name}.mmpo.all must have run before: the other arms take its gamma")
+    return {run["seed"]: float(run["gamma"]) for run in read_cell(path)["runs"]}
 
 
 def options_of(arm: str, train: Dataset, seed: int, chosen: dict[int, float]) -> tuple[dict[str, Any], Dataset]:

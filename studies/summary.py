@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import sys
 from collections import Counter, defaultdict
@@ -67,6 +68,17 @@ class Contrast:
     worse: str
     smallest_effect: float
     metric: str = "accuracy"
+
+
+def cell_path(folder: Path, name: str) -> Path | None:
+    """Return the file of a finished cell; None where it has not run."""
+    return next((path for suffix in ("json.gz", "json") if (path := folder / f"{name}.{suffix}").exists()), None)
+
+
+def read_cell(path: Path) -> dict[str, Any]:
+    """Return the content of a finished cell."""
+    content = path.read_bytes()
+    return dict(json.loads(gzip.decompress(content) if path.suffix == ".gz" else content))
 
 
 class Arm:
@@ -202,7 +214,7 @@ def write_summary(
     study: str, docstring: str, folder: Path, contrasts: Sequence[Contrast], planned: Sequence[str]
 ) -> None:
     """Write ``results/STUDY.json``, ``STUDY.md`` and ``STUDY.svg`` from the finished cells."""
-    cells = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
+    cells = [read_cell(path) for path in sorted(folder.glob("*.json*"))]
     if not cells:
         print(f"no finished cell in {folder}; run the study without --summary first", file=sys.stderr)
         raise SystemExit(2)

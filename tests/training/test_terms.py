@@ -16,7 +16,7 @@ from assay.training import PairwiseObjective, PreferenceTrainer
 from assay.training.data import TextSource
 from assay.training.meta import MetaStep
 from assay.training.records import TrainingRecords
-from assay.training.terms import Centring, Contrast, LengthDecorrelation, Term
+from assay.training.terms import AttributeRegression, Centring, Contrast, LengthDecorrelation, Term
 from tests.training.support import arguments, assert_equal, encoded, new_model, planted, weights
 
 
@@ -113,3 +113,23 @@ def test_the_gradient_is_taken_where_scores_lie_further_apart_and_the_weights_co
         assert spread() > here
         assert all(parameter.grad is None for parameter in model.parameters())
     assert_equal(before, weights(model))
+
+
+def test_attributes_are_a_masked_mean_of_squares_each_member_by_its_share() -> None:
+    random = torch.Generator().manual_seed(0)
+    found, grades = torch.randn(4, 2, 3, generator=random), torch.randn(4, 3, generator=random)
+    grades[1, 0], grades[3] = torch.nan, torch.nan
+    share = torch.tensor([[1.0, 0.0], [2.0, 1.0], [1.0, 3.0], [5.0, 5.0]])
+    weight = torch.rand(6, 2, generator=random)
+    batch: Batch = {"attributes": grades, "text_weight": share, "weight": weight}
+    values = AttributeRegression(0.5)({"margins": weight, "values": weight, "attributes": found}, batch)
+    known = ~torch.isnan(grades)
+    for member in range(2):
+        error = torch.where(known, found[:, member] - grades, 0.0).square()
+        mean = (share[:, member, None] * error).sum() / (share[:, member, None] * known).sum()
+        torch.testing.assert_close(values[member], 0.5 * weight[:, member].sum() * mean)
+    nothing: Batch = {"attributes": torch.full_like(grades, torch.nan), "text_weight": share, "weight": weight}
+    assert AttributeRegression(0.5)({"margins": weight, "values": weight, "attributes": found}, nothing).tolist() == [
+        0,
+        0,
+    ]

@@ -10,3 +10,4 @@ from assay.scorers.interface import Batch as Batch
 from assay.scorers.interface import Scorer as Scorer
 from assay.scorers.reward_model import RewardModel as RewardModel
 from assay.scorers.reward_model import RewardModelConfig as RewardModelConfig
+from assay.scorers.standardised import Standardised as Standardised

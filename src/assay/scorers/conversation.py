@@ -11,7 +11,8 @@ from typing import Any, Literal
 from transformers import PreTrainedTokenizerBase
 
 from assay.errors import ModelError
-from assay.feedback.records import as_chat, as_messages
+from assay.feedback.records import as_chat, as_messages, prompt_text
+from assay.scorers.batches import TokenIds
 from assay.scorers.templates import Template
 
 Prompt = str | Sequence[dict[str, Any]]
@@ -130,6 +131,11 @@ class ConversationEncoder:
                 openings, former = self.template.openings(chat), prompt
             parts.append(self.template.parts(chat, reply_of(reply), openings))
         return self._tokenise(parts)
+
+    def encode_prompts(self, prompts: Sequence[Prompt]) -> list[TokenIds]:
+        """Return the token ids of prompts alone, each as a reply to nothing; cut as replies are."""
+        texts = [prompt_text(as_messages(prompt)) for prompt in prompts]
+        return [encoded.ids for encoded in self.encode([""] * len(texts), texts)]
 
     def encode_text(self, texts: Sequence[str]) -> list[Encoded]:
         """Encode text that is templated already: no template, no second leading token, end token only where missing.

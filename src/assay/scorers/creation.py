@@ -45,6 +45,8 @@ class ModelOptions:
         What is dropped in training, at the rates that the backbone was pretrained with. ``"hidden"``: states, but no
         attention weights, which no fused kernel drops on CPUs or in packed rows. ``"all"``: these too. ``"none"``:
         nothing, as in the trainers of TRL.
+    attributes
+        Dimensions that an ``"attributes"`` head learns.
     attention
         ``"auto"``: what transformers chooses, in place of SDPA `assay.scorers.attention`; or ``"sdpa"``, ``"eager"``,
         ``"flex_attention"`` (on GPUs: rows are packed, and nothing is padded). A matter of speed that is not stored.
@@ -65,6 +67,7 @@ class ModelOptions:
     lora: LoraOptions | None = None
     freeze_backbone: bool = False
     dropout: Literal["hidden", "all", "none"] = "hidden"
+    attributes: tuple[str, ...] = ()
     attention: str = "auto"
     seed: int = 0
 
@@ -110,6 +113,7 @@ def create_reward_model(options: ModelOptions) -> RewardModel:
         head_hidden=options.head_hidden,
         head_seed=options.seed,
         members=options.members,
+        attributes=list(options.attributes),
         adapter=options.lora is not None,
         **shape,
     )

@@ -44,6 +44,8 @@ class EncodedRecords:
         Texts that lost prompt tokens, and texts that lost part of the reply.
     dropped_identical
         Judgements dropped because truncation or tokenisation left both sides equal.
+    prompts
+        Whether the last text of every record is its prompt alone, as a reply to nothing.
     """
 
     rows: Dataset
@@ -53,6 +55,7 @@ class EncodedRecords:
     cut_prompt: int
     cut_reply: int
     dropped_identical: int
+    prompts: bool = False
 
     @cached_property
     def _tokens(self) -> list[np.ndarray]:
@@ -76,6 +79,19 @@ class EncodedRecords:
         """Return the token ids of all responses of one record."""
         return [self.text(index) for index in range(self.offsets[record], self.offsets[record + 1])]
 
+    @property
+    def prompt_of(self) -> np.ndarray | None:
+        """Number of the text that is each text's prompt alone, int64 ``[texts]``; None where there are none."""
+        return np.repeat(self.offsets[1:] - 1, np.diff(self.offsets)) if self.prompts else None
+
+    @property
+    def responses(self) -> np.ndarray:
+        """Mask ``[texts]`` of the texts that are responses."""
+        mask = np.ones(len(self.lengths), bool)
+        if self.prompts:
+            mask[self.offsets[1:] - 1] = False
+        return mask
+
     def margins(self, values: np.ndarray, view: Pairs | None = None) -> np.ndarray:
         """Return score(a) - score(b) per judgement from a score per text; ``[E]`` or ``[E, members]``, float64.
 
@@ -85,14 +101,17 @@ class EncodedRecords:
         return scores[self.offsets[view.row] + view.a] - scores[self.offsets[view.row] + view.b]
 
 
-def encode_records(data: Dataset, encoder: ConversationEncoder) -> EncodedRecords:
-    """Encode the responses of every record; repeatable work is kept in the datasets cache."""
+def encode_records(data: Dataset, encoder: ConversationEncoder, *, prompts: bool = False) -> EncodedRecords:
+    """Encode the responses of every record; repeatable work is kept in the datasets cache.
+
+    ``prompts``: and its prompt alone, for scorers that read it (`RewardModel.reads_prompts`).
+    """
     # the fingerprint knows probes only; two tokenizers that agree on them may still differ on this text
     vocabulary = repr(sorted(encoder.tokenizer.get_vocab().items()))
-    key = Hasher.hash([data._fingerprint, conversation_fingerprint(encoder), vocabulary, "encode-3"])
+    key = Hasher.hash([data._fingerprint, conversation_fingerprint(encoder), vocabulary, prompts, "encode-4"])
     rows = data.map(
         _encode_batch,
-        fn_kwargs={"encoder": encoder},
+        fn_kwargs={"encoder": encoder, "with_prompts": prompts},
         batched=True,
         batch_size=_BATCH_ROWS,
         remove_columns=data.column_names,
@@ -125,10 +144,13 @@ def encode_records(data: Dataset, encoder: ConversationEncoder) -> EncodedRecord
         cut_prompt=cut_prompt,
         cut_reply=cut_reply,
         dropped_identical=int(same.sum()),
+        prompts=prompts,
     )
 
 
-def _encode_batch(batch: dict[str, list[Any]], encoder: ConversationEncoder) -> dict[str, list[Any]]:
+def _encode_batch(
+    batch: dict[str, list[Any]], encoder: ConversationEncoder, with_prompts: bool
+) -> dict[str, list[Any]]:
     import json
 
     prompts: list[Sequence[dict[str, Any]]] = []
@@ -147,6 +169,9 @@ def _encode_batch(batch: dict[str, list[Any]], encoder: ConversationEncoder) -> 
         out["ids"].append([e.ids for e in part])
         out["cut_prompt"].append([e.cut_prompt for e in part])
         out["cut_reply"].append([e.cut_reply for e in part])
+    if with_prompts:
+        for ids, alone in zip(out["ids"], encoder.encode_prompts(batch["prompt"]), strict=True):
+            ids.append(alone)
     return out
 
 
@@ -154,8 +179,10 @@ def score_records(
     model: Any, records: EncodedRecords, *, dtype: Any = None, token_budget: int = 8192, texts_at_once: int = 4096
 ) -> np.ndarray:
     """Score every text of a data set in order, chunk by chunk; float32 ``[texts]`` or ``[texts, members]``."""
+    compute = model.features if model.reads_prompts else model.score_encoded
     parts = []
     for start in range(0, len(records.lengths), texts_at_once):
         ids = [records.text(index) for index in range(start, min(start + texts_at_once, len(records.lengths)))]
-        parts.append(model.score_encoded(ids, dtype=dtype, token_budget=token_budget))
-    return np.concatenate(parts) if parts else np.zeros(0, np.float32)
+        parts.append(compute(ids, dtype=dtype, token_budget=token_budget))
+    found = np.concatenate(parts) if parts else np.zeros(0, np.float32)
+    return model.score_features(found, records.prompt_of) if model.reads_prompts and parts else found

@@ -8,7 +8,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-HeadKind = Literal["linear", "mlp"]
+from assay.scorers.attributes import AttributeHead
+
+HeadKind = Literal["linear", "mlp", "attributes"]
 
 
 class LinearHead(nn.Module):
@@ -65,11 +67,20 @@ class MLPHead(nn.Module):
 
 
 def make_head(
-    kind: HeadKind, width: int, *, members: int = 1, hidden: int = 256, dropout: float = 0.1, seed: int = 0
+    kind: HeadKind,
+    width: int,
+    *,
+    members: int = 1,
+    hidden: int = 256,
+    dropout: float = 0.1,
+    seed: int = 0,
+    attributes: int = 0,
 ) -> nn.Module:
     """Build a head by name."""
     if kind == "linear":
         return LinearHead(width, members)
     if kind == "mlp":
         return MLPHead(width, members, hidden, dropout, seed)
-    raise ValueError(f"unknown head {kind!r}; expected 'linear' or 'mlp'")
+    if kind == "attributes":
+        return AttributeHead(width, attributes, members)
+    raise ValueError(f"unknown head {kind!r}; expected 'linear', 'mlp' or 'attributes'")

@@ -49,6 +49,8 @@ class Batch(TypedDict, total=False):
         ``[N, d]``: pooled states of a frozen backbone, instead of rows.
     edges
         ``[E, 2]`` int64: the texts a and b of each judgement.
+    prompts
+        ``[N]`` int64: the text that is the prompt of each text alone, for scorers that read it.
     target, margin, weight
         ``[E]`` float32: p, m, w of each judgement; weight also ``[E, members]``.
     length_gap
@@ -59,12 +61,17 @@ class Batch(TypedDict, total=False):
         ``[N]`` float32: grade of each text, NaN where there is none.
     record_weight
         ``[B]`` or ``[B, members]`` float32.
+    attributes
+        ``[N, A]`` float32: grades of each text by dimension, NaN where there is none.
+    text_weight
+        ``[N]`` or ``[N, members]`` float32: weight of the record that each text belongs to.
     """
 
     rows: list[Rows]
     order: Tensor
     features: Tensor
     edges: Tensor
+    prompts: Tensor
     target: Tensor
     margin: Tensor
     weight: Tensor
@@ -72,6 +79,8 @@ class Batch(TypedDict, total=False):
     lists: Tensor
     grades: Tensor
     record_weight: Tensor
+    attributes: Tensor
+    text_weight: Tensor
 
 
 class Scorer(Protocol):

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 from functools import cached_property
-from typing import Any, Literal, NotRequired, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict, cast
 
 import torch
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
+from assay.errors import ModelError
 from assay.scorers import provenance, storage
+from assay.scorers.attributes import AttributeHead
 from assay.scorers.calling import states_of_blocks
 from assay.scorers.conversation import ConversationEncoder
 from assay.scorers.heads import make_head
@@ -43,6 +45,8 @@ class RewardModelConfig(PretrainedConfig):
         Whether earlier states ignore later tokens.
     head, head_hidden, head_dropout, head_seed, members
         See `assay.scorers.heads`.
+    attributes
+        Dimensions that an ``"attributes"`` head learns.
     adapter
         Whether the backbone carries LoRA weights; it is then stored as ``adapter/`` beside the name of its base.
     """
@@ -64,12 +68,13 @@ class RewardModelConfig(PretrainedConfig):
         head_seed: int = 0,
         members: int = 1,
         adapter: bool = False,
+        attributes: list[str] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.base_model, self.layout, self.pooling, self.causal, self.width = base_model, layout, pooling, causal, width
         self.head, self.head_hidden, self.head_dropout, self.head_seed = head, head_hidden, head_dropout, head_seed
-        self.members, self.adapter = members, adapter
+        self.members, self.adapter, self.attributes = members, adapter, list(attributes or [])
         self.separator_id, self.segments = separator_id, segments
 
 
@@ -82,12 +87,15 @@ class Output(TypedDict):
         ``[E]`` or ``[E, members]``.
     values
         Scores ``[N]`` or ``[N, members]``.
+    attributes
+        ``[N, members, A]``, of heads that have them.
     views
         States ``[N, d]`` of the texts under two draws of dropout, where they were asked for.
     """
 
     margins: Tensor
     values: Tensor
+    attributes: NotRequired[Tensor]
     views: NotRequired[tuple[Tensor, Tensor]]
 
 
@@ -169,16 +177,32 @@ class RewardModel(ScoringMixin, PreTrainedModel):
         # a causal classifier of transformers looks for the last token among the ids
         return not (self.config.layout == "native" and self.config.causal) and reads_vectors(self.backbone)
 
-    def values(self, states: Tensor) -> Tensor:
-        """Return raw scores, ``[N]``, or ``[N, members]`` where there are several."""
+    @property
+    def reads_prompts(self) -> bool:
+        """Whether the head reads the state of the prompt alone, beside that of the text."""
+        return self.config.head == "attributes" and self.config.layout != "native"
+
+    def values(self, states: Tensor, prompts: Tensor | None = None) -> Tensor:
+        """Return raw scores, ``[N]``, or ``[N, members]`` where there are several.
+
+        ``prompts`` ``[N]`` says which of the states is that of each text's prompt alone, for heads that read it.
+        """
         # the head is tiny: full precision costs nothing and keeps the margins exact under autocast
         with torch.autocast(states.device.type, enabled=False):
-            scores = self.head(states)
+            if self.reads_prompts:
+                if prompts is None:
+                    raise ModelError(
+                        "this model weighs attributes by the prompt, and was not told where that ends",
+                        remedy="score conversations (score, assay score), not text that is templated already",
+                    )
+                scores = self.head(states, states[prompts])
+            else:
+                scores = self.head(states)
         return scores.squeeze(-1) if scores.shape[-1] == 1 else scores
 
-    def edge_margins(self, states: Tensor, edges: Tensor) -> Tensor:
+    def edge_margins(self, states: Tensor, edges: Tensor, prompts: Tensor | None = None) -> Tensor:
         """Return score(a) - score(b), ``[E]`` or ``[E, members]``."""
-        return _margins(self.values(states), edges)
+        return _margins(self.values(states, prompts), edges)
 
     def forward(
         self,
@@ -189,6 +213,7 @@ class RewardModel(ScoringMixin, PreTrainedModel):
         input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
         views: int = 1,
+        prompts: Tensor | None = None,
     ) -> Output:
         """Score a batch; distributed wrappers need this one entry. Without ``edges`` the margins are empty.
 
@@ -205,10 +230,12 @@ class RewardModel(ScoringMixin, PreTrainedModel):
         else:
             raise ValueError("a batch has rows with their order, or features, or input_ids")
         states = self.nodes(batch)
-        values = self.values(states)
+        values = self.values(states, prompts)
         if edges is None:
             edges = torch.zeros(0, 2, dtype=torch.long, device=values.device)
         output: Output = {"margins": _margins(values, edges), "values": values}
+        if self.reads_prompts:
+            output["attributes"] = cast(AttributeHead, self.head).attributes(states)
         return output if views == 1 else {**output, "views": (states, self.nodes(batch))}
 
     def stamp(self, head: dict[str, Tensor] | None = None) -> None:
@@ -314,6 +341,7 @@ def _head_of(config: RewardModelConfig) -> nn.Module:
         hidden=config.head_hidden,
         dropout=config.head_dropout,
         seed=config.head_seed,
+        attributes=len(config.attributes),
     )
 
 

@@ -12,6 +12,7 @@ import torch
 from accelerate.utils import send_to_device
 
 from assay.errors import ModelError
+from assay.scorers.attributes import AttributeHead
 from assay.scorers.batches import DEFAULT_TOKEN_BUDGET, TokenIds, pad, text_key
 from assay.scorers.calibrated import calibrated_probability
 from assay.scorers.conversation import Encoded, Prompt, Reply, warn_of_lost_instructions
@@ -69,7 +70,36 @@ class ScoringMixin:
         warn_of_lost_instructions(self._model.encoder, prompts)
         encoded = self._model.encoder.encode(prompts, responses)
         _warn_truncated(encoded)
-        return _mean_of_members(self.score_encoded([e.ids for e in encoded], token_budget=token_budget, dtype=dtype))
+        ids, alone = [e.ids for e in encoded], self.prompt_ids(prompts)
+        return _mean_of_members(self.score_encoded(ids, alone, token_budget=token_budget, dtype=dtype))
+
+    def prompt_ids(self, prompts: Sequence[Prompt]) -> list[TokenIds] | None:
+        """Return the token ids of prompts alone where the head reads them, else None."""
+        return self._model.encoder.encode_prompts(prompts) if self._model.reads_prompts else None
+
+    def attributes(
+        self, prompts: Sequence[Prompt], responses: Sequence[Reply], *, token_budget: int = DEFAULT_TOKEN_BUDGET
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the attributes of responses, and what each counts for their prompts; float32 ``[n, A]`` each.
+
+        In the order of ``config.attributes``, standardised as in training; the score is the sum of their products.
+
+        Raises
+        ------
+        ModelError
+            If the head has no attributes.
+        """
+        model = self._model
+        alone = self.prompt_ids(prompts)
+        if alone is None:
+            raise ModelError("this model has no attributes", remedy="train with --head attributes")
+        _same_length(prompts, responses)
+        ids = [e.ids for e in model.encoder.encode(prompts, responses)]
+        states = torch.from_numpy(self.features([*ids, *alone], token_budget=token_budget)).to(model.device)
+        with evaluating(model):
+            head = cast(AttributeHead, model.head)
+            found, counts = head.attributes(states[: len(ids)]), head.weights(states[len(ids) :])
+        return found.mean(dim=1).cpu().numpy(), counts.mean(dim=1).cpu().numpy()
 
     def score_text(
         self, texts: Sequence[str], *, token_budget: int = DEFAULT_TOKEN_BUDGET, dtype: torch.dtype | None = None
@@ -109,10 +139,11 @@ class ScoringMixin:
             If the backbone is not causal: every earlier state would have seen the whole response.
         """
         model = self._model
-        if not model.config.causal or model.config.layout == "native" or model.config.pooling != "last":
+        config = model.config
+        if not config.causal or config.layout == "native" or config.pooling != "last" or model.reads_prompts:
             raise ModelError(
-                "prefix scores need a causal backbone whose last token is pooled",
-                got=f"causal={model.config.causal}, pooling={model.config.pooling}, layout={model.config.layout}",
+                "prefix scores need a causal backbone whose last token is pooled, and a head of one score",
+                got=f"causal={config.causal}, pooling={config.pooling}, layout={config.layout}, head={config.head}",
                 remedy="train with a causal --backbone",
             )
         encoded = model.encoder.encode([prompt], [response])[0]
@@ -130,11 +161,15 @@ class ScoringMixin:
     def score_encoded(
         self,
         ids: Sequence[TokenIds],
+        prompts: Sequence[TokenIds] | None = None,
         *,
         token_budget: int = DEFAULT_TOKEN_BUDGET,
         dtype: torch.dtype | None = None,
     ) -> np.ndarray:
-        """Score token ids; float32 ``[n]``, or ``[n, members]``."""
+        """Score token ids; float32 ``[n]``, or ``[n, members]``. ``prompts``: as `prompt_ids` gives them."""
+        if prompts is not None:
+            states = self.features([*ids, *prompts], token_budget=token_budget, dtype=dtype)
+            return self.score_features(states, np.arange(len(states)) % max(len(ids), 1) + len(ids))[: len(ids)]
         values = self.map_batches(ids, self._values_of, token_budget, dtype)
         return values if values is not None else np.zeros(0, np.float32)
 
@@ -143,12 +178,16 @@ class ScoringMixin:
         # what gathers sharded weights hangs on the call of the whole model
         return model(**batch)["values"] if model.sharded else model.values(model.nodes(batch))
 
-    def score_features(self, features: np.ndarray) -> np.ndarray:
-        """Score pooled states that `features` gave before; float32 ``[n]``, or ``[n, members]``."""
+    def score_features(self, features: np.ndarray, prompts: np.ndarray | None = None) -> np.ndarray:
+        """Score pooled states that `features` gave before; float32 ``[n]``, or ``[n, members]``.
+
+        ``prompts`` ``[n]``: which of them is the prompt alone of each, where the head reads it.
+        """
         model = self._model
         with evaluating(model):
             device = next((p.device for p in model.head.parameters()), model.device)
-            return model.values(torch.from_numpy(features).to(device)).float().cpu().numpy()
+            at = None if prompts is None else torch.from_numpy(prompts).to(device)
+            return model.values(torch.from_numpy(features).to(device), at).float().cpu().numpy()
 
     def features(
         self,

@@ -55,15 +55,29 @@ class Verdicts:
             "weight": torch.from_numpy(self._weights[chosen].astype(np.float32)),
             "length_gap": torch.from_numpy(np.log1p(pairs.length_a[chosen]) - np.log1p(pairs.length_b[chosen])).float(),
         }
+        if self.data.records.prompts or self.data.attributes is not None:
+            batch = {**batch, **self._of_texts(records)}
         return batch if self._record_weights is None else {**batch, **self._lists(records, self._record_weights)}
 
+    def _of_texts(self, records: np.ndarray) -> Batch:
+        """Return which text is each text's prompt alone, and grades by dimension."""
+        sizes = self.data.texts[records]
+        found: Batch = {}
+        if self.data.records.prompts:
+            found["prompts"] = torch.from_numpy(np.repeat(np.cumsum(sizes) - 1, sizes))
+        if self.data.attributes is not None:
+            texts, weights = texts_of(self.data, records), self.data.record_weights()[records]
+            found["attributes"] = torch.from_numpy(self.data.attributes[texts].astype(np.float32))
+            found["text_weight"] = torch.from_numpy(np.repeat(weights, sizes, axis=0).astype(np.float32))
+        return found
+
     def _lists(self, records: np.ndarray, weights: np.ndarray) -> Batch:
-        offsets, grades = self.data.records.offsets, self.data.grades
+        grades = self.data.grades
         assert grades is not None
         sizes = self.data.texts[records]
         place = np.arange(sizes.max())
         lists = np.where(place < sizes[:, None], first_texts(self.data, records)[:, None] + place, -1)
-        texts = np.concatenate([np.arange(offsets[r], offsets[r + 1]) for r in records])
+        texts = texts_of(self.data, records)
         return {
             "lists": torch.from_numpy(lists),
             "grades": torch.from_numpy(grades[texts].astype(np.float32)),
@@ -74,6 +88,12 @@ class Verdicts:
 def first_texts(data: TrainingRecords, records: np.ndarray) -> np.ndarray:
     """Return the number of the first text of each of some records, counted through."""
     return np.cumsum(data.texts[records]) - data.texts[records]
+
+
+def texts_of(data: TrainingRecords, records: np.ndarray) -> np.ndarray:
+    """Return the numbers of all texts of some records."""
+    offsets = data.records.offsets
+    return np.concatenate([np.arange(offsets[r], offsets[r + 1]) for r in records])
 
 
 class FeatureSource:
@@ -88,10 +108,9 @@ class FeatureSource:
 
     def batch(self, records: np.ndarray) -> Batch:
         """Return features and judgements of some records."""
-        offsets, features = self.data.records.offsets, self.data.features
+        features = self.data.features
         assert features is not None
-        texts = np.concatenate([np.arange(offsets[r], offsets[r + 1]) for r in records])
-        return {"features": torch.from_numpy(features[texts]), **self.verdicts.batch(records)}
+        return {"features": torch.from_numpy(features[texts_of(self.data, records)]), **self.verdicts.batch(records)}
 
 
 class TextSource:
@@ -185,7 +204,7 @@ class PlannedSteps(torch.utils.data.Dataset):
     def _idle(self) -> Batch:
         """Return the lightest record with weight 0."""
         batch = self.source.batch(np.array([self.plan.lightest]))
-        for name in ("weight", "record_weight"):
+        for name in ("weight", "record_weight", "text_weight"):
             if name in batch:
                 batch[name] = torch.zeros_like(batch[name])
         return batch

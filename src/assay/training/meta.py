@@ -19,7 +19,7 @@ from assay.training.data import TextSource
 if TYPE_CHECKING:
     from assay.training.trainer import PreferenceTrainer
 
-_FED = ("rows", "order", "features")
+_FED = ("rows", "order", "features", "prompts")
 
 
 class StepRule(Protocol):

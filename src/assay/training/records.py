@@ -29,6 +29,8 @@ class TrainingRecords:
     grades
         float64 ``[texts]``: what objectives of graded responses learn, in the unit that scores shall have; NaN where a
         response has no grade. None: judgements only.
+    attributes
+        float64 ``[texts, A]``: grades by dimension, standardised, for heads that learn them; NaN where there is none.
     """
 
     records: EncodedRecords
@@ -37,6 +39,7 @@ class TrainingRecords:
     weight: np.ndarray | None = None
     share: np.ndarray | None = None
     grades: np.ndarray | None = None
+    attributes: np.ndarray | None = None
 
     @property
     def weights(self) -> np.ndarray:

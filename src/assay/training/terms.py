@@ -60,6 +60,25 @@ class Contrast:
 
 
 @dataclass(frozen=True)
+class AttributeRegression:
+    """Mean squared error of a head's attributes to the standardised grades; what is not graded does not count."""
+
+    factor: float
+    views: ClassVar[int] = 1
+
+    def __call__(self, output: Output, batch: Batch) -> Tensor:
+        """Return the mean over grades of the micro-batch, times the weight of the judgements."""
+        found, grades, weight = output["attributes"], batch["attributes"].unsqueeze(1), batch["text_weight"]
+        known = ~torch.isnan(grades)
+        weight = weight.reshape(len(weight), -1, 1) * known
+        errors = (weight * torch.where(known, found - grades, 0.0).square()).sum(dim=(0, 2))
+        total = weight.sum(dim=(0, 2))
+        # no grade in the micro-batch: 0/1 gives 0 and a gradient of 0, not NaN
+        mean = errors / torch.where(total > 0, total, torch.ones_like(total))
+        return self.factor * batch["weight"].sum(dim=0) * (mean if batch["weight"].dim() == 2 else mean[0])
+
+
+@dataclass(frozen=True)
 class LengthDecorrelation:
     """`gap_correlation` of margins with the log-ratio of lengths, per micro-batch.
 

@@ -32,7 +32,7 @@ from assay.training.records import TrainingRecords
 from assay.training.sharding import is_sharded, keep_scores_whole, refuse_zero_3
 
 _NEVER = 2**62
-_FED = ("rows", "order", "features", "edges")
+_FED = ("rows", "order", "features", "edges", "prompts")
 
 
 class TrainingError(AssayError):

@@ -154,6 +154,9 @@ class PointwiseLoss(Settings):
 class Auxiliary(Settings):
     """Terms added to the pairwise loss."""
 
+    attributes: float = Field(
+        default=1.0, ge=0, description="squared error of the attributes of --head attributes to their grades"
+    )
     contrast: float = Field(
         default=0.0, ge=0, description="SimCSE: two encodings of a text, under two draws of dropout, are to be alike"
     )

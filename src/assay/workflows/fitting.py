@@ -26,7 +26,7 @@ from assay.workflows.feedback_settings import MarginMatching
 from assay.workflows.heads import blind_to, head_arguments, record_folds, train_heads
 from assay.workflows.options import arguments, model_options
 from assay.workflows.settings import TrainSettings
-from assay.workflows.targets import Prepared, make_targets, objective_of
+from assay.workflows.targets import Prepared, make_targets, objective_of, with_attributes
 from assay.workflows.teaching import appended, calibration_of, refuse_nothing, step_rule_of, taught_from
 
 
@@ -92,6 +92,7 @@ def fit(settings: TrainSettings, shares: Shares, folder: Path, model: RewardMode
     model
         A fresh model, where one was made already; None: made from the settings.
     """
+    settings = with_attributes(settings, shares.training)
     if isinstance(settings.target, MarginMatching) and settings.target.sweep:
         return _best_of_sweep(settings, settings.target, shares, folder)
     model = model or create_reward_model(model_options(settings, settings.seed))
@@ -99,8 +100,10 @@ def fit(settings: TrainSettings, shares: Shares, folder: Path, model: RewardMode
         return _fit_frozen(settings, shares, folder, model)
     data, told = appended(settings, shares.fit)
     with ranks.first_alone():
-        train = encode_records(data, model.encoder)
-        held_out = encode_records(shares.validation, model.encoder) if shares.validation is not None else None
+        alone = model.reads_prompts
+        train = encode_records(data, model.encoder, prompts=alone)
+        validation = shares.validation
+        held_out = encode_records(validation, model.encoder, prompts=alone) if validation is not None else None
     shown = TerminalProgress()
     args = arguments(settings, folder, settings.seed)
     taught = taught_from(settings, data, train, folder, model).noting(told)
@@ -115,7 +118,7 @@ def fit(settings: TrainSettings, shares: Shares, folder: Path, model: RewardMode
     trainer = PreferenceTrainer(
         model,
         args,
-        TrainingRecords(taught.records, model.encoder.pad_id, grades=taught.grades),
+        TrainingRecords(taught.records, model.encoder.pad_id, grades=taught.grades, attributes=taught.attributes),
         kept_apart,
         objective,
         callbacks=[shown],
@@ -195,7 +198,7 @@ def _fit_frozen(settings: TrainSettings, shares: Shares, folder: Path, model: Re
     """
     fold_of = record_folds(shares.training, settings.calibration_folds, settings.seed)
     data, told = appended(settings, shares.training, fold_of)
-    records = encode_records(data, model.encoder)
+    records = encode_records(data, model.encoder, prompts=model.reads_prompts)
     model.to(hardware.best_device())
     dtype = torch.bfloat16 if settings.precision == "bf16" else None
     cache = FeatureCache(model, dtype=dtype, token_budget=settings.token_budget)
@@ -207,7 +210,7 @@ def _fit_frozen(settings: TrainSettings, shares: Shares, folder: Path, model: Re
     refuse_nothing(objective, taught)
     learned = replace(taught.learned(features), share=blind_to(fold_of))
     heads, trainer = train_heads(model, args, learned, objective)
-    values = heads.score_features(features)
+    values = heads.score_features(features, records.prompt_of)
     heads.select_member(count)
     result = _result(heads, trainer, taught)
     result.target = settings.target

@@ -60,8 +60,8 @@ class _HeadOnly(torch.nn.Module):
         self.head = model.head
         self._forward = model.forward
 
-    def forward(self, features: torch.Tensor, edges: torch.Tensor) -> Any:
-        return self._forward(features=features, edges=edges)
+    def forward(self, features: torch.Tensor, edges: torch.Tensor, prompts: torch.Tensor | None = None) -> Any:
+        return self._forward(features=features, edges=edges, prompts=prompts)
 
 
 def _with_members(model: RewardModel, members: int) -> RewardModelConfig:

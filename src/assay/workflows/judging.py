@@ -100,14 +100,19 @@ def scores_on(
 
     ``keep_features`` serves heads on one frozen backbone: its states of these texts are computed once for all of them.
     """
-    records = encode_records(data, model.encoder)
+    records = encode_records(data, model.encoder, prompts=model.reads_prompts)
     if keep_features:
-        values = model.score_features(FeatureCache(model, token_budget=token_budget).features_of(records))
+        features = FeatureCache(model, token_budget=token_budget).features_of(records)
+        values = model.score_features(features, records.prompt_of)
     else:
         values = score_records(model, records, token_budget=token_budget)
     if values.ndim == 2:
         values = values.mean(axis=1)
-    counts = {"texts": len(records.lengths), "cut_prompt": records.cut_prompt, "cut_response": records.cut_reply}
+    counts = {
+        "texts": int(records.responses.sum()),
+        "cut_prompt": records.cut_prompt,
+        "cut_response": records.cut_reply,
+    }
     return records, values, counts
 
 
@@ -196,10 +201,12 @@ def judge(
     stored = from_stored(model.record.calibration) if model.record.calibration else None
     rated = None
     if grades is not None:
-        record = np.repeat(np.arange(len(test)), np.diff(records.offsets))
+        record = np.repeat(np.arange(len(test)), np.diff(records.offsets))[records.responses]
         group = np.asarray(test["split_group"])[record]
         platt = stored if isinstance(stored, Platt) else None
-        rated = evaluate_rated(values, grades, record, group, platt=platt, seed=seed, resamples=resamples)
+        rated = evaluate_rated(
+            values[records.responses], grades, record, group, platt=platt, seed=seed, resamples=resamples
+        )
     if len(view) == 0:
         return Judged(view, delta, None, rated, counts)
     others = {name: baseline.delta(view) for name, baseline in baselines.items()}

@@ -23,6 +23,7 @@ def model_options(settings: ModelSettings, seed: int) -> ModelOptions:
         pooling=settings.pooling,
         head=settings.head,
         head_hidden=settings.head_hidden,
+        attributes=settings.attributes,
         template=settings.template,
         end_token=settings.end_token,
         max_length_tokens=settings.max_length_tokens,

@@ -75,6 +75,8 @@ def why_no_prefix_scores(model: RewardModel) -> str | None:
         return "its backbone sees the whole text at every token"
     if model.config.layout == "native":
         return "a plain classifier gives the last token's score only"
+    if model.reads_prompts:
+        return "its head reads the prompt beside each text"
     return None if model.config.pooling == "last" else f"{model.config.pooling} pooling mixes all tokens"
 
 
@@ -91,7 +93,8 @@ def _scores(model: RewardModel, data: Dataset, settings: ScoreSettings) -> Itera
                 for number, (text, messages) in enumerate(zip(replies, packed, strict=True))
             ]
         encoded = model.encoder.encode([e[2] for e in entries], [e[5] for e in entries])
-        values = model.score_encoded([e.ids for e in encoded], token_budget=settings.token_budget)
+        alone = model.prompt_ids([e[2] for e in entries])
+        values = model.score_encoded([e.ids for e in encoded], alone, token_budget=settings.token_budget)
         for (prompt_id, text, prompt, number, shown, reply), made, value in zip(entries, encoded, values, strict=True):
             line: dict[str, Any] = {
                 "prompt_id": prompt_id,

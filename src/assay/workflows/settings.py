@@ -79,7 +79,14 @@ class ModelSettings(Settings):
     pooling: Literal["auto", "last", "mean", "cls", "reply"] = Field(
         default="auto", description="auto: last token of causal backbones, mean over the reply's tokens of encoders"
     )
-    head: Literal["linear", "mlp"] = Field(default="linear", description="from a text's vector to its score")
+    head: Literal["linear", "mlp", "attributes"] = Field(
+        default="linear",
+        description="from a text's vector to its score; attributes: one score for each dimension of grades, weighed by "
+        "what the prompt asks for",
+    )
+    attributes: tuple[str, ...] = Field(
+        default=(), description="dimensions that an attributes head learns; none: all that are graded"
+    )
     head_hidden: int = Field(default=256, ge=1, description="hidden units of the mlp head")
     template: str = Field(
         default="auto", description="chat, plain, pair, hh, or a .jinja file; auto: chat template if there is one"
@@ -155,7 +162,7 @@ def not_among(name: str, known: Sequence[str]) -> str | None:
     return f"{name!r} is not one of {', '.join(sorted(known))}" + (f"; did you mean {near[0]!r}?" if near else "")
 
 
-_OF_OUR_HEAD = ("head", "pooling", "head_learning_rate")
+_OF_OUR_HEAD = ("head", "attributes", "pooling", "head_learning_rate")
 # Heads are trained on everything; those of the folds calibrate, so there is no validation share.
 _OF_THE_VALIDATION_SHARE = ("evaluations_per_epoch", "patience")
 _OF_THE_BACKBONE = (
@@ -191,8 +198,15 @@ class TrainSettings(RunSettings, ReadingSettings, ModelSettings, LearningSetting
         yield from self._of_the_loss()
         if self.freeze_backbone and self.layout == "native":
             yield "layout", "native cannot be trained with a frozen backbone; use assay"
-        if self.head == "linear" and self._changed("head_hidden"):
+        if self.head != "mlp" and self._changed("head_hidden"):
             yield "head_hidden", "belongs to --head mlp"
+        if self.head != "attributes":
+            if self.attributes:
+                yield "attributes", "belongs to --head attributes"
+            if self.auxiliary.attributes != type(self.auxiliary).model_fields["attributes"].default:
+                yield "auxiliary.attributes", "belongs to --head attributes"
+        elif self.objective.kind != "pairwise":
+            yield "head", "attributes learns grades beside judgements; use --objective.kind pairwise"
         if self.layout == "native":
             yield from self._without_effect(_OF_OUR_HEAD, "belongs to --layout assay; the native layout has its own")
         if self.freeze_backbone:

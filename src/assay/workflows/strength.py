@@ -136,7 +136,9 @@ def cross_fitted(
     share = shares_of_members(np.asarray(data["split_group"]), fold_of, members, seed)
     heads, _ = train_heads(model, args, replace(learned, share=share), objective)
     assert learned.features is not None
-    return strength_of(learned.records, fold_of, heads.score_features(learned.features), members)
+    return strength_of(
+        learned.records, fold_of, heads.score_features(learned.features, learned.records.prompt_of), members
+    )
 
 
 def clean(settings: Any, given: Pairs, strength: Strength) -> tuple[Pairs, str]:

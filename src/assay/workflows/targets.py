@@ -20,7 +20,7 @@ from assay.feedback.targets import TargetWarning, margin_targets, target_summary
 from assay.scorers.encoding import EncodedRecords
 from assay.training.objective import GradedObjective, ListwiseObjective, Objective, PairwiseObjective
 from assay.training.records import TrainingRecords
-from assay.training.terms import Centring, Contrast, LengthDecorrelation, Term
+from assay.training.terms import AttributeRegression, Centring, Contrast, LengthDecorrelation, Term
 from assay.workflows import feedback_settings as kinds
 from assay.workflows.settings import TrainSettings
 from assay.workflows.strength import Strength, clean
@@ -44,6 +44,8 @@ class Prepared:
         What else is to be reported.
     features
         The backbone's states of the texts, ``[texts, d]``, where something looks at them.
+    attributes
+        Standardised grades by dimension, ``[texts, A]``, for heads that learn them; else None.
     """
 
     records: EncodedRecords
@@ -52,6 +54,7 @@ class Prepared:
     fixed: dict[str, Any] = field(default_factory=dict)
     figures: dict[str, Any] = field(default_factory=dict)
     features: np.ndarray | None = None
+    attributes: np.ndarray | None = None
 
     def after(self, name: str, pairs: Pairs, **figures: Any) -> Prepared:
         """Return the same with other judgements, and what was done told."""
@@ -64,7 +67,7 @@ class Prepared:
 
     def learned(self, features: np.ndarray) -> TrainingRecords:
         """Return what heads on these features learn from."""
-        return TrainingRecords(self.records, features=features, grades=self.grades)
+        return TrainingRecords(self.records, features=features, grades=self.grades, attributes=self.attributes)
 
     def report(self) -> dict[str, Any]:
         """Return plain values, for JSON."""
@@ -124,6 +127,7 @@ def objective_of(settings: TrainSettings) -> Objective:
         terms: dict[Term, float] = {
             Centring(settings.centring): settings.centring,
             Contrast(auxiliary.contrast, auxiliary.contrast_temperature): auxiliary.contrast,
+            AttributeRegression(auxiliary.attributes): auxiliary.attributes if settings.head == "attributes" else 0.0,
             LengthDecorrelation(auxiliary.length_decorrelation): auxiliary.length_decorrelation,
         }
         used = tuple(term for term, factor in terms.items() if factor > 0)
@@ -365,6 +369,53 @@ def _with_grades(loss: Any, given: Prepared, table: Any, like: Prepared | None) 
         fixed={**given.fixed, "scale": scale},
         figures={**given.figures, "grades": count | scale},
     )
+
+
+def with_attributes(settings: TrainSettings, data: Dataset) -> TrainSettings:
+    """Name the dimensions that an attributes head learns: those wanted, or all that the data grades.
+
+    Raises
+    ------
+    DataError
+        If a dimension is not graded, or nothing is.
+    """
+    if settings.head != "attributes":
+        return settings
+    table = grade_table(data)
+    table.weights(dict.fromkeys(settings.attributes, 1.0))  # refuses what is not there
+    if not table.dimensions:
+        raise DataError(
+            "no response is graded, so there are no attributes to learn",
+            expected="grades of responses in one dimension or more",
+            got=f"{len(table.values)} responses without",
+            remedy="name their cells: --mapping.grades (docs/data.md), or --head linear",
+        )
+    return settings.model_copy(update={"attributes": settings.attributes or table.dimensions})
+
+
+def attribute_grades(names: tuple[str, ...], data: Dataset, given: Prepared, like: Prepared | None = None) -> Prepared:
+    """Add the grades of every dimension, standardised over the training share; NaN where there is none."""
+    table, records = grade_table(data), given.records
+    found = np.full((len(records.lengths), len(names)), np.nan)
+    place = {name: column for column, name in enumerate(table.dimensions)}
+    for column, name in enumerate(names):
+        if name in place:
+            found[records.responses, column] = table.values[:, place[name]]
+    if like is None:
+        scale = {"mean": np.nanmean(found, axis=0), "std": np.nanstd(found, axis=0)}
+    else:
+        scale = like.fixed["attributes"]
+    flat = [name for name, std in zip(names, scale["std"], strict=True) if not std > 0]
+    if flat:
+        raise DataError(
+            f"all grades of {', '.join(flat)} are equal: there is nothing to learn",
+            remedy="name the other dimensions: --attributes",
+        )
+    graded = np.isfinite(found).sum(axis=0)
+    told = {"attributes": {name: int(count) for name, count in zip(names, graded, strict=True)}}
+    fixed = {**given.fixed, "attributes": scale}
+    scaled = (found - scale["mean"]) / scale["std"]
+    return replace(given, attributes=scaled, fixed=fixed, figures={**given.figures, **told})
 
 
 def _shares(loss: kinds.PointwiseLoss, grades: np.ndarray, known: np.ndarray) -> np.ndarray:

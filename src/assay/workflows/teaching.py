@@ -25,7 +25,7 @@ from assay.workflows.heads import head_arguments
 from assay.workflows.options import EPOCHS_OF_HEADS, arguments
 from assay.workflows.settings import TrainSettings
 from assay.workflows.strength import cross_fitted
-from assay.workflows.targets import Prepared, cleaned, make_targets, needs_features
+from assay.workflows.targets import Prepared, attribute_grades, cleaned, make_targets, needs_features
 
 
 def appended(
@@ -53,7 +53,7 @@ def step_rule_of(settings: TrainSettings, model: RewardModel) -> MetaStep | None
             got=f"{len(data)} {kind_of(data)}",
             remedy="sample several responses to each prompt, or leave --meta.data out",
         )
-    records = encode_records(data.select(np.flatnonzero(several)), model.encoder)
+    records = encode_records(data.select(np.flatnonzero(several)), model.encoder, prompts=model.reads_prompts)
     source = TextSource(TrainingRecords(records, model.encoder.pad_id), model.row_layout, settings.token_budget)
     return MetaStep(source, settings.meta.rate, settings.meta.prompts, settings.seed)
 
@@ -81,6 +81,8 @@ def taught_from(
         strength = cross_fitted(model, args, data, given.learned(features), *ensemble, PairwiseObjective())
         given = cleaned(given, settings.clean, strength)
     taught = make_targets(settings.target, settings.objective, data, given)
+    if settings.head == "attributes":
+        taught = attribute_grades(settings.attributes, data, taught)
     for line in taught.lines():
         say(line)
     return taught

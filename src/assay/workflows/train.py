@@ -42,7 +42,7 @@ from assay.workflows.options import model_options, resolved
 from assay.workflows.reporting import write_run_report
 from assay.workflows.settings import TrainSettings
 from assay.workflows.summary import shares_lines
-from assay.workflows.targets import Prepared, make_targets, needs_features, objective_of, rated_grades
+from assay.workflows.targets import Prepared, make_targets, needs_features, objective_of, rated_grades, with_attributes
 from assay.workflows.teaching import appended, features_as_it_came
 
 _IDENTITY = "run.json"
@@ -75,6 +75,7 @@ def train(settings: TrainSettings) -> dict[str, Any]:
     backbones.load_config(settings.backbone)  # a mistyped name shows before much data is read
     shares = prepare(settings)
     say("\n".join([*(line for report in shares.reads for line in report.lines()), *shares_lines(settings, shares)]))
+    settings = with_attributes(settings, shares.training)
     model = create_reward_model(model_options(settings, settings.seed))
     settings = resolved(settings, sum(p.numel() for p in model.parameters()))
     if settings.dry_run:
@@ -101,6 +102,7 @@ def _accompany(settings: TrainSettings) -> dict[str, Any]:
     with ranks.silent():
         folder = ranks.share_folder()
         shares = prepare(settings)
+        settings = with_attributes(settings, shares.training)
         model = create_reward_model(model_options(settings, settings.seed))
         settings = resolved(settings, sum(p.numel() for p in model.parameters()))
         done = fit(settings, shares, folder, model)
@@ -269,7 +271,7 @@ def _refuse_another_run(path: Path, identity: dict[str, Any]) -> None:
 def _plan_only(settings: TrainSettings, shares: Shares, model: RewardModel) -> dict[str, Any]:
     """Plan the steps as training would; judgements that cleaning would leave out are still in them."""
     data, _ = appended(settings, shares.fit)
-    records = encode_records(data, model.encoder)
+    records = encode_records(data, model.encoder, prompts=model.reads_prompts)
     features = features_as_it_came(settings, model, records) if needs_features(settings) else None
     taught = make_targets(settings.target, settings.objective, data, Prepared(records, features=features))
     learned = TrainingRecords(taught.records, model.encoder.pad_id, grades=taught.grades)
