@@ -50,6 +50,8 @@ class Study:
         Run one cell: its name, and the data folder; return its runs and the report of the reading.
     data
         What the folder given with ``--data`` holds; empty: the study needs none.
+    summarise
+        Writes its results, where cells hold something else than margins on judgements.
     """
 
     name: str
@@ -58,6 +60,7 @@ class Study:
     contrasts: Sequence[Contrast]
     run_cell: Callable[[str, Path], dict[str, Any]]
     data: str = ""
+    summarise: Callable[[str, str, Path, Sequence[str]], None] | None = None
 
     @property
     def folder(self) -> Path:
@@ -84,7 +87,10 @@ def conduct(study: Study) -> None:
     if not given.summary:
         script = str(Path(__file__).with_name(f"{study.name}.py"))
         run_missing(script, study.cells, study.folder, given.minutes, ["--data", str(data)] if study.data else [])
-    write_summary(study.name, study.docstring, study.folder, study.contrasts, study.cells)
+    if study.summarise is not None:
+        study.summarise(study.name, study.docstring, study.folder, study.cells)
+    else:
+        write_summary(study.name, study.docstring, study.folder, study.contrasts, study.cells)
 
 
 def quiet() -> None:

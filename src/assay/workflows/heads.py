@@ -38,7 +38,10 @@ def train_heads(
         A model with all heads, and its trainer.
     """
     assert data.share is not None
-    heads = RewardModel(_with_members(model, data.share.shape[1]), model.backbone, model.encoder)
+    members = data.share.shape[1]
+    if members == 1:  # a single head gives one margin per judgement, not a list of one
+        data = replace(data, share=data.share[:, 0])
+    heads = RewardModel(_with_members(model, members), model.backbone, model.encoder)
     trainer = PreferenceTrainer(_HeadOnly(heads), args, data, objective=objective)
     trainer.train()
     return heads, trainer

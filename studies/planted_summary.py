@@ -1,0 +1,128 @@
+"""From the finished worlds of `planted` to its result file, page and figure."""
+
+from __future__ import annotations
+
+import sys
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.stats import t
+from summary import RESULTS, read_cell
+
+from assay.output import write_atomic, write_json
+from assay.scorers.provenance import current_versions
+from assay.workflows import hardware
+
+CONTROLS = ("bt", "shuffled", "smooth", "weight")
+MEASURES = ("nll", "nll_calibrated", "accuracy", "slope", "correlation")
+
+
+def estimate(values: Sequence[float] | np.ndarray) -> dict[str, Any]:
+    """Return the mean over seeds with its 95 % interval by Student's t."""
+    x = np.asarray(values, float)
+    reach = t.ppf(0.975, len(x) - 1) * x.std(ddof=1) / np.sqrt(len(x)) if len(x) > 1 else float("nan")
+    return {"value": float(x.mean()), "ci95": [float(x.mean() - reach), float(x.mean() + reach)], "seeds": len(x)}
+
+
+def write_planted(study: str, docstring: str, folder: Path, planned: Sequence[str]) -> None:
+    """Write ``results/planted.json``, ``.md`` and ``.svg`` from the finished cells."""
+    cells = {cell["cell"]: cell["arms"] for cell in map(read_cell, sorted(folder.glob("*.json*")))}
+    if not cells:
+        print(f"no finished cell in {folder}; run the study without --summary first", file=sys.stderr)
+        raise SystemExit(2)
+    by_kind: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for name, arms in cells.items():
+        by_kind[name.rsplit(".", 1)[0]].append(arms)
+    result: dict[str, Any] = {
+        "study": study,
+        "graded": {kind: graded(many) for kind, many in by_kind.items()},
+        "cells_missing": [name for name in planned if name not in cells],
+        "hardware": hardware.describe(),
+        "versions": current_versions(),
+    }
+    write_json(RESULTS / f"{study}.json", result)
+    write_atomic(RESULTS / f"{study}.md", page(study, docstring, result))
+    draw(RESULTS / f"{study}.svg", result["graded"])
+    print(f"{RESULTS / study}.md written; {len(result['cells_missing'])} planned cells are missing")
+
+
+def graded(many: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Sum up the worlds of one reach and noise."""
+    arms = {
+        arm: {name: estimate([world[arm][name] for world in many]) for name in MEASURES if name in many[0][arm]}
+        for arm in many[0]
+    }
+    swept = [arm for arm in arms if arm.startswith("mmpo")]
+    best = [min(swept, key=lambda arm: world[arm]["nll"]) for world in many]
+    over = {
+        control: estimate([world[control]["nll_calibrated"] - world["mmpo 1.1"]["nll_calibrated"] for world in many])
+        for control in CONTROLS
+    }
+    lowest = min(swept, key=lambda arm: arms[arm]["nll"]["value"])
+    return {"arms": arms, "lowest_nll": lowest, "lowest_by_world": best, "calibrated_nll_saved": over}
+
+
+def verdict(interval: Sequence[float], least: float = 0.0) -> str:
+    """Say whether an interval lies above a bound."""
+    return "holds" if interval[0] > least else "does not hold" if interval[1] < least else "undecided"
+
+
+def page(study: str, docstring: str, result: dict[str, Any]) -> str:
+    """Return the study's page as Markdown."""
+    lines = [f"# Study: {study}", "", "```text", docstring.strip(), "```", ""]
+    if result["cells_missing"]:
+        lines += [f"**Not finished:** {len(result['cells_missing'])} planned cells have not run.", ""]
+    lines += ["## Graded feedback", "", f"![NLL by gamma]({study}.svg)", ""]
+    lines += ["| truth, noise | gamma of least raw NLL | in worlds | MMPO 1.1 over | calibrated NLL saved | verdict |"]
+    lines += ["|---|---|---|---|---|---|"]
+    for kind, found in result["graded"].items():
+        agreed = sum(name == found["lowest_nll"] for name in found["lowest_by_world"])
+        for place, (control, saved) in enumerate(found["calibrated_nll_saved"].items()):
+            head = (kind, found["lowest_nll"].split()[1], f"{agreed} of {len(found['lowest_by_world'])}")
+            cells = [*(head if place == 0 else ("", "", "")), control, _interval(saved), verdict(saved["ci95"])]
+            lines.append(f"| {' | '.join(cells)} |")
+    for kind, found in result["graded"].items():
+        lines += ["", f"### {kind}", "", f"| arm | {' | '.join(MEASURES)} |", "|---|" + "---|" * len(MEASURES)]
+        for arm, row in found["arms"].items():
+            lines.append(f"| {arm} | {' | '.join(_interval(row.get(name)) for name in MEASURES)} |")
+    versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
+    return "\n".join([*lines, "", f"{result['hardware']['cpu']}. {versions}.", ""])
+
+
+def _interval(found: dict[str, Any] | None) -> str:
+    if found is None:
+        return "–"
+    low, high = found["ci95"]
+    return f"{found['value']:.3f} ({low:.3f} to {high:.3f})"
+
+
+def draw(path: Path, kinds: dict[str, Any]) -> None:
+    """Draw NLL over gamma, raw and calibrated, one panel per reach and noise."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    from matplotlib import pyplot as plt
+
+    plt.rcParams |= {"svg.hashsalt": "assay", "font.size": 8}
+    columns = max(1, (len(kinds) + 1) // 2)
+    figure, axes = plt.subplots(2, columns, figsize=(2.6 * columns + 1, 5.2), sharey=True, squeeze=False)
+    for axis, (kind, found) in zip(axes.ravel(), sorted(kinds.items()), strict=False):
+        swept = {float(arm.split()[1]): row for arm, row in found["arms"].items() if arm.startswith("mmpo")}
+        for measure, colour in (("nll", "#b5482a"), ("nll_calibrated", "#1d3f66")):
+            rows = [swept[gamma][measure] for gamma in swept]
+            low, high = ([row["ci95"][side] for row in rows] for side in (0, 1))
+            axis.fill_between(list(swept), low, high, color=colour, alpha=0.2, lw=0)
+            axis.plot(list(swept), [row["value"] for row in rows], color=colour, marker="o", ms=3, label=measure)
+        axis.axhline(found["arms"]["the truth"]["nll"]["value"], color="#999999", ls=":", label="the truth")
+        axis.axhline(found["arms"]["bt"]["nll_calibrated"]["value"], color="#666666", ls="--", label="bt, calibrated")
+        axis.set_xscale("log")
+        axis.set_title(kind)
+        axis.set_xlabel("gamma")
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0, 0].legend(frameon=False)
+    figure.tight_layout()
+    figure.savefig(path, metadata={"Date": None})
+    plt.close(figure)
