@@ -63,6 +63,23 @@ def test_good_and_bad_responses_train(cli: Cli, tiny_encoder: Path, frozen: bool
     assert probability == pytest.approx(platt.probability(np.array([float(good) - float(bad)]))[0], abs=1e-6)
 
 
+def test_other_ratings_judge_a_model(cli: Cli, tiny_encoder: Path) -> None:
+    path = rated_file()
+    words = ["--backbone", tiny_encoder, "--objective.kind", "pointwise", *WORDS]
+    assert cli("train", path, "--out", "run", *words).code == 0
+    rows = [{"prompt": f"Other {i}?", "completion": "a clear answer", "label": i % 2 == 0} for i in range(12)]
+    Path("other.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    said = cli("evaluate", "run", "other.jsonl", "--graded", "--out", "judged", "--resamples", 100)
+    assert said.code == 0, said.err
+    assert metrics("judged")["rated"]["n_responses"] == 12 and metrics("judged")["evaluation"] is None
+    assert "P(good)" in said.out and "12 graded responses" in Path("judged/report.html").read_text(encoding="utf-8")
+    said = cli("evaluate", "run", "other.jsonl")
+    assert (said.code == 2 and "no judgement" in said.err) or "one response only" in said.err
+    said = cli("evaluate", "run", "other.jsonl", "--graded", "--against", "run")
+    assert said.code == 2 and "--graded judges single responses" in said.err
+    assert cli("evaluate", "run", "other.jsonl", "--good-from", 1).code == 2
+
+
 def test_steps_train(cli: Cli, tiny_causal: Path) -> None:
     rows = [
         {"prompt": f"{i} and 1?", "completions": ["fine clear", "bad idea"], "labels": [True, False]} for i in range(24)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 
-from assay.console import results_console, say
+from assay.console import results_console, say, show
 from assay.errors import ConfigError
 from assay.evaluation import (
     BagOfWords,
@@ -39,8 +39,9 @@ from assay.workflows.judging import (
     margins_on,
     stored_baselines,
 )
-from assay.workflows.reporting import now
+from assay.workflows.reporting import now, rated_notes
 from assay.workflows.settings import CalibrateSettings, EvaluateSettings
+from assay.workflows.targets import combined_grades
 
 Baselines = Mapping[str, LengthBaseline | BagOfWords]
 
@@ -54,7 +55,7 @@ def evaluate_model(settings: EvaluateSettings) -> dict[str, Any]:
         check_new(settings.out, overwrite=settings.overwrite)
     names = [name for name in (settings.model, settings.against) if name]
     model, *others = load_models(settings, names)
-    data, report = read_judgements(settings.data, settings, split=settings.split)
+    data, report = read_judgements(settings.data, settings, split=settings.split, graded=settings.graded)
     say("\n".join(report.lines()))
     train = read_judgements(settings.train, settings)[0] if settings.train else None
     if train is None or settings.include_seen:
@@ -66,19 +67,18 @@ def evaluate_model(settings: EvaluateSettings) -> dict[str, Any]:
     if settings.dry_run:
         known = train is not None or bool(_stored(settings.model))
         return {"dry_run": True, "pairs": len(pairs(data)), "left_out_because_seen": dropped, "baselines": known}
-    baselines, missing = _baselines(settings, data, train)
+    baselines, missing = ({}, {}) if settings.graded else _baselines(settings, data, train)
     judged = judge(
         model,
         data,
-        baselines=baselines,
+        baselines=baselines if len(pairs(data)) else {},
+        grades=combined_grades(data, good_from=settings.good_from),
         against=others[0] if others else None,
         token_budget=settings.token_budget,
         seed=settings.seed,
         resamples=settings.resamples,
     )
-    evaluation = judged.evaluation
-    assert evaluation is not None  # without a judgement nothing was read
-    found = evaluation.to_dict()
+    found = judged.evaluation.to_dict() if judged.evaluation else None
     counts = {
         "test_pairs": len(judged.view),
         "left_out_because_seen": dropped,
@@ -87,7 +87,8 @@ def evaluate_model(settings: EvaluateSettings) -> dict[str, Any]:
     }
     metrics = {
         "evaluation": found,
-        "baselines": found.pop("baselines"),
+        "rated": judged.rated.to_dict() if judged.rated else None,
+        "baselines": found.pop("baselines") if found else None,
         "missing": missing,
         "data": counts,
         "model": settings.model,
@@ -100,7 +101,10 @@ def evaluate_model(settings: EvaluateSettings) -> dict[str, Any]:
         with new_folder(settings.out, overwrite=settings.overwrite) as folder:
             write_report(folder / "report.html", _page(settings, report, metrics, judged))
             write_json(folder / "metrics.json", metrics)
-    evaluation.render(results_console())
+    if judged.evaluation:
+        judged.evaluation.render(results_console())
+    for line in judged.rated.lines() if judged.rated else ():
+        show(line)
     for name, reason in missing.items():
         say(f"{name}: {reason}")
     return metrics
@@ -119,9 +123,10 @@ def _without_training(data: Dataset, train: Dataset) -> tuple[Dataset, int]:
 
 def _page(settings: EvaluateSettings, report: ReadReport, metrics: dict[str, Any], judged: Judged) -> ReportContent:
     view, delta, evaluation = judged.view, judged.delta, judged.evaluation
-    assert evaluation is not None
     source, dropped = Path(settings.data).name, metrics["data"]["left_out_because_seen"]
-    sentence = f"{Path(settings.model).name} on {len(view):,} judgements from {source}."
+    texts = judged.rated.n_responses if judged.rated else 0
+    amount = f"{len(view):,} judgements" if evaluation else f"{texts:,} graded responses"
+    sentence = f"{Path(settings.model).name} on {amount} from {source}."
     if dropped:
         sentence += f" {dropped:,} records whose prompts trained it were left out."
     return ReportContent(
@@ -132,10 +137,12 @@ def _page(settings: EvaluateSettings, report: ReadReport, metrics: dict[str, Any
         data_rows=[
             DataRow(reason, count, None, "dropped when read", "warning") for reason, count in report.dropped.items()
         ],
-        mistakes=mistakes(view, delta, 12, calibration=evaluation.calibration),
+        mistakes=mistakes(view, delta, 12, calibration=evaluation.calibration) if evaluation else (),
+        notes=rated_notes(judged),
         config=settings.model_dump(mode="json"),
         versions=metrics["versions"],
         missing={"learning": "this page judges a finished model", "data": "see the run that trained it"}
+        | ({} if evaluation else {"evaluation": "no pair of responses was judged"})
         | metrics["missing"],
         created=now(),
     )

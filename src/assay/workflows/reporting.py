@@ -68,7 +68,7 @@ def write_run_report(
         throughput=_readable_throughput(result, metrics),
         config=settings.model_dump(mode="json"),
         versions=metrics["versions"],
-        notes=[*_notes(shares, result), *_rated_notes(judged), *result.told],
+        notes=[*_notes(shares, result), *rated_notes(judged), *result.told],
         missing={} if evaluation else {"evaluation": why_not},
         created=now(),
     )
@@ -168,7 +168,8 @@ def _median(view: Pairs) -> int:
     return int(np.median(np.concatenate([view.length_a, view.length_b]))) if len(view) else 0
 
 
-def _rated_notes(judged: Judged | None) -> list[str]:
+def rated_notes(judged: Judged | None) -> list[str]:
+    """Return how scores go with grades, in sentences for the page."""
     return [f"{line[:1].upper()}{line[1:]}." for line in judged.rated.lines()] if judged and judged.rated else []
 
 

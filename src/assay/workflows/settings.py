@@ -325,8 +325,22 @@ class EvaluateSettings(JudgeSettings):
         default=None, description="training data of the model, to fit the baselines on; none: those stored in its run"
     )
     include_seen: bool = Field(default=False, description="also judge on groups that trained the model")
+    graded: bool = Field(
+        default=False,
+        description="judge by grades of single responses, or good/bad labels; needs no pairs",
+    )
+    good_from: float | None = Field(default=None, description="with --graded: a grade from here on is good")
     resamples: int = Field(default=2000, ge=100, description="bootstrap resamples behind every interval")
     out: str | None = Field(default=None, description="folder for metrics.json and report.html")
+
+    def conflicts(self) -> Iterator[tuple[str, str]]:
+        """Yield settings that would be accepted and then ignored."""
+        if self.graded:
+            for name in ("against", "train"):
+                if getattr(self, name) is not None:
+                    yield name, "is compared on pairs, and --graded judges single responses; leave one out"
+        elif self.good_from is not None:
+            yield "good_from", "belongs to --graded"
 
 
 class CalibrateSettings(JudgeSettings):

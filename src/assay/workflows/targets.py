@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -111,12 +111,18 @@ def rated_grades(target: Any, loss: Any, data: Dataset) -> np.ndarray:
 
     For judging, where no scale matters.
     """
-    table = grade_table(data)
     weights = getattr(target if loss.kind == "pairwise" else loss, "dimensions", {})
+    return combined_grades(data, weights, getattr(loss, "good_from", None))
+
+
+def combined_grades(
+    data: Dataset, weights: Mapping[str, float] | None = None, good_from: float | None = None
+) -> np.ndarray:
+    """Return one grade per response, or with ``good_from`` 1 for a good one and 0 for a bad one; NaN: not graded."""
+    table, weights = grade_table(data), weights or {}
     if not table.dimensions or not set(weights) <= set(table.dimensions):
         return np.full(len(table.values), np.nan)
     grades = table.combined(weights)
-    good_from = getattr(loss, "good_from", None)
     return grades if good_from is None else np.where(np.isnan(grades), np.nan, (grades >= good_from).astype(float))
 
 
