@@ -21,8 +21,9 @@ from assay.feedback.records import Grade
 from assay.feedback.targets import TargetWarning
 from assay.scorers.encoding import EncodedRecords
 from assay.workflows import feedback_settings as kinds
+from assay.workflows.prepared import Prepared
 from assay.workflows.strength import Strength, clean, most_suspicious, shares_of_members
-from assay.workflows.targets import Prepared, make_targets
+from assay.workflows.targets import make_targets
 from tests.workflows.conftest import SMALL, Cli
 
 TARGET, LOSS = TypeAdapter(kinds.Target), TypeAdapter(kinds.Loss)

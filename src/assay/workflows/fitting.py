@@ -23,10 +23,12 @@ from assay.training.records import TrainingRecords
 from assay.workflows import hardware, ranks
 from assay.workflows.data import Shares
 from assay.workflows.feedback_settings import MarginMatching
+from assay.workflows.graded import with_attributes
 from assay.workflows.heads import blind_to, head_arguments, record_folds, train_heads
 from assay.workflows.options import arguments, model_options
+from assay.workflows.prepared import Prepared
 from assay.workflows.settings import TrainSettings
-from assay.workflows.targets import Prepared, make_targets, objective_of, with_attributes
+from assay.workflows.targets import make_targets, objective_of
 from assay.workflows.teaching import appended, calibration_of, refuse_nothing, step_rule_of, taught_from
 
 

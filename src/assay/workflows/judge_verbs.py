@@ -29,6 +29,7 @@ from assay.output import check_new, new_folder, write_json
 from assay.scorers.provenance import current_versions
 from assay.workflows import hardware
 from assay.workflows.data import group_keys, read_judgements, seen_groups, write_seen_groups
+from assay.workflows.graded import combined_grades
 from assay.workflows.judging import (
     Judged,
     all_seen,
@@ -41,7 +42,6 @@ from assay.workflows.judging import (
 )
 from assay.workflows.reporting import now, rated_notes
 from assay.workflows.settings import CalibrateSettings, EvaluateSettings
-from assay.workflows.targets import combined_grades
 
 Baselines = Mapping[str, LengthBaseline | BagOfWords]
 

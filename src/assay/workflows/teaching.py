@@ -21,11 +21,13 @@ from assay.training.meta import MetaStep
 from assay.training.objective import Objective
 from assay.training.records import TrainingRecords
 from assay.workflows import hardware
+from assay.workflows.graded import attribute_grades
 from assay.workflows.heads import head_arguments
 from assay.workflows.options import EPOCHS_OF_HEADS, arguments
+from assay.workflows.prepared import Prepared
 from assay.workflows.settings import TrainSettings
 from assay.workflows.strength import cross_fitted
-from assay.workflows.targets import Prepared, attribute_grades, cleaned, make_targets, needs_features
+from assay.workflows.targets import cleaned, make_targets, needs_features
 
 
 def appended(

@@ -37,12 +37,14 @@ from assay.workflows.data import (
     write_seen_groups,
 )
 from assay.workflows.fitting import Fit, fit, newest_checkpoint
+from assay.workflows.graded import rated_grades, with_attributes
 from assay.workflows.judging import fit_baselines, judge, margins_on
 from assay.workflows.options import model_options, resolved
+from assay.workflows.prepared import Prepared
 from assay.workflows.reporting import write_run_report
 from assay.workflows.settings import TrainSettings
 from assay.workflows.summary import shares_lines
-from assay.workflows.targets import Prepared, make_targets, needs_features, objective_of, rated_grades, with_attributes
+from assay.workflows.targets import make_targets, needs_features, objective_of
 from assay.workflows.teaching import appended, features_as_it_came
 
 _IDENTITY = "run.json"
