@@ -7,7 +7,7 @@ import pytest
 from datasets import Dataset
 
 from assay.errors import DataError
-from assay.feedback import pairs
+from assay.feedback import pairs, split
 from assay.feedback.cross_prompts import CROSS_PROMPT, with_cross_prompts
 from assay.feedback.records import comparison, edge, from_rows
 
@@ -53,6 +53,13 @@ def test_partners_are_of_another_group_and_of_the_same_part() -> None:
     for index in np.flatnonzero(view.source == CROSS_PROMPT):
         row, donor = int(view.row[index]), int(view.texts(int(index))[2].split()[1])
         assert part[row] == part[donor] == 0 and row % 3 != donor % 3
+
+
+def test_rows_without_a_judgement_count_in_a_split() -> None:
+    judged = [comparison(f"Q{i}", ["a", "b"], [edge(0, 1)]) for i in range(10)]
+    graded = [comparison(f"R{i}", ["a"], [], grades=[[{"dimension": "d", "value": 1.0}]]) for i in range(90)]
+    train, test = split(from_rows([*judged, *graded]), test=0.2, seed=0)
+    assert (len(train), len(test)) == (80, 20)
 
 
 def test_draws_follow_the_seed_and_nothing_is_nothing() -> None:

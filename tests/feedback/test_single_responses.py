@@ -67,6 +67,12 @@ def test_ratings_can_be_gathered_as_graded_responses() -> None:
         read(rows, ratings="pairs")  # type: ignore[arg-type]
 
 
+def test_steps_with_degrees_are_grades() -> None:
+    row = {"prompt": "Q", "completions": ["1", "2", "3"], "labels": [1.0, 0.5, 0.0]}
+    assert read([row])["grade"] == [1.0, 0.5, 0.0]
+    assert read([row | {"labels": [1, 0, True]}])["label"] == [True, False, True]
+
+
 def test_kto_is_a_rating() -> None:
     record = one({"prompt": "The sky is", "completion": " green.", "label": False})
     assert (record["response"], record["label"], record["grade"]) == (" green.", False, None)

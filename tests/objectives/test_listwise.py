@@ -25,6 +25,20 @@ def f64(values: Any) -> torch.Tensor:
     return torch.tensor(values, dtype=torch.float64)
 
 
+def test_equal_grades_have_no_order() -> None:
+    scores = f64([0.3, -0.4, 1.2, 0.1]).requires_grad_()
+    grades = f64([2.0, 1.0, 1.0, 1.0])
+    turned = torch.tensor([0, 3, 1, 2])
+    torch.testing.assert_close(listmle_loss(scores, grades), listmle_loss(scores[turned], grades[turned]))
+    even = f64([0.0, 0.0, 0.0]).requires_grad_()
+    listmle_loss(even, f64([1.0, 1.0, 1.0])).backward()
+    assert even.grad is not None
+    torch.testing.assert_close(even.grad, torch.zeros(3, dtype=torch.float64))
+    first = torch.logsumexp(scores, 0) - scores[0]
+    rest = 3 * torch.logsumexp(scores[1:], 0) - scores[1:].sum()
+    torch.testing.assert_close(listmle_loss(scores, grades), first + rest)
+
+
 def test_golden_values() -> None:
     scores, grades = f64([0.5, 0.0, -1.0]), f64([2.0, 1.0, 0.0])
     assert float(listnet_loss(scores, grades)) == pytest.approx(0.861541, abs=1e-6)

@@ -152,6 +152,47 @@ def test_other_things_that_are_added(
     assert cli("train", pairs_file, "--out", "plan", "--backbone", tiny_encoder, *words, "--dry-run").code == 0
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--clean.kind", "flip", "--target.kind", "margin"], "targets come from grades"),
+        (["--clean.kind", "margin", "--target.kind", "votes"], "sets the margin that --target.kind votes"),
+        (["--auxiliary.contrast", 0.1, "--layout", "native"], "does not give"),
+        (["--target.kind", "pcrm", "--target.similarity", "cosine", "--layout", "native"], "use length"),
+        (["--target.kind", "mmpo", "--target.sweep", 0.3, 1.1, "--validation-share", 0], "raise --validation-share"),
+        (["--calibration", "isotonic", "--validation-share", 0], "needs a validation share"),
+        (["--target.kind", "mmpo", "--target.signal", "confidence", "--target.scale", "log"], "is about grades"),
+    ],
+)
+def test_settings_that_would_be_ignored_or_undone(cli: Cli, pairs_file: Path, words: list[Any], message: str) -> None:
+    said = cli("train", pairs_file, "--out", "run", *words)
+    assert said.code == 2 and message in said.err, said.err
+
+
+def test_heads_that_clean_have_no_part_in_what_the_backbone_does(
+    cli: Cli, tiny_encoder: Path, pairs_file: Path
+) -> None:
+    words = [
+        "--backbone",
+        tiny_encoder,
+        "--epochs",
+        1,
+        "--resamples",
+        100,
+        "--clean.kind",
+        "flip",
+        "--clean.members",
+        2,
+    ]
+    said = cli("train", pairs_file, "--out", "run", *words, "--gradient-checkpointing", "--cross-prompt", 0.3)
+    assert said.code == 0, said.err
+
+
+def test_a_backbone_without_dropout_has_no_contrast(cli: Cli, tiny_causal: Path, pairs_file: Path) -> None:
+    said = cli("train", pairs_file, "--out", "run", "--backbone", tiny_causal, "--auxiliary.contrast", 0.1)
+    assert said.code == 2 and "nothing is dropped in this backbone" in said.err
+
+
 def test_contrast_and_meta_need_weights_that_move(cli: Cli, tiny_encoder: Path, pairs_file: Path) -> None:
     words = ["--backbone", tiny_encoder, "--epochs", 1, "--resamples", 100]
     said = cli("train", pairs_file, "--out", "run", *words, "--auxiliary.contrast", 0.1, "--meta.data", pairs_file)

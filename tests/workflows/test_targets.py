@@ -81,6 +81,22 @@ def test_a_margin_of_the_data_gives_way_to_the_gap() -> None:
     assert prepared(rows, kind="mmpo", gamma=1.0).records.pairs.m.tolist() == [0]
 
 
+def test_verdicts_made_from_grades_do_not_fit_gamma() -> None:
+    judged = [edge(0, 1, source="grades"), edge(0, 1)]
+    rows = [comparison(f"Q{i}", ["one", "two"], [judged[i % 2]], grades=grades(3, i % 5)) for i in range(40)]
+    found = given(from_rows(rows))
+    assert prepared(from_rows(rows[1::2]), kind="mmpo", gamma="fit").fixed["gamma"] > 0
+    with pytest.raises(DataError, match="made from the grades"):
+        prepared(from_rows(rows[::2]), kind="mmpo", gamma="fit")
+    assert len(found.records.pairs) == 40
+
+
+def test_votes_leave_answers_to_other_prompts_alone() -> None:
+    judged = [edge(0, 1, annotator="a"), edge(1, 0, annotator="b"), edge(0, 2, source="another prompt")]
+    rows = from_rows([comparison("Q", ["one", "two", "foreign"], judged)])
+    assert sorted(prepared(rows, kind="votes").records.pairs.p.tolist()) == [0.5, 1.0]
+
+
 @pytest.mark.filterwarnings("ignore:gamma 1 leaves")
 def test_ties_of_grades_are_kept_or_dropped() -> None:
     rows = from_rows([comparison("Q", ["one", "two"], [edge(0, 1), edge(1, 0)], grades=grades(2, 2))])

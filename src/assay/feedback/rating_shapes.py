@@ -145,8 +145,8 @@ def stepwise(row: Row, context: Context) -> Records:
 
 
 def _step_verdict(label: Any, column: str) -> dict[str, Any]:
-    """Return a label for truth values, a grade for any other number."""
-    if isinstance(label, float) and label not in (0.0, 1.0):
+    """Return a label for truth values and for 0 and 1, a grade for numbers with a point: 1.0 may stand beside 0.5."""
+    if isinstance(label, float):
         return {"grade": number(label, column), "dimension": "correct"}
     return {"label": flag(label, column), "dimension": "correct"}
 

@@ -24,7 +24,7 @@ def split(data: Dataset, test: float = 0.2, seed: int = 0) -> tuple[Dataset, Dat
     Parameters
     ----------
     test
-        Share of judgements (edges; rows where there are none) on the test side, in (0, 1).
+        Share of judgements (edges; a row without any counts as one) on the test side, in (0, 1).
 
     Raises
     ------
@@ -76,7 +76,7 @@ def folds(data: Dataset, k: int, seed: int = 0) -> list[tuple[Dataset, Dataset]]
 
 
 def _weigh(data: Dataset, needed: int, purpose: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return each row's group number (by sorted name) and each group's number of judgements."""
+    """Return each row's group number (by sorted name) and each group's number of judgements, at least one a row."""
     names, judgements = group_columns(data)
     unique, group = np.unique(names, return_inverse=True)
     if len(unique) < needed:
@@ -86,10 +86,8 @@ def _weigh(data: Dataset, needed: int, purpose: str) -> tuple[np.ndarray, np.nda
             got=str(len(unique)),
             remedy="add data, choose another group column, or hold nothing out",
         )
-    weight = np.bincount(group, weights=judgements, minlength=len(unique))
-    if not weight.any():
-        weight = np.bincount(group, minlength=len(unique)).astype(float)
-    return group, weight
+    # a row without a judgement counts as one: its responses may be graded
+    return group, np.bincount(group, weights=np.maximum(judgements, 1.0), minlength=len(unique))
 
 
 def group_columns(data: Dataset, name: str = "split_group") -> tuple[np.ndarray, np.ndarray]:

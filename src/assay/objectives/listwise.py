@@ -69,14 +69,19 @@ def listmle_loss(
 
     .. math:: L = \sum_i \big( \log \sum_{j \ge i} e^{s_{\pi(j)}} - s_{\pi(i)} \big)
 
-    with pi the order of falling grades. Grades count as an order only. Equal grades keep the order of the columns, so
-    shuffle where ties are many. Parameters, result and errors are those of `listnet_loss`.
+    with pi the order of falling grades. Grades count as an order only. Of equal grades each is drawn from all that are
+    no better (Breslow's form), so that their order in the columns is no matter. Parameters, result and errors are those
+    of `listnet_loss`.
     """
     scores, grades, mask, w = _lists(scores, grades, mask, weight)
     order = grades.masked_fill(~mask, _lowest(grades)).argsort(dim=-1, descending=True, stable=True)
     ordered, kept = scores.gather(-1, order), mask.gather(-1, order)
     ordered = ordered.masked_fill(~kept, _lowest(scores))
     rest = torch.logcumsumexp(ordered.flip(-1), dim=-1).flip(-1)
+    falling = grades.gather(-1, order)
+    place = torch.arange(falling.shape[-1], device=falling.device).expand_as(order)
+    begins = torch.cat([torch.ones_like(kept[..., :1]), falling[..., 1:] != falling[..., :-1]], dim=-1)
+    rest = rest.gather(-1, torch.where(begins, place, 0).cummax(dim=-1).values)
     return reduced(torch.where(kept, rest - ordered, 0.0).sum(dim=-1), w, reduction)
 
 

@@ -229,6 +229,18 @@ def switch_off_dropout(module: nn.Module, *, of_attention_only: bool = False) ->
                 layer.p = 0.0
 
 
+def drops(module: nn.Module) -> bool:
+    """Tell whether anything inside a module is dropped in training."""
+    rates = [part.p for part in module.modules() if isinstance(part, nn.modules.dropout._DropoutNd)]
+    rates += [
+        value
+        for part in module.modules()
+        for name, value in vars(part).items()
+        if "dropout" in name and isinstance(value, float)
+    ]
+    return any(rate > 0 for rate in rates)
+
+
 def load_tokenizer(name: str, *, choose_pad: bool = True) -> PreTrainedTokenizerBase:
     """Load a tokenizer, with a pad token that differs from the end token wherever the vocabulary offers one.
 

@@ -133,7 +133,7 @@ class ConversationEncoder:
         return self._tokenise(parts)
 
     def encode_prompts(self, prompts: Sequence[Prompt]) -> list[TokenIds]:
-        """Return the token ids of prompts alone, each as a reply to nothing; cut as replies are."""
+        """Return the token ids of prompts alone, each as a reply to nothing; cut at the end, as replies are."""
         texts = [prompt_text(as_messages(prompt)) for prompt in prompts]
         return [encoded.ids for encoded in self.encode([""] * len(texts), texts)]
 

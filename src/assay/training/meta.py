@@ -84,7 +84,9 @@ class MetaStep:
         ends = np.cumsum(sizes[drawn])
         with trainer.compute_loss_context_manager():
             values = model(**{name: batch[name] for name in _FED if name in batch})["values"]
-            lists = [values[end - size : end] for end, size in zip(ends, sizes[drawn], strict=True)]
+            # the prompt alone, where it is the last text of its record, is no response
+            last = int(self.source.data.records.prompts)
+            lists = [values[end - size : end - last] for end, size in zip(ends, sizes[drawn], strict=True)]
             gain = torch.stack([separation(scores) for scores in lists]).mean()
         trainer.accelerator.backward(gain)
         moved = []

@@ -1,4 +1,8 @@
-"""What may be added to the pairwise loss; each term weighs as much as the judgements of its micro-batch."""
+"""What may be added to the pairwise loss; each term weighs as much as the judgements of its micro-batch.
+
+Terms that are a mean or a correlation over a micro-batch (`Contrast`, `AttributeRegression`, `LengthDecorrelation`)
+depend on what is in it, and so on the token budget and the number of processes, as the losses do not.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +51,7 @@ class Centring:
 class Contrast:
     """SimCSE on the states of the texts (`contrastive_loss`; Secrets of RLHF II, Wang et al. 2024).
 
-    A text's negatives are the other texts of its micro-batch, so here alone the token budget has an effect on the loss.
+    A text's negatives are the other texts of its micro-batch.
     """
 
     factor: float

@@ -171,7 +171,7 @@ def share_out(
     fit, validation = data, None
     if validation_share > 0:
         names, judgements = group_columns(data)
-        size = judgements.sum() or len(data)  # graded responses may come without a judgement
+        size = np.maximum(judgements, 1.0).sum()  # graded responses may come without a judgement
         if validation_share * size >= FEWEST_VALIDATION and len(np.unique(names)) > 1:
             # another stream than the test split's, so that the two draws are independent
             fit, validation = split(data, test=validation_share, seed=seed + 1_000_003)
@@ -185,15 +185,17 @@ def without_prompts(data: Dataset) -> Dataset:
 
 
 def content_key(parts: Iterable[Dataset | None]) -> str:
-    """Hash prompts, responses and judgements, in order and by part, so that a resumed run can tell its data again."""
+    """Hash prompts, responses, judgements and grades, in order and by part: a resumed run tells its data again."""
     digest = hashlib.sha256()
     for data in parts:
         digest.update(b"part")
         if data is None:
             continue
         view = pairs(data)
-        for array in (view.row, view.a, view.b, view.p, view.m, view.w):
+        table = grade_table(data)
+        for array in (view.row, view.a, view.b, view.p, view.m, view.w, view.confidence, table.values, table.offsets):
             digest.update(array.tobytes())
+        digest.update("\0".join([*table.dimensions, "", *map(str, view.annotator)]).encode("utf-8", "surrogatepass"))
         for name in ("prompt_id", "split_group"):
             digest.update("\0".join(group_columns(data, name)[0]).encode("utf-8", "surrogatepass"))
         for batch in data.select_columns(["responses"]).iter(_BATCH_ROWS):

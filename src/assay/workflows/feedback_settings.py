@@ -24,6 +24,13 @@ class Graded(Settings):
     transform: Literal["identity", "log1p", "rank"] = Field(default="identity", description="of the gaps")
     clip: float | None = Field(default=None, gt=0, description="gaps beyond it count as this large; none: as they are")
 
+    def conflicts(self) -> Iterator[tuple[str, str]]:
+        """Yield what would have no effect."""
+        if self.signal == "confidence":
+            for name in ("dimensions", "scale"):
+                if getattr(self, name) != type(self).model_fields[name].get_default(call_default_factory=True):
+                    yield name, "is about grades, and the gap is the judge's confidence"
+
 
 class Judged(Settings):
     """Judgements as they are."""
@@ -47,6 +54,7 @@ class MarginMatching(Graded):
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
         """Yield values that cannot be."""
+        yield from super().conflicts()
         for gamma in (*self.sweep, self.gamma):
             if isinstance(gamma, float) and gamma < 0:
                 yield "gamma", f"must be 0 or above, is {gamma:g}: a negative gamma prefers the worse response"

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 
 from assay.console import say
-from assay.errors import DataError
+from assay.errors import ConfigError, DataError
 from assay.evaluation import Calibration, stored_form
-from assay.scorers import RewardModel, create_reward_model
+from assay.scorers import RewardModel, backbones, create_reward_model
 from assay.scorers.encoding import encode_records, score_records
 from assay.scorers.features import FeatureCache
 from assay.training import PreferenceTrainer
@@ -108,6 +108,14 @@ def fit(settings: TrainSettings, shares: Shares, folder: Path, model: RewardMode
         held_out = encode_records(validation, model.encoder, prompts=alone) if validation is not None else None
     shown = TerminalProgress()
     args = arguments(settings, folder, settings.seed)
+    if settings.auxiliary.contrast and not backbones.drops(model.backbone):
+        raise ConfigError(
+            "both encodings of a text would be the same: nothing is dropped in this backbone",
+            where="auxiliary.contrast",
+            expected="a backbone with dropout, such as BERT's family, or LoRA with --lora.dropout",
+            got=settings.backbone,
+            remedy="leave --auxiliary.contrast out",
+        )
     taught = taught_from(settings, data, train, folder, model).noting(told)
     objective = objective_of(settings)
     refuse_nothing(objective, taught)
@@ -143,9 +151,10 @@ def fit(settings: TrainSettings, shares: Shares, folder: Path, model: RewardMode
         values = score_records(model, held_out, token_budget=settings.token_budget)
         result.calibration = calibration_of(settings, held_out, kept_apart.grades, values, held_out.margins(values))
         # the scores of unseen texts show where scores lie in use; those of training texts are stretched
-        _store(result, values, "on the validation share")
+        _store(result, values[held_out.responses], "on the validation share")
     else:
-        _store(result, score_records(model, train, dtype=dtype, token_budget=settings.token_budget), None)
+        values = score_records(model, train, dtype=dtype, token_budget=settings.token_budget)
+        _store(result, values[train.responses], None)
     return result
 
 
@@ -154,6 +163,8 @@ def _best_of_sweep(settings: TrainSettings, target: MarginMatching, shares: Shar
 
     Calibrated, because gamma scales all margins alike, and every model is calibrated in the end.
     """
+    if shares.validation is None and not settings.freeze_backbone:
+        raise _nothing_to_choose_on()
     best: Fit | None = None
     tried = []
     for gamma in target.sweep:
@@ -163,12 +174,7 @@ def _best_of_sweep(settings: TrainSettings, target: MarginMatching, shares: Shar
             best = found
             continue
         if found.calibration is None:
-            raise DataError(
-                "there are no held-out judgements to choose gamma on",
-                expected="a validation share, or several split groups with a frozen backbone",
-                got="none",
-                remedy="--target.gamma NUMBER, or more judgements",
-            )
+            raise _nothing_to_choose_on()
         tried.append({"gamma": gamma, "nll": found.calibration.nll_after})
         say(f"gamma {gamma}: calibrated NLL {found.calibration.nll_after:.4f} on held-out judgements")
         if best is None or best.calibration is None or found.calibration.nll_after < best.calibration.nll_after:
@@ -177,6 +183,15 @@ def _best_of_sweep(settings: TrainSettings, target: MarginMatching, shares: Shar
     best.feedback["sweep"] = tried
     best.target = ranks.agreed(best.target)
     return best
+
+
+def _nothing_to_choose_on() -> DataError:
+    return DataError(
+        "there are no held-out judgements to choose gamma on",
+        expected="a validation share, or several split groups with a frozen backbone",
+        got="none",
+        remedy="--target.gamma NUMBER, or more judgements",
+    )
 
 
 def newest_checkpoint(folder: Path) -> str | None:
@@ -225,7 +240,11 @@ def _fit_frozen(settings: TrainSettings, shares: Shares, folder: Path, model: Re
         result.calibration = calibration_of(settings, records, taught.grades, unseen, margins)
     method = f"on margins out of {count} folds"
     # the heads that cleaned the other folds had seen this one
-    _store(result, values[:, count], method + (" (cleaned together)" if settings.clean.kind != "none" else ""))
+    _store(
+        result,
+        values[records.responses, count],
+        method + (" (cleaned together)" if settings.clean.kind != "none" else ""),
+    )
     return result
 
 

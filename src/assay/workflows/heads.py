@@ -52,6 +52,11 @@ def head_arguments(args: PreferenceArguments, learning_rate: float) -> Preferenc
     args = replace(args)
     args.learning_rate, args.max_grad_norm, args.bf16 = learning_rate, 0.0, False
     args.save_strategy, args.patience = "no", 0
+    # of the backbone, which has no part in it, and of the log of the run itself
+    args.compile_layers, args.report_to = False, []
+    for name in ("gradient_checkpointing", "activation_checkpointing"):
+        if hasattr(args, name):
+            setattr(args, name, False)
     return args
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from datasets import Dataset
 
 from assay.console import results_console, say, show
-from assay.errors import ConfigError
+from assay.errors import ConfigError, DataError
 from assay.evaluation import (
     BagOfWords,
     DataRow,
@@ -78,6 +78,14 @@ def evaluate_model(settings: EvaluateSettings) -> dict[str, Any]:
         seed=settings.seed,
         resamples=settings.resamples,
     )
+    if judged.evaluation is None and judged.rated is None:
+        raise DataError(
+            "there is nothing to judge by",
+            where=settings.data,
+            expected="two responses or more that are graded in every dimension",
+            got=f"{judged.truncation['texts']} responses",
+            remedy="name one dimension: --mapping.grades (docs/data.md)",
+        )
     found = judged.evaluation.to_dict() if judged.evaluation else None
     counts = {
         "test_pairs": len(judged.view),

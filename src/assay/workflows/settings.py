@@ -11,6 +11,7 @@ from pydantic import Field
 from assay.config import Positional, Settings
 from assay.feedback import ColumnMapping
 from assay.workflows.feedback_settings import (
+    AdditiveMargin,
     Auxiliary,
     Cleaning,
     Judged,
@@ -237,14 +238,26 @@ class TrainSettings(RunSettings, ReadingSettings, ModelSettings, LearningSetting
             yield "meta", "moves all weights, and --freeze-backbone trains the head only"
         if self.clean.kind != "none" and self.layout == "native":
             yield "clean", "trains heads of its own, which --layout native has not; use assay"
-        by_grades = isinstance(self.target, MarginMatching) and self.target.signal != "confidence"
+        if self.layout == "native":
+            if self.auxiliary.contrast:
+                yield (
+                    "auxiliary.contrast",
+                    "compares vectors of texts, which --layout native does not give; use assay",
+                )
+            if self.target.kind == "pcrm" and self.target.similarity == "cosine":
+                yield "target.similarity", "needs the vectors of texts, which --layout native does not give; use length"
+        by_grades = isinstance(self.target, MarginMatching | AdditiveMargin) and self.target.signal != "confidence"
         if self.clean.kind in ("flip", "soft") and by_grades:
             yield (
                 "clean.kind",
                 "changes verdicts, and these targets come from grades; use drop, or --target.signal confidence",
             )
-        if self.clean.kind == "margin" and self.target.kind in ("margin", "mmpo"):
+        if self.clean.kind == "margin" and self.target.kind in ("margin", "mmpo", "votes"):
             yield "clean.kind", f"sets the margin that --target.kind {self.target.kind} sets too; choose one"
+        if not self.freeze_backbone and self.validation_share == 0:
+            if isinstance(self.target, MarginMatching) and self.target.sweep:
+                yield "target.sweep", "chooses gamma on the validation share; raise --validation-share"
+            yield from self._without_effect(("calibration",), "needs a validation share")
 
     def _unknown_names(self) -> Iterator[tuple[str, str]]:
         """Yield loggers that are not there; transformers would notice only when training begins."""

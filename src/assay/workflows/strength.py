@@ -125,6 +125,9 @@ def cross_fitted(
     DataError
         If all records are of one group: nothing could be held apart.
     """
+    # an answer to another prompt would tell the heads of its own group's fold what was preferred there
+    own = learned.records.pairs.source != CROSS_PROMPT
+    learned = replace(learned, records=replace(learned.records, pairs=learned.records.pairs.take(own)))
     fold_of = record_folds(data, folds, seed)
     if fold_of.max() == 0:
         raise DataError(

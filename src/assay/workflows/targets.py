@@ -13,6 +13,8 @@ from datasets import Dataset
 from assay.errors import DataError
 from assay.feedback import Pairs, algebra
 from assay.feedback.annotators import agreement, dawid_skene, noise_ceiling, pooled, votes
+from assay.feedback.cross_prompts import CROSS_PROMPT
+from assay.feedback.drafts import GRADES_SOURCE
 from assay.feedback.gamma import fit_gamma, pair_numbers, repeated_gaps
 from assay.feedback.grades import GradeTable, grade_table
 from assay.feedback.targets import TargetWarning, margin_targets, target_summary, transformed, warn_of_extremes
@@ -167,7 +169,14 @@ def _mmpo(target: kinds.MarginMatching, given: Prepared, table: GradeTable, like
 def _fitted_gamma(pairs: Pairs, found: Gaps) -> dict[str, Any]:
     """Fit gamma on verdicts that are independent of the gap."""
     if found.signal == "grades":
-        there = found.there
+        there = found.there & (pairs.source != GRADES_SOURCE)
+        if not there.any():
+            raise DataError(
+                "the verdicts repeat the sign of the grade: they were made from the grades",
+                expected="verdicts that are independent of the grades: of people who compared the responses",
+                got=f"{int(found.there.sum())} verdicts that follow from grades",
+                remedy="give target.gamma a number, or a list of numbers to sweep on the validation share",
+            )
         gap, better = found.value[there], (np.sign(pairs.p - 0.5)[there] + 1.0) / 2.0
         fitted = fit_gamma(gap, better, pair_numbers(pairs)[there], grade="the grade")
     else:
@@ -205,7 +214,9 @@ def _weight(target: kinds.WeightByGap, given: Prepared, table: GradeTable, like:
 def _votes(target: kinds.Votes, given: Prepared, table: Any, like: Prepared | None) -> Prepared:
     if like is not None:
         return given  # each vote is asked by itself
-    found = votes(given.records.pairs)
+    pairs = given.records.pairs
+    added = pairs.source == CROSS_PROMPT  # nobody's votes
+    found = votes(pairs.take(~added))
     told = agreement(found)
     if told["agreeing"] is not None:
         told["accuracy_ceiling"] = list(noise_ceiling(told["agreeing"]))
@@ -221,7 +232,13 @@ def _votes(target: kinds.Votes, given: Prepared, table: Any, like: Prepared | No
                 TargetWarning,
                 stacklevel=2,
             )
-    return given.after(f"votes by {target.method}", pooled(given.records.pairs, target.method), **told)
+    return given.after(
+        f"votes by {target.method}", _joined(pooled(pairs.take(~added), target.method), pairs.take(added)), **told
+    )
+
+
+def _joined(one: Pairs, other: Pairs) -> Pairs:
+    return one.joined(other) if len(other) else one
 
 
 def _prior(target: kinds.PriorConstraint, given: Prepared, table: Any, like: Prepared | None) -> Prepared:
