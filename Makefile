@@ -27,8 +27,9 @@ install: .venv/.installed-offline+dev+bench
 demo: .venv/.installed-offline
 	$(BIN)/assay demo
 
+# several processes, each with one thread: most tests are short and alone would leave cores idle
 test: .venv/.installed-offline+dev
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4
 
 test-slow: .venv/.installed-offline+dev+bench
 	$(BIN)/python -m pytest -m 'slow or not slow'
