@@ -1,7 +1,7 @@
 # Every target does its own set-up; only Python and make are needed.
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
 BIN := .venv/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --no-compile --constraint constraints.txt
 
 .PHONY: help install demo test test-slow check format clean
 
@@ -28,7 +28,7 @@ demo: .venv/.installed-offline
 	$(BIN)/assay demo
 
 # several processes, each with one thread: most tests are short and alone would leave cores idle
-test: .venv/.installed-offline+dev
+test: .venv/.installed-offline+test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4
 
 test-slow: .venv/.installed-offline+dev+bench

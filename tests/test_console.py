@@ -59,9 +59,7 @@ def test_results_and_progress_go_apart_and_brackets_stay(capsys: pytest.CaptureF
     assert capsys.readouterr() == ("[/red] result :smile:\n", "[/red] work " + "x" * 300 + "\n")
 
 
-def test_table_in_a_pipe_is_not_cut(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_table_in_a_pipe_is_not_cut(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("COLUMNS", raising=False)  # set where tests run in several processes
     show_table([["[/a]", 0.123456, None], ["b" * 120, 12.0, 3]], ["name", "value", "count"], title="metrics")
     lines = capsys.readouterr().out.splitlines()
