@@ -150,8 +150,9 @@ class DataSet:
         """Return what an arm gains per judgement, ``[rows, judgements]``: hits, or minus the loss of calibrated P."""
         if metric == "accuracy":
             return self.hits(arm.delta[list(rows)])
-        loss = nll_terms if metric == "nll" else brier_terms
-        return -np.stack([loss(arm.delta[row] / arm.temperature[row], hard_labels(self.p)) for row in rows])
+        loss, labels = nll_terms if metric == "nll" else brier_terms, hard_labels(self.p)
+        with np.errstate(invalid="ignore"):  # NaN: not judged with this seed
+            return -np.stack([loss(arm.delta[row] / arm.temperature[row], labels) for row in rows])
 
     def paired(self, better: str, worse: str, metric: str = "accuracy") -> np.ndarray | None:
         """Return differences of hits, or of losses, for the seeds that both arms have."""
