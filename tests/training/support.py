@@ -30,6 +30,7 @@ from transformers import (
 from assay.feedback.records import COMPARISONS, message
 from assay.scorers import ModelOptions, RewardModel, create_reward_model
 from assay.scorers.encoding import EncodedRecords, encode_records
+from assay.scorers.heads import LinearHead
 from assay.training import PairwiseObjective, PreferenceArguments, PreferenceTrainer
 from assay.training.records import TrainingRecords
 from assay.training.terms import Centring
@@ -174,6 +175,19 @@ def trainer_for(
         PairwiseObjective(terms=(Centring(centring),) if centring else ()),
         callbacks=list(callbacks),
     )
+
+
+class Linear(torch.nn.Module):
+    """A head on features alone."""
+
+    def __init__(self, head: LinearHead) -> None:
+        super().__init__()
+        self.head = head
+
+    def forward(self, features: torch.Tensor, edges: torch.Tensor) -> dict[str, torch.Tensor]:
+        values = self.head(features)
+        values = values[:, 0] if values.shape[1] == 1 else values
+        return {"margins": values[edges[:, 0]] - values[edges[:, 1]], "values": values}
 
 
 def weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:

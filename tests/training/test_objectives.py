@@ -21,7 +21,7 @@ from assay.training.data import FeatureSource
 from assay.training.held_out import held_out_metrics
 from assay.training.objective import GradedObjective, ListwiseObjective, Objective, PairwiseObjective
 from assay.training.records import TrainingRecords
-from tests.training.support import arguments, encoded, new_model, planted
+from tests.training.support import Linear, arguments, encoded, new_model, planted
 
 ALL: list[Objective] = [
     PairwiseObjective(),
@@ -32,17 +32,6 @@ ALL: list[Objective] = [
     GradedObjective("pointwise"),
 ]
 NAMES = ["pairwise", "clipped", "listnet", "listmle", "regression", "pointwise"]
-
-
-class Linear(nn.Module):
-    def __init__(self, head: LinearHead) -> None:
-        super().__init__()
-        self.head = head
-
-    def forward(self, features: Tensor, edges: Tensor) -> dict[str, Tensor]:
-        values = self.head(features)
-        values = values[:, 0] if values.shape[1] == 1 else values
-        return {"margins": values[edges[:, 0]] - values[edges[:, 1]], "values": values}
 
 
 def graded(records: EncodedRecords, **more: Any) -> TrainingRecords:

@@ -19,7 +19,7 @@ from assay.training.data import FeatureSource, PlannedSteps, TextSource
 from assay.training.plan import plan_batches
 from assay.training.records import TrainingRecords
 from assay.training.terms import Centring
-from tests.training.support import arguments, assert_equal, encoded, new_model, planted, trainer_for, weights
+from tests.training.support import Linear, arguments, assert_equal, encoded, new_model, planted, trainer_for, weights
 
 
 def gradients(model: nn.Module) -> dict[str, Tensor]:
@@ -175,14 +175,3 @@ def test_members_trained_together_equal_members_trained_alone(llama: str, out: P
         alone = train(LinearHead(8), weight[:, member])[0]
         assert alone.abs().max() > 1e-3
         torch.testing.assert_close(together[member], alone, rtol=0, atol=1e-6)
-
-
-class Linear(nn.Module):
-    def __init__(self, head: LinearHead) -> None:
-        super().__init__()
-        self.head = head
-
-    def forward(self, features: Tensor, edges: Tensor) -> dict[str, Tensor]:
-        values = self.head(features)
-        values = values[:, 0] if values.shape[1] == 1 else values
-        return {"margins": values[edges[:, 0]] - values[edges[:, 1]], "values": values}

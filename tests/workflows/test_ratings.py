@@ -74,7 +74,7 @@ def test_other_ratings_judge_a_model(cli: Cli, tiny_encoder: Path) -> None:
     assert metrics("judged")["rated"]["n_responses"] == 12 and metrics("judged")["evaluation"] is None
     assert "P(good)" in said.out and "12 graded responses" in Path("judged/report.html").read_text(encoding="utf-8")
     said = cli("evaluate", "run", "other.jsonl")
-    assert (said.code == 2 and "no judgement" in said.err) or "one response only" in said.err
+    assert said.code == 2 and ("no judgement" in said.err or "one response only" in said.err)
     said = cli("evaluate", "run", "other.jsonl", "--graded", "--against", "run")
     assert said.code == 2 and "--graded judges single responses" in said.err
     assert cli("evaluate", "run", "other.jsonl", "--good-from", 1).code == 2
@@ -199,6 +199,6 @@ def test_contrast_and_meta_need_weights_that_move(cli: Cli, tiny_encoder: Path, 
     assert said.code == 0, said.err
     for refused in (["--auxiliary.contrast", 0.1], ["--meta.data", pairs_file]):
         said = cli("train", pairs_file, "--out", "no", *words[:2], *WORDS, *refused)
-        assert (said.code == 2 and "frozen backbone" in said.err) or "freeze-backbone" in said.err
+        assert said.code == 2 and ("frozen backbone" in said.err or "freeze-backbone" in said.err)
     said = cli("train", pairs_file, "--out", "no", *words, "--auxiliary.contrast", 0.1, "--dropout", "none")
     assert said.code == 2 and "needs dropout" in said.err

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 
 from assay.console import say
-from assay.errors import ConfigError, DataError
+from assay.errors import DataError
 from assay.evaluation import Calibration, stored_form
-from assay.scorers import RewardModel, backbones, create_reward_model
+from assay.scorers import RewardModel, create_reward_model
 from assay.scorers.encoding import encode_records, score_records
 from assay.scorers.features import FeatureCache
 from assay.training import PreferenceTrainer
@@ -29,7 +29,14 @@ from assay.workflows.options import arguments, model_options
 from assay.workflows.prepared import Prepared
 from assay.workflows.settings import TrainSettings
 from assay.workflows.targets import make_targets, objective_of
-from assay.workflows.teaching import appended, calibration_of, refuse_nothing, step_rule_of, taught_from
+from assay.workflows.teaching import (
+    appended,
+    calibration_of,
+    refuse_equal_views,
+    refuse_nothing,
+    step_rule_of,
+    taught_from,
+)
 
 
 @dataclass
@@ -108,14 +115,7 @@ def fit(settings: TrainSettings, shares: Shares, folder: Path, model: RewardMode
         held_out = encode_records(validation, model.encoder, prompts=alone) if validation is not None else None
     shown = TerminalProgress()
     args = arguments(settings, folder, settings.seed)
-    if settings.auxiliary.contrast and not backbones.drops(model.backbone):
-        raise ConfigError(
-            "both encodings of a text would be the same: nothing is dropped in this backbone",
-            where="auxiliary.contrast",
-            expected="a backbone with dropout, such as BERT's family, or LoRA with --lora.dropout",
-            got=settings.backbone,
-            remedy="leave --auxiliary.contrast out",
-        )
+    refuse_equal_views(settings, model)
     taught = taught_from(settings, data, train, folder, model).noting(told)
     objective = objective_of(settings)
     refuse_nothing(objective, taught)

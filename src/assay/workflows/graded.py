@@ -88,19 +88,16 @@ def with_attributes(settings: TrainSettings, data: Dataset) -> TrainSettings:
     return settings.model_copy(update={"attributes": settings.attributes or table.dimensions})
 
 
-def attribute_grades(names: tuple[str, ...], data: Dataset, given: Prepared, like: Prepared | None = None) -> Prepared:
-    """Add the grades of every dimension, standardised over the training share; NaN where there is none."""
+def attribute_grades(names: tuple[str, ...], data: Dataset, given: Prepared) -> Prepared:
+    """Add the grades of every dimension of a training share, standardised; NaN where there is none."""
     table, records = grade_table(data), given.records
     found = np.full((len(records.lengths), len(names)), np.nan)
     place = {name: column for column, name in enumerate(table.dimensions)}
     for column, name in enumerate(names):
         if name in place:
             found[records.responses, column] = table.values[:, place[name]]
-    if like is None:
-        scale = {"mean": np.nanmean(found, axis=0), "std": np.nanstd(found, axis=0)}
-    else:
-        scale = like.fixed["attributes"]
-    flat = [name for name, std in zip(names, scale["std"], strict=True) if not std > 0]
+    mean, std = np.nanmean(found, axis=0), np.nanstd(found, axis=0)
+    flat = [name for name, spread in zip(names, std, strict=True) if not spread > 0]
     if flat:
         raise DataError(
             f"all grades of {', '.join(flat)} are equal: there is nothing to learn",
@@ -108,9 +105,7 @@ def attribute_grades(names: tuple[str, ...], data: Dataset, given: Prepared, lik
         )
     graded = np.isfinite(found).sum(axis=0)
     told = {"attributes": {name: int(count) for name, count in zip(names, graded, strict=True)}}
-    fixed = {**given.fixed, "attributes": scale}
-    scaled = (found - scale["mean"]) / scale["std"]
-    return replace(given, attributes=scaled, fixed=fixed, figures={**given.figures, **told})
+    return replace(given, attributes=(found - mean) / std, figures={**given.figures, **told})
 
 
 def _shares(loss: kinds.PointwiseLoss, grades: np.ndarray, known: np.ndarray) -> np.ndarray:

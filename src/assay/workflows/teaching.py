@@ -8,11 +8,11 @@ import numpy as np
 from datasets import Dataset
 
 from assay.console import say
-from assay.errors import DataError
+from assay.errors import ConfigError, DataError
 from assay.evaluation import Calibration, fit_calibration, fit_platt
 from assay.feedback import kind_of, read_with_report
 from assay.feedback.cross_prompts import CROSS_PROMPT, with_cross_prompts
-from assay.scorers import RewardModel
+from assay.scorers import RewardModel, backbones
 from assay.scorers.encoding import EncodedRecords, encode_records
 from assay.scorers.features import FeatureCache
 from assay.training import PairwiseObjective
@@ -108,6 +108,18 @@ def refuse_nothing(objective: Objective, taught: Prepared) -> None:
             got=f"{len(records.lengths)} responses, {len(records.pairs)} judgements, and {records.dropped_identical} "
             f"of two texts that are equal once truncated; {count.sum()} items that the loss is about",
             remedy="raise --max-length-tokens, or choose another --objective.kind or --target.kind",
+        )
+
+
+def refuse_equal_views(settings: TrainSettings, model: RewardModel) -> None:
+    """Refuse a contrast of two encodings of a text where nothing makes them differ."""
+    if settings.auxiliary.contrast and not backbones.drops(model.backbone):
+        raise ConfigError(
+            "both encodings of a text would be the same: nothing is dropped in this backbone",
+            where="auxiliary.contrast",
+            expected="a backbone with dropout, such as BERT's family, or LoRA with --lora.dropout",
+            got=settings.backbone,
+            remedy="leave --auxiliary.contrast out",
         )
 
 

@@ -73,11 +73,14 @@ def train(settings: TrainSettings) -> dict[str, Any]:
             got=f"{ranks.count()} processes",
             remedy="leave out the launcher: it is seconds of work, and the features are computed once",
         )
-    if settings.head == "attributes" and ranks.count() > 1:
+    alone = [
+        name for name, used in (("--head attributes", settings.head == "attributes"), ("--meta", settings.meta)) if used
+    ]
+    if alone and ranks.count() > 1:
         raise ConfigError(
-            "a head of several attributes trains in one process",
+            f"{' and '.join(alone)}: this trains in one process",
             got=f"{ranks.count()} processes",
-            remedy="leave out the launcher, or use another --head",
+            remedy="leave out the launcher, or the setting",
         )
     check_new(settings.out, overwrite=settings.overwrite)
     backbones.load_config(settings.backbone)  # a mistyped name shows before much data is read
