@@ -20,87 +20,33 @@ Fixed before the run:
 
 from __future__ import annotations
 
-import tempfile
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from common import Study, conduct
 from planted_summary import write_planted
+from planted_world import SPREAD, World
 from scipy.special import expit
-from sklearn.decomposition import PCA
 
 from assay.evaluation import fit_temperature, nll
-from assay.feedback import Pairs, algebra, read
+from assay.feedback import algebra, read
 from assay.feedback.targets import margin_targets
-from assay.scorers import ModelOptions, create_reward_model
-from assay.scorers.encoding import encode_records
-from assay.scorers.features import FeatureCache
-from assay.training.objective import PairwiseObjective
-from assay.training.records import TrainingRecords
-from assay.workflows.heads import head_arguments, train_heads
-from assay.workflows.options import EPOCHS_OF_HEADS, arguments
-from assay.workflows.settings import TrainSettings
 
-SEEDS, SEEN = 10, 32
+SEEDS = 10
 TRAINED_ON = 300
-GAMMA, SPREAD = 1.1, 1.5
+GAMMA = 1.1
 GAMMAS = (0.3, 0.6, 1.1, 1.6, 2.2, 5.0)
 REACH = {"all": 1.0, "half": 0.5}
 NOISE = (0.0, 0.5, 1.0)
 NAMES = [f"{reach}.noise-{noise}.{seed}" for seed in range(SEEDS) for reach in REACH for noise in NOISE]
 
 
-class World:
-    """Texts with planted scores, one half to train on and one to test on."""
-
-    def __init__(self, data: Path, seed: int, reach: float) -> None:
-        random = np.random.default_rng(seed)
-        records = read(str(data / "hh_rlhf/helpful-base/test.jsonl.gz"), "hh")
-        self.data = records.select(random.permutation(len(records))[:2000])
-        self.model = create_reward_model(ModelOptions(backbone="minilm", max_length_tokens=256, freeze_backbone=True))
-        self.records = encode_records(self.data, self.model.encoder)
-        whole = FeatureCache(self.model).features_of(self.records)
-        self.features = PCA(SEEN, whiten=True, random_state=0).fit_transform(whole).astype(np.float32)
-        self.model.config.width = SEEN  # of the heads that will be trained
-        seen = self.features @ random.normal(size=SEEN)
-        unseen = random.normal(size=len(seen))
-        view = self.records.pairs
-        parts = [one / self.gaps_of(one, view).std() for one in (seen, unseen)]
-        scores = np.sqrt(reach) * parts[0] + np.sqrt(1.0 - reach) * parts[1]
-        self.gap = SPREAD * self.gaps_of(scores, view) / self.gaps_of(scores, view).std()
-        self.random = random
-        names = np.unique(view.group)
-        half = set(random.permutation(names)[: len(names) // 2])
-        self.training = np.array([group in half for group in view.group])
-
-    def gaps_of(self, scores: np.ndarray, view: Pairs) -> np.ndarray:
-        """Return the score of a minus that of b."""
-        offsets = self.records.offsets
-        return np.asarray(scores[offsets[view.row] + view.a] - scores[offsets[view.row] + view.b])
-
-    def margins(self, taught: Pairs) -> np.ndarray:
-        """Train a head on some judgements; return its margins of all."""
-        learned = replace(self.records, pairs=taught)
-        share = np.ones((len(self.data), 1))
-        data = TrainingRecords(learned, features=self.features, share=share)
-        with tempfile.TemporaryDirectory() as folder:
-            heads, _ = train_heads(self.model, self.arguments(folder), data, PairwiseObjective())
-        return self.records.margins(heads.score_features(self.features).reshape(-1))
-
-    def arguments(self, folder: str) -> Any:
-        """Return arguments for heads."""
-        settings = TrainSettings(
-            data="-", out="-", freeze_backbone=True, epochs=EPOCHS_OF_HEADS, head_learning_rate=1e-2
-        )
-        return head_arguments(arguments(settings, Path(folder), 0), settings.head_learning_rate)
-
-
 def run_cell(cell: str, data: Path) -> dict[str, Any]:
     """Run one world."""
     reach, noise, seed = cell.split(".noise-")[0], *cell.split(".noise-")[1].rsplit(".", 1)
-    return {"arms": graded(World(data, int(seed), REACH[reach]), float(noise))}
+    records = read(str(data / "hh_rlhf/helpful-base/test.jsonl.gz"), "hh")
+    return {"arms": graded(World(records, int(seed), REACH[reach], at_most=2000), float(noise))}
 
 
 def graded(world: World, noise: float) -> dict[str, Any]:

@@ -82,17 +82,18 @@ def page(study: str, docstring: str, result: dict[str, Any]) -> str:
         agreed = sum(name == found["lowest_nll"] for name in found["lowest_by_world"])
         for place, (control, saved) in enumerate(found["calibrated_nll_saved"].items()):
             head = (kind, found["lowest_nll"].split()[1], f"{agreed} of {len(found['lowest_by_world'])}")
-            cells = [*(head if place == 0 else ("", "", "")), control, _interval(saved), verdict(saved["ci95"])]
+            cells = [*(head if place == 0 else ("", "", "")), control, interval(saved), verdict(saved["ci95"])]
             lines.append(f"| {' | '.join(cells)} |")
     for kind, found in result["graded"].items():
         lines += ["", f"### {kind}", "", f"| arm | {' | '.join(MEASURES)} |", "|---|" + "---|" * len(MEASURES)]
         for arm, row in found["arms"].items():
-            lines.append(f"| {arm} | {' | '.join(_interval(row.get(name)) for name in MEASURES)} |")
+            lines.append(f"| {arm} | {' | '.join(interval(row.get(name)) for name in MEASURES)} |")
     versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
     return "\n".join([*lines, "", f"{result['hardware']['cpu']}. {versions}.", ""])
 
 
-def _interval(found: dict[str, Any] | None) -> str:
+def interval(found: dict[str, Any] | None) -> str:
+    """Return an estimate as text."""
     if found is None:
         return "–"
     low, high = found["ci95"]

@@ -16,18 +16,15 @@ from scipy.special import expit
 
 from assay.errors import DataError
 from assay.feedback import comparison, edge, from_rows, pairs
-from assay.feedback.changes import change
 from assay.feedback.records import Grade
 from assay.feedback.targets import TargetWarning
 from assay.scorers.encoding import EncodedRecords
 from assay.workflows import feedback_settings as kinds
 from assay.workflows.prepared import Prepared
-from assay.workflows.strength import Strength, clean, most_suspicious, shares_of_members
 from assay.workflows.targets import make_targets
 from tests.workflows.conftest import SMALL, Cli
 
 TARGET, LOSS = TypeAdapter(kinds.Target), TypeAdapter(kinds.Loss)
-CLEAN = TypeAdapter(kinds.Cleaning)
 
 
 def grades(*values: float | None) -> list[list[Grade]]:
@@ -189,57 +186,6 @@ def test_without_any_gap_it_says_what_is_missing() -> None:
         prepared(from_rows([comparison("Q", ["one", "two"], [edge(0, 1)])]), kind="mmpo")
 
 
-def strength(*means: float) -> Strength:
-    return Strength(np.stack([means, np.array(means) + 2.0], axis=1) - 1.0, np.arange(len(means)))
-
-
-@pytest.mark.parametrize(
-    ("options", "p", "m"),
-    [
-        ({"kind": "flip", "share": 0.4}, [1, 0, 1], [0, 0, 0]),
-        ({"kind": "soft", "share": 0.7, "epsilon": 0.25}, [1, 0.75, 0.75], [0, 0, 0]),
-        ({"kind": "drop", "low": 0.34, "high": 0.7}, [1, 1, 1], [0, 0, 0]),
-        ({"kind": "margin", "factor": 2.0}, [1, 1, 1], [4, -1, 1]),
-    ],
-)
-def test_cleaning_acts_on_the_weakest(options: dict[str, Any], p: list[float], m: list[float]) -> None:
-    view = pairs(data())
-    doubts = strength(2.0, -0.5, 0.5)
-    after, name = clean(CLEAN.validate_python(options), view, doubts)
-    told = change(name, view, after)
-    np.testing.assert_allclose(after.p, p[: len(after)])
-    np.testing.assert_allclose(after.m, m[: len(after)])
-    expected = {"flip": (1, 0), "soft": (2, 0), "drop": (0, 1), "margin": (3, 0)}[options["kind"]]
-    assert (told.changed, told.dropped) == expected
-    assert doubts.summary()["doubted"] == pytest.approx(1 / 3)
-
-
-def test_flipping_touches_exactly_the_floor_of_the_share() -> None:
-    view = pairs(from_rows([comparison(str(i), ["a", "b"], [edge(0, 1)]) for i in range(100)]))
-    for share, count in ((0.0, 0), (0.019, 1), (0.29, 29), (0.5, 50)):  # 0.29 * 100 is a little below 29
-        after, _ = clean(CLEAN.validate_python({"kind": "flip", "share": share}), view, strength(*range(100)))
-        assert np.flatnonzero(after.p != view.p).tolist() == list(range(count))
-
-
-def test_the_most_suspicious_come_with_their_texts() -> None:
-    found = list(most_suspicious(pairs(data()), strength(2.0, -0.5, 0.5), 2))
-    assert [each["preferred"] for each in found] == ["yy", "v"]
-    assert found[0]["strength"] == pytest.approx(-0.5) and found[0]["std"] == pytest.approx(1.0)
-
-
-def test_no_member_learns_from_the_fold_that_it_judges() -> None:
-    groups = np.array(["a", "b", "c", "a", "d"])
-    fold_of = np.array([0, 1, 2, 0, 1])
-    share = shares_of_members(groups, fold_of, 7, seed=0)
-    assert share.shape == (5, 21)
-    for record, fold in enumerate(fold_of):
-        assert (share[record, fold * 7 : fold * 7 + 7] == 0).all()
-        assert share[record].sum() > 0
-    np.testing.assert_array_equal(share[0], share[3])  # groups are drawn whole
-    kept = share.reshape(5, 3, 7)
-    np.testing.assert_array_equal(kept[0, 1], kept[0, 2])
-
-
 def graded_file(path: Path, count: int = 60, turned: int = 0) -> Path:
     random = np.random.default_rng(0)
     rows = []
@@ -305,20 +251,6 @@ def test_bad_settings_and_data_end_with_code_2(
     said = cli("train", graded_file(Path("graded.jsonl")), "--backbone", tiny_encoder, *FROZEN, *words)
     assert said.code == 2 and message in said.err, said.err
     assert not Path("run").exists()
-
-
-def test_planted_flips_are_found(cli: Cli, tiny_encoder: Path) -> None:
-    path = graded_file(Path("graded.jsonl"), 120, turned=12)
-    said = cli("strength", path, "--backbone", tiny_encoder, "--members", 3, "--epochs", 10, "--out", "doubts")
-    assert said.code == 0, said.err
-    rows = [json.loads(line) for line in Path("doubts/judgements.jsonl").read_text(encoding="utf-8").splitlines()]
-    assert len(rows) == 120
-    assert sum(row["preferred"].startswith("no") for row in rows[:12]) >= 8  # one would be by chance
-    assert "would have been judged the other way" in said.out and "preferred: no bad" in said.out
-    summary = json.loads(Path("doubts/metrics.json").read_text(encoding="utf-8"))
-    assert summary["judgements"] == 120 and sum(summary["histogram"]["counts"]) == 120
-    again = cli("strength", path, "--backbone", tiny_encoder, "--out", "doubts")
-    assert again.code == 2 and "--overwrite" in again.err
 
 
 def test_whole_models_learn_after_cleaning(cli: Cli, tiny_encoder: Path) -> None:

@@ -194,7 +194,10 @@ class Ensemble(Settings):
     """Heads on the frozen backbone that judge how strong each preference is, none of which saw its group."""
 
     members: int = Field(default=10, ge=2, description="heads per fold, each on another sample of the groups")
-    folds: int = Field(default=5, ge=2, description="parts of the groups, each judged by models of the others")
+    folds: int = Field(default=5, ge=2, description="parts of the groups, each judged by heads of the others")
+    length_apart: bool = Field(
+        default=False, description="let heads explain preferences by length too, and leave that out when they judge"
+    )
 
 
 class Unclean(Settings):

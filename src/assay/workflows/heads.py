@@ -41,7 +41,8 @@ def train_heads(
     members = data.share.shape[1]
     if members == 1:  # a single head gives one margin per judgement, not a list of one
         data = replace(data, share=data.share[:, 0])
-    heads = RewardModel(_with_members(model, members), model.backbone, model.encoder)
+    width = model.config.width if data.features is None else data.features.shape[1]
+    heads = RewardModel(_with(model, members=members, width=width), model.backbone, model.encoder)
     trainer = PreferenceTrainer(_HeadOnly(heads), args, data, objective=objective)
     trainer.train()
     return heads, trainer
@@ -72,8 +73,8 @@ class _HeadOnly(torch.nn.Module):
         return self._forward(features=features, edges=edges, prompts=prompts)
 
 
-def _with_members(model: RewardModel, members: int) -> RewardModelConfig:
-    return RewardModelConfig.from_dict({**model.config.to_dict(), "members": members})
+def _with(model: RewardModel, **changed: int) -> RewardModelConfig:
+    return RewardModelConfig.from_dict({**model.config.to_dict(), **changed})
 
 
 def record_folds(data: Dataset, count: int, seed: int) -> np.ndarray:

@@ -14,6 +14,7 @@ from assay.workflows.feedback_settings import (
     AdditiveMargin,
     Auxiliary,
     Cleaning,
+    Ensemble,
     Judged,
     Loss,
     MarginMatching,
@@ -276,7 +277,7 @@ class TrainSettings(RunSettings, ReadingSettings, ModelSettings, LearningSetting
         return bool(getattr(self, name) != type(self).model_fields[name].default)
 
 
-class StrengthSettings(RunSettings, ReadingSettings):
+class StrengthSettings(Ensemble, RunSettings, ReadingSettings):
     """What is doubted, and by whom."""
 
     data: Annotated[str, Positional] = Field(description="judgements: a file, a folder, or a Hub id")
@@ -285,8 +286,6 @@ class StrengthSettings(RunSettings, ReadingSettings):
     max_length_tokens: int | None = Field(default=None, ge=8, description="longest text; none: the backbone's, <= 1024")
     truncation: Literal["left", "right"] = Field(default="left", description="side of the prompt that is cut")
     token_budget: int = Field(default=8192, ge=16, description="padded tokens per forward pass")
-    members: int = Field(default=10, ge=2, description="heads per fold, each on another sample of the groups")
-    folds: int = Field(default=5, ge=2, description="parts of the groups, each judged by heads of the others")
     epochs: int = Field(default=30, ge=1, description="passes of the heads over the data")
     suspicious: int = Field(default=10, ge=0, description="how many of the weakest judgements are shown")
     out: str | None = Field(default=None, description="folder for metrics.json and all judgements, weakest first")

@@ -17,6 +17,7 @@ from assay.scorers.encoding import EncodedRecords
 from assay.training import PreferenceArguments
 from assay.training.objective import Objective
 from assay.training.records import TrainingRecords
+from assay.workflows.feedback_settings import Ensemble
 from assay.workflows.heads import record_folds, train_heads
 
 SIGNAL = "strength"
@@ -98,12 +99,15 @@ def cross_fitted(
     args: PreferenceArguments,
     data: Dataset,
     learned: TrainingRecords,
-    folds: int,
-    members: int,
+    ensemble: Ensemble,
     seed: int,
     objective: Objective,
 ) -> Strength:
     """Train heads on features, and let each judgement be scored by those that did not see its group.
+
+    A judge who likes length is not found out by heads that learn from his verdicts: they like it too. With
+    ``ensemble.length_apart`` the heads see log-lengths beside the features while they learn, and the same length
+    for all texts when they judge.
 
     Parameters
     ----------
@@ -113,7 +117,7 @@ def cross_fitted(
         The records, for their split groups.
     learned
         The same, with features.
-    folds, members
+    ensemble
         Parts of the groups, and heads per part.
     seed
         Of the folds and of the bootstrap.
@@ -128,7 +132,7 @@ def cross_fitted(
     # an answer to another prompt would tell the heads of its own group's fold what was preferred there
     own = learned.records.pairs.source != CROSS_PROMPT
     learned = replace(learned, records=replace(learned.records, pairs=learned.records.pairs.take(own)))
-    fold_of = record_folds(data, folds, seed)
+    fold_of = record_folds(data, ensemble.folds, seed)
     if fold_of.max() == 0:
         raise DataError(
             "preferences of one split group cannot be judged by models that did not see it",
@@ -136,12 +140,27 @@ def cross_fitted(
             got=f"{len(fold_of)} records of one",
             remedy="--clean.kind none, or --group to say what belongs together",
         )
-    share = shares_of_members(np.asarray(data["split_group"]), fold_of, members, seed)
-    heads, _ = train_heads(model, args, replace(learned, share=share), objective)
+    share = shares_of_members(np.asarray(data["split_group"]), fold_of, ensemble.members, seed)
     assert learned.features is not None
-    return strength_of(
-        learned.records, fold_of, heads.score_features(learned.features, learned.records.prompt_of), members
-    )
+    shown = seen = learned.features
+    if ensemble.length_apart:
+        lengths = standardised_log_lengths(learned.records)
+        seen = np.column_stack([seen, lengths]).astype(np.float32)
+        shown = np.column_stack([shown, np.zeros_like(lengths)]).astype(np.float32)
+    heads, _ = train_heads(model, args, replace(learned, features=seen, share=share), objective)
+    values = heads.score_features(shown, learned.records.prompt_of)
+    return strength_of(learned.records, fold_of, values, ensemble.members)
+
+
+def standardised_log_lengths(records: EncodedRecords) -> np.ndarray:
+    """Return log(1 + characters) of each judged response with mean 0 and deviation 1, float64 ``[texts]``; else 0."""
+    given = records.pairs
+    lengths = np.full(len(records.lengths), np.nan)
+    for side, characters in ((given.a, given.length_a), (given.b, given.length_b)):
+        lengths[records.offsets[given.row] + side] = np.log1p(characters)
+    known = np.isfinite(lengths)
+    spread = lengths[known].std() if known.any() else 0.0
+    return np.where(known, (lengths - lengths[known].mean()) / spread, 0.0) if spread > 0 else np.zeros_like(lengths)
 
 
 def clean(settings: Any, given: Pairs, strength: Strength) -> tuple[Pairs, str]:

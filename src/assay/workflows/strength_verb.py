@@ -17,6 +17,7 @@ from assay.training.objective import PairwiseObjective
 from assay.training.records import TrainingRecords
 from assay.workflows import hardware
 from assay.workflows.data import read_judgements
+from assay.workflows.feedback_settings import Ensemble
 from assay.workflows.heads import head_arguments
 from assay.workflows.options import arguments, model_options
 from assay.workflows.settings import StrengthSettings, TrainSettings
@@ -47,10 +48,10 @@ def strengths(settings: StrengthSettings) -> dict[str, Any]:
     features = FeatureCache(model, token_budget=settings.token_budget).features_of(records)
     with tempfile.TemporaryDirectory() as scratch:
         args = head_arguments(arguments(as_training, Path(scratch), settings.seed), as_training.head_learning_rate)
-        ensemble = (settings.folds, settings.members, settings.seed)
         learned = TrainingRecords(records, features=features)
-        strength = cross_fitted(model, args, data, learned, *ensemble, PairwiseObjective())
-    summary = {**strength.summary(), "folds": settings.folds, "members": settings.members, "source": report.to_dict()}
+        strength = cross_fitted(model, args, data, learned, settings, settings.seed, PairwiseObjective())
+    how = {name: getattr(settings, name) for name in Ensemble.model_fields}
+    summary = {**strength.summary(), **how, "source": report.to_dict()}
     if settings.out:
         _write(settings, summary, records.pairs, strength)
     show_strength(summary, list(most_suspicious(records.pairs, strength, settings.suspicious)))

@@ -79,8 +79,8 @@ def taught_from(
     if settings.clean.kind != "none" and features is not None:
         args = head_arguments(arguments(settings, folder, settings.seed), settings.head_learning_rate)
         args.num_train_epochs = EPOCHS_OF_HEADS
-        ensemble = (settings.clean.folds, settings.clean.members, settings.seed)
-        strength = cross_fitted(model, args, data, given.learned(features), *ensemble, PairwiseObjective())
+        learned = given.learned(features)
+        strength = cross_fitted(model, args, data, learned, settings.clean, settings.seed, PairwiseObjective())
         given = cleaned(given, settings.clean, strength)
     taught = make_targets(settings.target, settings.objective, data, given)
     if settings.head == "attributes":

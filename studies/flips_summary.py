@@ -1,0 +1,114 @@
+"""From the finished worlds of `flips` to its result file and page."""
+
+from __future__ import annotations
+
+import sys
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from planted_summary import estimate, interval, verdict
+from summary import RESULTS, read_cell
+
+from assay.output import write_atomic, write_json
+from assay.scorers.provenance import current_versions
+from assay.workflows import hardware
+
+OF_THE_ORACLE, COSTLY, WON_BACK = 0.95, 0.03, 0.5
+BY = ("strength", "length apart")
+
+
+def write_flips(study: str, docstring: str, folder: Path, planned: Sequence[str]) -> None:
+    """Write ``results/flips.json`` and ``.md`` from the finished cells."""
+    cells = {cell["cell"]: cell["found"] for cell in map(read_cell, sorted(folder.glob("*.json*")))}
+    if not cells:
+        print(f"no finished cell in {folder}; run the study without --summary first", file=sys.stderr)
+        raise SystemExit(2)
+    worlds: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for name, found in cells.items():
+        worlds[name.split(".")[0]].append(found)
+    result: dict[str, Any] = {
+        "study": study,
+        "found": {kind: finding(many) for kind, many in worlds.items()},
+        "recovery": {kind: recovery(many) for kind, many in worlds.items()},
+        "cells_missing": [name for name in planned if name not in cells],
+        "hardware": hardware.describe(),
+        "versions": current_versions(),
+    }
+    write_json(RESULTS / f"{study}.json", result)
+    write_atomic(RESULTS / f"{study}.md", page(study, docstring, result))
+    print(f"{RESULTS / study}.md written; {len(result['cells_missing'])} planned cells are missing")
+
+
+def finding(many: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Sum up how well flips are found: a row for each share and strength."""
+    return [
+        {
+            "share": float(share),
+            "by": by,
+            "auc": estimate([world[share][by]["auc"] for world in many]),
+            "of_the_oracle": estimate([world[share][by]["auc"] / world[share]["oracle"] for world in many]),
+            "turned_rightly": estimate([world[share][by]["turned_rightly"] for world in many]),
+        }
+        for share in _shares(many)
+        for by in BY
+    ]
+
+
+def recovery(many: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Sum up what flips cost and cleaning wins back: a row for each learner, share and strength."""
+    rows = []
+    for learner in many[0]["as drawn"]:
+        drawn = np.array([world["as drawn"][learner] for world in many])
+        for share in _shares(many):
+            flipped = np.array([world[share]["flipped"][learner] for world in many])
+            for by in BY:
+                cleaned = np.array([world[share][by]["accuracy"][learner] for world in many])
+                rows.append(
+                    {
+                        "learner": learner,
+                        "share": float(share),
+                        "by": by,
+                        "as_drawn": estimate(drawn),
+                        "flipped": estimate(flipped),
+                        "cleaned": estimate(cleaned),
+                        "lost": estimate(drawn - flipped),
+                        # above 0: more than half of what was lost is won back
+                        "over_half": estimate(cleaned - flipped - WON_BACK * (drawn - flipped)),
+                        # of means: single worlds may lose next to nothing
+                        "won_back": float((cleaned - flipped).mean() / (drawn - flipped).mean()),
+                    }
+                )
+    return rows
+
+
+def _shares(many: Sequence[dict[str, Any]]) -> list[str]:
+    return [name for name in many[0] if name != "as drawn"]
+
+
+def page(study: str, docstring: str, result: dict[str, Any]) -> str:
+    """Return the study's page as Markdown."""
+    lines = [f"# Study: {study}", "", "```text", docstring.strip(), "```", ""]
+    if result["cells_missing"]:
+        lines += [f"**Not finished:** {len(result['cells_missing'])} planned cells have not run.", ""]
+    lines += ["## Flips found", ""]
+    lines += ["| flips | share | by | AUC | of the oracle's | turned rightly | (1) |", "|---|---|---|---|---|---|---|"]
+    for kind, rows in result["found"].items():
+        for row in rows:
+            told = [interval(row[name]) for name in ("auc", "of_the_oracle", "turned_rightly")]
+            holds = verdict(row["of_the_oracle"]["ci95"], OF_THE_ORACLE)
+            lines.append(f"| {kind} | {row['share']:.0%} | {row['by']} | {' | '.join(told)} | {holds} |")
+    lines += ["", "## Accuracy lost and won back", ""]
+    lines += ["| learner | flips | share | as drawn | flipped | cleaned by | cleaned | won back | (2) |"]
+    lines += ["|---|---|---|---|---|---|---|---|---|"]
+    for kind, rows in result["recovery"].items():
+        for row in rows:
+            costly = row["lost"]["value"] >= COSTLY
+            told = [row["learner"], kind, f"{row['share']:.0%}", interval(row["as_drawn"]), interval(row["flipped"])]
+            told += [row["by"], interval(row["cleaned"])]
+            won = [f"{row['won_back']:.0%}", verdict(row["over_half"]["ci95"])] if costly else ["(little lost)", "–"]
+            lines.append(f"| {' | '.join(told + won)} |")
+    versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
+    return "\n".join([*lines, "", f"{result['hardware']['cpu']}. {versions}.", ""])
