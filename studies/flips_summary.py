@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from planted_summary import estimate, interval, verdict
+from planted_summary import estimate, interval, judged, verdict_table
 from summary import RESULTS, read_cell
 
 from assay.output import write_atomic, write_json
 from assay.scorers.provenance import current_versions
 from assay.workflows import hardware
 
-OF_THE_ORACLE, COSTLY, WON_BACK = 0.95, 0.03, 0.5
+OF_THE_ORACLE, COSTLY, WON_BACK, SMALLEST = 0.95, 0.03, 0.5, 0.01
 BY = ("strength", "length apart")
 
 
@@ -31,6 +31,7 @@ def write_flips(study: str, docstring: str, folder: Path, planned: Sequence[str]
         worlds[name.split(".")[0]].append(found)
     result: dict[str, Any] = {
         "study": study,
+        "verdicts": [row for kind, many in worlds.items() for row in verdicts_on(kind, many)],
         "found": {kind: finding(many) for kind, many in worlds.items()},
         "recovery": {kind: recovery(many) for kind, many in worlds.items()},
         "cells_missing": [name for name in planned if name not in cells],
@@ -40,6 +41,28 @@ def write_flips(study: str, docstring: str, folder: Path, planned: Sequence[str]
     write_json(RESULTS / f"{study}.json", result)
     write_atomic(RESULTS / f"{study}.md", page(study, docstring, result))
     print(f"{RESULTS / study}.md written; {len(result['cells_missing'])} planned cells are missing")
+
+
+def verdicts_on(kind: str, many: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Judge the claims on one kind of flips; the second where flips cost enough."""
+    rows = []
+    for share in _shares(many):
+        for by in BY:
+            over = [world[share][by]["auc"] / world[share]["oracle"] - OF_THE_ORACLE for world in many]
+            rows.append(
+                judged(f"AUC of {by} above 95 % of the oracle's", f"{kind}, {float(share):.0%}", over, SMALLEST)
+            )
+    for learner in many[0]["as drawn"]:
+        for share in _shares(many):
+            lost = np.array([world["as drawn"][learner] - world[share]["flipped"][learner] for world in many])
+            if lost.mean() < COSTLY:
+                continue
+            for by in BY:
+                pairs = [(world[share][by]["accuracy"][learner], world[share]["flipped"][learner]) for world in many]
+                won = np.array([cleaned - flipped for cleaned, flipped in pairs])
+                claim = f"cleaning by {by} wins back more than half of what {learner} lost"
+                rows.append(judged(claim, f"{kind}, {float(share):.0%}", won - WON_BACK * lost, SMALLEST))
+    return rows
 
 
 def finding(many: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -75,8 +98,6 @@ def recovery(many: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
                         "flipped": estimate(flipped),
                         "cleaned": estimate(cleaned),
                         "lost": estimate(drawn - flipped),
-                        # above 0: more than half of what was lost is won back
-                        "over_half": estimate(cleaned - flipped - WON_BACK * (drawn - flipped)),
                         # of means: single worlds may lose next to nothing
                         "won_back": float((cleaned - flipped).mean() / (drawn - flipped).mean()),
                     }
@@ -93,22 +114,19 @@ def page(study: str, docstring: str, result: dict[str, Any]) -> str:
     lines = [f"# Study: {study}", "", "```text", docstring.strip(), "```", ""]
     if result["cells_missing"]:
         lines += [f"**Not finished:** {len(result['cells_missing'])} planned cells have not run.", ""]
-    lines += ["## Flips found", ""]
-    lines += ["| flips | share | by | AUC | of the oracle's | turned rightly | (1) |", "|---|---|---|---|---|---|---|"]
+    lines += ["## Verdicts", "", *verdict_table(result["verdicts"]), "", "## Flips found", ""]
+    lines += ["| flips | share | by | AUC | of the oracle's | turned rightly |", "|---|---|---|---|---|---|"]
     for kind, rows in result["found"].items():
         for row in rows:
             told = [interval(row[name]) for name in ("auc", "of_the_oracle", "turned_rightly")]
-            holds = verdict(row["of_the_oracle"]["ci95"], OF_THE_ORACLE)
-            lines.append(f"| {kind} | {row['share']:.0%} | {row['by']} | {' | '.join(told)} | {holds} |")
+            lines.append(f"| {kind} | {row['share']:.0%} | {row['by']} | {' | '.join(told)} |")
     lines += ["", "## Accuracy lost and won back", ""]
-    lines += ["| learner | flips | share | as drawn | flipped | cleaned by | cleaned | won back | (2) |"]
-    lines += ["|---|---|---|---|---|---|---|---|---|"]
+    lines += ["| learner | flips | share | as drawn | flipped | cleaned by | cleaned | won back |"]
+    lines += ["|---|---|---|---|---|---|---|---|"]
     for kind, rows in result["recovery"].items():
         for row in rows:
-            costly = row["lost"]["value"] >= COSTLY
             told = [row["learner"], kind, f"{row['share']:.0%}", interval(row["as_drawn"]), interval(row["flipped"])]
-            told += [row["by"], interval(row["cleaned"])]
-            won = [f"{row['won_back']:.0%}", verdict(row["over_half"]["ci95"])] if costly else ["(little lost)", "–"]
-            lines.append(f"| {' | '.join(told + won)} |")
+            won = f"{row['won_back']:.0%}" if row["lost"]["value"] >= COSTLY else "(little lost)"
+            lines.append(f"| {' | '.join([*told, row['by'], interval(row['cleaned']), won])} |")
     versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
     return "\n".join([*lines, "", f"{result['hardware']['cpu']}. {versions}.", ""])

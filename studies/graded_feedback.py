@@ -10,7 +10,7 @@ Fixed before the run:
     with the sizes of the gaps in random order (``shuffled``), smoothing by their mean of 1 - p (``smooth``), weights in
     proportion to the gap (``weight``); PCRM by length (``pcrm``); the weakest tenth turned round (``cleaned``); on
     graded data lists (ListNet at the gamma of MMPO, ``listnet``) and regression to the standardised grade
-    (``regression``).
+    (``regression``). A tenth of the judgements (``bt_tenth``) shows whether there is anything to learn.
   * contrasts: MMPO against plain Bradley-Terry, and against each control, on accuracy (smallest effect 2 points) and
     on calibrated NLL of the verdicts (0.005 nats); each other arm against plain Bradley-Terry on both.
   * test: hierarchical bootstrap over seeds and split groups.
@@ -31,7 +31,7 @@ from main_job import SETS as PAIRS
 from summary import Contrast, cell_path, read_cell
 
 from assay.evaluation import evaluate_rated
-from assay.feedback import Pairs, pairs
+from assay.feedback import Pairs, pairs, split
 from assay.feedback.changes import with_pairs
 from assay.feedback.grades import grade_table
 from assay.feedback.targets import margin_targets
@@ -52,14 +52,14 @@ SEEDS = 10
 GAMMAS = (0.3, 0.5, 1.1, 2.2)
 ON_GRADES = ("listnet", "regression")
 AFTER_MMPO = ("shuffled", "smooth", "listnet")
-ARMS = ("mmpo", "bt", "margin", "weight", "pcrm", "cleaned", "regression", *AFTER_MMPO)
+ARMS = ("mmpo", "bt", "margin", "weight", "pcrm", "cleaned", "regression", *AFTER_MMPO, "bt_tenth")
 CONTROLS = ("bt", "shuffled", "smooth", "weight")
 CONTRASTS = tuple(
     Contrast(f"{better} against {worse}", better, worse, size, metric)
     for metric, size in (("accuracy", 0.02), ("nll", 0.005))
     for better, worse in (
         *(("mmpo", control) for control in CONTROLS),
-        *((arm, "bt") for arm in ARMS if arm not in (*CONTROLS, "mmpo")),
+        *((arm, "bt") for arm in ARMS if arm not in (*CONTROLS, "mmpo", "bt_tenth")),
     )
 )
 NAMES = [f"{name}.{arm}.all" for name in SETS for arm in ARMS if name != "tldr_feedback" or arm not in ON_GRADES]
@@ -74,6 +74,8 @@ def run_cell(cell: str, data: Path) -> dict[str, Any]:
     runs = []
     for seed in range(SEEDS):
         train, test = folds[seed % len(folds)]
+        if arm == "bt_tenth":
+            train = split(train, test=0.1, seed=seed)[1]
         fixed = {"max_length_tokens": 256, **source.get("options", {})}
         options, train = options_of(arm, train, seed, chosen)
         run, values = train_and_judge(shares_for("frozen", train, test, seed), "frozen", seed, **fixed | options)
@@ -104,6 +106,7 @@ def options_of(arm: str, train: Dataset, seed: int, chosen: dict[int, float]) ->
     swept = {"target": {"kind": "mmpo", "sweep": GAMMAS}}
     plain: dict[str, dict[str, Any]] = {
         "bt": {},
+        "bt_tenth": {},
         "margin": {"target": {"kind": "margin", "factor": 0.5}},
         "mmpo": swept,
         "weight": {"target": {"kind": "weight"}},

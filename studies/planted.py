@@ -13,6 +13,7 @@ Fixed before the run:
     the sign of the true gap; slope and correlation of margins on true gaps.
   * claims: (1) of MMPO's gammas the one of least raw NLL is 1.1 where the truth is in reach and grades are exact, and
     smaller otherwise; (2) MMPO at 1.1 has a lower calibrated NLL than each control.
+    The smallest effect of interest, 0.005 nats, was named after the run.
 
     python studies/planted.py --data DATA_FOLDER   # resumable
     python studies/planted.py --summary            # tables from the committed cells only

@@ -16,7 +16,8 @@ from assay.output import write_atomic, write_json
 from assay.scorers.provenance import current_versions
 from assay.workflows import hardware
 
-CONTROLS = ("bt", "shuffled", "smooth", "weight")
+CHOSEN, CONTROLS = "mmpo 1.1", ("bt", "shuffled", "smooth", "weight")
+SMALLEST = 0.005
 MEASURES = ("nll", "nll_calibrated", "accuracy", "slope", "correlation")
 
 
@@ -38,6 +39,7 @@ def write_planted(study: str, docstring: str, folder: Path, planned: Sequence[st
         by_kind[name.rsplit(".", 1)[0]].append(arms)
     result: dict[str, Any] = {
         "study": study,
+        "verdicts": [row for kind, many in by_kind.items() for row in verdicts_on(kind, many)],
         "graded": {kind: graded(many) for kind, many in by_kind.items()},
         "cells_missing": [name for name in planned if name not in cells],
         "hardware": hardware.describe(),
@@ -57,17 +59,46 @@ def graded(many: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
     swept = [arm for arm in arms if arm.startswith("mmpo")]
     best = [min(swept, key=lambda arm: world[arm]["nll"]) for world in many]
-    over = {
-        control: estimate([world[control]["nll_calibrated"] - world["mmpo 1.1"]["nll_calibrated"] for world in many])
-        for control in CONTROLS
-    }
     lowest = min(swept, key=lambda arm: arms[arm]["nll"]["value"])
-    return {"arms": arms, "lowest_nll": lowest, "lowest_by_world": best, "calibrated_nll_saved": over}
+    return {"arms": arms, "lowest_nll": lowest, "lowest_by_world": best}
 
 
-def verdict(interval: Sequence[float], least: float = 0.0) -> str:
-    """Say whether an interval lies above a bound."""
-    return "holds" if interval[0] > least else "does not hold" if interval[1] < least else "undecided"
+def judged(claim: str, data: str, effect: Sequence[float] | np.ndarray, smallest_effect: float) -> dict[str, Any]:
+    """Judge the claim that the mean of an effect over worlds is above 0, as `assay.evaluation.verdicts` does.
+
+    Intervals are Student's: worlds are drawn anew with each seed, so there is nothing to be paired by group.
+    """
+    x = np.asarray(effect, float)
+    error = x.std(ddof=1) / np.sqrt(len(x)) if len(x) > 1 else float("nan")
+    found = estimate(x)
+    above, high90 = found["ci95"][0] > 0, x.mean() + t.ppf(0.95, len(x) - 1) * error
+    return {
+        "claim": claim,
+        "data": data,
+        "verdict": "holds" if above else "does not hold" if high90 < smallest_effect else "undecided",
+        "effect": found["value"],
+        "ci95": found["ci95"],
+        "smallest_effect": smallest_effect,
+        "minimum_detectable_effect": float(2.8 * error),
+        "seeds": len(x),
+    }
+
+
+def verdicts_on(kind: str, many: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Judge the claims in the worlds of one reach and noise."""
+    of = {arm: np.array([world[arm]["nll"] for world in many]) for arm in many[0] if arm.startswith("mmpo")}
+    chosen = of.pop(CHOSEN)
+    if kind == "all.noise-0.0":
+        rows = [
+            judged("no other gamma has a lower raw NLL than 1.1", kind, np.min([*of.values()], 0) - chosen, SMALLEST)
+        ]
+    else:
+        below = [nll for arm, nll in of.items() if float(arm.split()[1]) < float(CHOSEN.split()[1])]
+        rows = [judged("a gamma below 1.1 has a lower raw NLL", kind, chosen - np.min(below, 0), SMALLEST)]
+    for control in CONTROLS:
+        saved = np.array([world[control]["nll_calibrated"] - world[CHOSEN]["nll_calibrated"] for world in many])
+        rows.append(judged(f"MMPO at 1.1 has a lower calibrated NLL than {control}", kind, saved, SMALLEST))
+    return rows
 
 
 def page(study: str, docstring: str, result: dict[str, Any]) -> str:
@@ -76,20 +107,27 @@ def page(study: str, docstring: str, result: dict[str, Any]) -> str:
     if result["cells_missing"]:
         lines += [f"**Not finished:** {len(result['cells_missing'])} planned cells have not run.", ""]
     lines += ["## Graded feedback", "", f"![NLL by gamma]({study}.svg)", ""]
-    lines += ["| truth, noise | gamma of least raw NLL | in worlds | MMPO 1.1 over | calibrated NLL saved | verdict |"]
-    lines += ["|---|---|---|---|---|---|"]
+    lines += [*verdict_table(result["verdicts"]), ""]
+    lines += ["| truth, noise | gamma of least raw NLL | in worlds |", "|---|---|---|"]
     for kind, found in result["graded"].items():
         agreed = sum(name == found["lowest_nll"] for name in found["lowest_by_world"])
-        for place, (control, saved) in enumerate(found["calibrated_nll_saved"].items()):
-            head = (kind, found["lowest_nll"].split()[1], f"{agreed} of {len(found['lowest_by_world'])}")
-            cells = [*(head if place == 0 else ("", "", "")), control, interval(saved), verdict(saved["ci95"])]
-            lines.append(f"| {' | '.join(cells)} |")
+        lines.append(f"| {kind} | {found['lowest_nll'].split()[1]} | {agreed} of {len(found['lowest_by_world'])} |")
     for kind, found in result["graded"].items():
         lines += ["", f"### {kind}", "", f"| arm | {' | '.join(MEASURES)} |", "|---|" + "---|" * len(MEASURES)]
         for arm, row in found["arms"].items():
             lines.append(f"| {arm} | {' | '.join(interval(row.get(name)) for name in MEASURES)} |")
     versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
     return "\n".join([*lines, "", f"{result['hardware']['cpu']}. {versions}.", ""])
+
+
+def verdict_table(verdicts: Sequence[dict[str, Any]]) -> list[str]:
+    """Return verdicts as lines of a Markdown table."""
+    lines = ["| claim | in | verdict | effect | 95 % interval | detectable | seeds |", "|---|---|---|---|---|---|---|"]
+    for row in verdicts:
+        numbers = (f"{row['effect']:+.4f}", " to ".join(f"{end:+.4f}" for end in row["ci95"]))
+        told = (row["claim"], row["data"], f"**{row['verdict']}**", *numbers)
+        lines.append(f"| {' | '.join(told)} | {row['minimum_detectable_effect']:.4f} | {row['seeds']} |")
+    return lines
 
 
 def interval(found: dict[str, Any] | None) -> str:
@@ -120,6 +158,8 @@ def draw(path: Path, kinds: dict[str, Any]) -> None:
         axis.axhline(found["arms"]["the truth"]["nll"]["value"], color="#999999", ls=":", label="the truth")
         axis.axhline(found["arms"]["bt"]["nll_calibrated"]["value"], color="#666666", ls="--", label="bt, calibrated")
         axis.set_xscale("log")
+        axis.set_xticks(list(swept), [f"{gamma:g}" for gamma in swept])
+        axis.minorticks_off()
         axis.set_title(kind)
         axis.set_xlabel("gamma")
         axis.spines[["top", "right"]].set_visible(False)

@@ -47,6 +47,11 @@ NAMES = {
     "cleaned": "cleaned",
     "listnet": "ListNet",
     "regression": "regression",
+    "bt_tenth": "Bradley-Terry, 10 % of the labels",
+    "ties_kept": "Bradley-Terry, ties as one half",
+    "ties_dropped": "Bradley-Terry, ties left out",
+    "ties_kept_tenth": "the same, 10 % of the labels",
+    "listmle": "ListMLE",
     "length": "by length",
     "bag_of_words": "bag of words",
 }
@@ -60,7 +65,7 @@ class Contrast:
     """One claim, fixed before the run: arm ``better`` beats arm ``worse``.
 
     On accuracy; or on the calibrated ``nll`` or ``brier`` score of the verdicts, where less is better, and an effect
-    above 0 is what ``better`` has less.
+    above 0 is what ``better`` has less. These leave ties out; ``nll_with_ties`` takes them as half a win of each.
     """
 
     claim: str
@@ -146,11 +151,15 @@ class DataSet:
         """Weight of each decided judgement."""
         return self.w * decided(self.p)
 
+    def weight_for(self, metric: str) -> np.ndarray:
+        """Return the weight of each judgement in a metric."""
+        return self.w if metric == "nll_with_ties" else self.weight
+
     def terms(self, arm: Arm, rows: Sequence[int], metric: str) -> np.ndarray:
         """Return what an arm gains per judgement, ``[rows, judgements]``: hits, or minus the loss of calibrated P."""
         if metric == "accuracy":
             return self.hits(arm.delta[list(rows)])
-        loss, labels = nll_terms if metric == "nll" else brier_terms, hard_labels(self.p)
+        loss, labels = brier_terms if metric == "brier" else nll_terms, hard_labels(self.p)
         with np.errstate(invalid="ignore"):  # NaN: not judged with this seed
             return -np.stack([loss(arm.delta[row] / arm.temperature[row], labels) for row in rows])
 
@@ -204,7 +213,8 @@ def describe_arm(data: DataSet, name: str) -> dict[str, Any]:
 
 def informative(data: DataSet) -> dict[str, Any]:
     """Tell whether a plain head learns from more labels here: its gain from 10 % to all, against twice its error."""
-    terms = data.paired("frozen", "frozen_tenth")
+    few = next((arm for arm in data.arms if arm.endswith("_tenth")), None)
+    terms = data.paired(few.removesuffix("_tenth"), few) if few else None
     if terms is None:
         return {"verdict": "not measured yet"}
     effect = hierarchical_effect(terms, data.weight, data.group)
@@ -230,27 +240,14 @@ def write_summary(
             terms = data.paired(contrast.better, contrast.worse, contrast.metric)
             if terms is None:
                 continue
-            effect = hierarchical_effect(terms, data.weight, data.group)
-            verdicts.append(
-                {
-                    "claim": contrast.claim,
-                    "metric": contrast.metric,
-                    "data": name,
-                    "verdict": verdict_on(effect, contrast.smallest_effect),
-                    "effect": effect.value,
-                    "ci95": list(effect.ci95),
-                    "smallest_effect": contrast.smallest_effect,
-                    "minimum_detectable_effect": minimum_detectable_effect(effect),
-                    "seeds": effect.seeds,
-                    "groups": effect.groups,
-                }
-            )
+            claim, metric, smallest = contrast.claim, contrast.metric, contrast.smallest_effect
+            verdicts.append(verdict_row(claim, metric, name, data, terms, smallest))
     missing = [name for name in planned if name not in {cell["cell"] for cell in cells}]
     result = {
         "study": study,
         "verdicts": verdicts,
         "arms": arms,
-        "data": {name: _about(data) for name, data in sets.items()},
+        "data": {name: about(data) for name, data in sets.items()},
         "cells_missing": missing,
         "training_seconds": sum(data.seconds for data in sets.values()),
         "hardware": hardware.describe(),
@@ -262,7 +259,47 @@ def write_summary(
     print(f"{RESULTS / study}.md written; {len(missing)} planned cells are missing")
 
 
-def _about(data: DataSet) -> dict[str, Any]:
+def verdict_row(
+    claim: str, metric: str, name: str, data: DataSet, terms: np.ndarray, smallest_effect: float
+) -> dict[str, Any]:
+    """Judge one claim from the paired differences of `DataSet.paired`."""
+    effect = hierarchical_effect(terms, data.weight_for(metric), data.group)
+    return {
+        "claim": claim,
+        "metric": metric,
+        "data": name,
+        "verdict": verdict_on(effect, smallest_effect),
+        "negligible": max(abs(end) for end in effect.ci90) < smallest_effect,
+        "effect": effect.value,
+        "ci95": list(effect.ci95),
+        "smallest_effect": smallest_effect,
+        "minimum_detectable_effect": minimum_detectable_effect(effect),
+        "seeds": effect.seeds,
+        "groups": effect.groups,
+    }
+
+
+def verdict_table(verdicts: Sequence[dict[str, Any]]) -> list[str]:
+    """Return the verdicts as lines of a Markdown table."""
+    lines = [
+        "| claim | on | data | verdict | effect | 95 % interval | detectable | seeds |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for v in verdicts:
+        low, high = v["ci95"]
+        # points of accuracy; thousandths of a nat, or of the Brier score
+        scale, unit = (100, "points") if v["metric"] == "accuracy" else (1000, "thousandths")
+        # an effect may be above zero for certain, and too small to matter for certain
+        word = f"**{v['verdict']}**" + (", negligible" if v["verdict"] == "holds" and v["negligible"] else "")
+        lines.append(
+            f"| {v['claim']} | {v['metric']}, {unit} | {v['data']} | {word} | {scale * v['effect']:+.1f} | "
+            f"{scale * low:+.1f} to {scale * high:+.1f} | {scale * v['minimum_detectable_effect']:.1f} | {v['seeds']} |"
+        )
+    return lines
+
+
+def about(data: DataSet) -> dict[str, Any]:
+    """Describe a data set and what reading it did."""
     reading = data.cells[0]["reading"]
     return {
         "records": reading["records"],
@@ -284,20 +321,7 @@ def page(study: str, docstring: str, result: dict[str, Any]) -> str:
             f"{', '.join(result['cells_missing'])}.",
             "",
         ]
-    lines += [
-        "## Verdicts",
-        "",
-        "| claim | on | data | verdict | effect | 95 % interval | detectable | seeds |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for v in result["verdicts"]:
-        low, high = v["ci95"]
-        # points of accuracy; thousandths of a nat, or of the Brier score
-        scale, unit = (100, "points") if v["metric"] == "accuracy" else (1000, "thousandths")
-        lines.append(
-            f"| {v['claim']} | {v['metric']}, {unit} | {v['data']} | **{v['verdict']}** | {scale * v['effect']:+.1f} | "
-            f"{scale * low:+.1f} to {scale * high:+.1f} | {scale * v['minimum_detectable_effect']:.1f} | {v['seeds']} |"
-        )
+    lines += ["## Verdicts", "", *verdict_table(result["verdicts"])]
     lines += ["", f"![accuracy of each arm]({study}.svg)", ""]
     for name, arms in result["arms"].items():
         about = result["data"][name]

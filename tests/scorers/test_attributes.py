@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -75,6 +77,22 @@ def test_scores_are_the_same_wherever_they_are_computed(model: RewardModel, tmp_
     again = RewardModel.from_pretrained(tmp_path / "model")
     assert again.config.attributes == ["style", "truth"]
     np.testing.assert_allclose(again.score(PROMPTS, REPLIES), model.score(PROMPTS, REPLIES), atol=1e-6)
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_a_prompt_too_long_for_the_gate_is_cut_on_its_side_and_counted(
+    tiny_encoder: Path, side: Literal["left", "right"]
+) -> None:
+    options = ModelOptions(backbone=str(tiny_encoder), head="attributes", attributes=("truth",), max_length_tokens=64)
+    whole = create_reward_model(options)
+    model = create_reward_model(replace(options, max_length_tokens=12, truncation=side))
+    long = "Name a sea. " * 4 + "What is the tool for?"
+    (cut,), (kept,) = model.encoder.encode_prompts([long]), whole.encoder.encode_prompts([long])
+    assert len(cut.ids) == 12 and cut.cut_prompt == len(kept.ids) - 12 and cut.cut_reply == 0
+    ids = kept.ids
+    assert cut.ids == ([ids[0], *ids[-11:]] if side == "left" else [*ids[:11], ids[-1]])
+    short = from_rows([comparison(long, ["x", "y"], [edge(0, 1)])])
+    assert encode_records(short, model.encoder, prompts=True).cut_prompt == 3
 
 
 def test_what_does_not_say_where_the_prompt_ends_is_refused(model: RewardModel, tiny_causal: Path) -> None:

@@ -132,10 +132,9 @@ class ConversationEncoder:
             parts.append(self.template.parts(chat, reply_of(reply), openings))
         return self._tokenise(parts)
 
-    def encode_prompts(self, prompts: Sequence[Prompt]) -> list[TokenIds]:
-        """Return the token ids of prompts alone, each as a reply to nothing; cut at the end, as replies are."""
-        texts = [prompt_text(as_messages(prompt)) for prompt in prompts]
-        return [encoded.ids for encoded in self.encode([""] * len(texts), texts)]
+    def encode_prompts(self, prompts: Sequence[Prompt]) -> list[Encoded]:
+        """Encode prompts alone, each as a reply to nothing; one that is too long is cut on the side of prompts."""
+        return self.encode_text([self.render("", prompt_text(as_messages(prompt))) for prompt in prompts])
 
     def encode_text(self, texts: Sequence[str]) -> list[Encoded]:
         """Encode text that is templated already: no template, no second leading token, end token only where missing.

@@ -108,7 +108,7 @@ def encode_records(data: Dataset, encoder: ConversationEncoder, *, prompts: bool
     """
     # the fingerprint knows probes only; two tokenizers that agree on them may still differ on this text
     vocabulary = repr(sorted(encoder.tokenizer.get_vocab().items()))
-    key = Hasher.hash([data._fingerprint, conversation_fingerprint(encoder), vocabulary, prompts, "encode-4"])
+    key = Hasher.hash([data._fingerprint, conversation_fingerprint(encoder), vocabulary, prompts, "encode-5"])
     rows = data.map(
         _encode_batch,
         fn_kwargs={"encoder": encoder, "with_prompts": prompts},
@@ -170,8 +170,9 @@ def _encode_batch(
         out["cut_prompt"].append([e.cut_prompt for e in part])
         out["cut_reply"].append([e.cut_reply for e in part])
     if with_prompts:
-        for ids, alone in zip(out["ids"], encoder.encode_prompts(batch["prompt"]), strict=True):
-            ids.append(alone)
+        for row, alone in enumerate(encoder.encode_prompts(batch["prompt"])):
+            for name in out:
+                out[name][row].append(getattr(alone, name))
     return out
 
 

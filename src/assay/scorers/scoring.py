@@ -75,7 +75,7 @@ class ScoringMixin:
 
     def prompt_ids(self, prompts: Sequence[Prompt]) -> list[TokenIds] | None:
         """Return the token ids of prompts alone where the head reads them, else None."""
-        return self._model.encoder.encode_prompts(prompts) if self._model.reads_prompts else None
+        return [e.ids for e in self._model.encoder.encode_prompts(prompts)] if self._model.reads_prompts else None
 
     def attributes(
         self, prompts: Sequence[Prompt], responses: Sequence[Reply], *, token_budget: int = DEFAULT_TOKEN_BUDGET

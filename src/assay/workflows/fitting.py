@@ -169,10 +169,12 @@ def _best_of_sweep(settings: TrainSettings, target: MarginMatching, shares: Shar
     tried = []
     for gamma in target.sweep:
         fixed = target.model_copy(update={"gamma": gamma, "sweep": ()})
-        found = fit(settings.model_copy(update={"target": fixed}), shares, folder / "checkpoints" / f"gamma-{gamma}")
+        name = f"gamma-{gamma}"
+        found = fit(settings.model_copy(update={"target": fixed}), shares, folder / "checkpoints" / name)
         if not ranks.is_first():
             best = found
             continue
+        _keep_logs(folder / "checkpoints" / name / "logs", folder / "logs" / name)
         if found.calibration is None:
             raise _nothing_to_choose_on()
         tried.append({"gamma": gamma, "nll": found.calibration.nll_after})
@@ -183,6 +185,13 @@ def _best_of_sweep(settings: TrainSettings, target: MarginMatching, shares: Shar
     best.feedback["sweep"] = tried
     best.target = ranks.agreed(best.target)
     return best
+
+
+def _keep_logs(logs: Path, where: Path) -> None:
+    """Move logs out of a folder that goes when training is over; beside those of an interrupted run."""
+    for file in sorted(logs.glob("*")):
+        where.mkdir(parents=True, exist_ok=True)
+        file.rename(where / file.name)
 
 
 def _nothing_to_choose_on() -> DataError:
