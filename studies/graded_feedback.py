@@ -10,7 +10,8 @@ Fixed before the run:
     with the sizes of the gaps in random order (``shuffled``), smoothing by their mean of 1 - p (``smooth``), weights in
     proportion to the gap (``weight``); PCRM by length (``pcrm``); the weakest tenth turned round (``cleaned``); on
     graded data lists (ListNet at the gamma of MMPO, ``listnet``) and regression to the standardised grade
-    (``regression``). A tenth of the judgements (``bt_tenth``) shows whether there is anything to learn.
+    (``regression``). Added when two sets had run: on TL;DR feedback, MMPO with the gamma that fits the pairs judged
+    twice (``mmpo_fit``), and a tenth of the judgements (``bt_tenth``), to see whether there is anything to learn.
   * contrasts: MMPO against plain Bradley-Terry, and against each control, on accuracy (smallest effect 2 points) and
     on calibrated NLL of the verdicts (0.005 nats); each other arm against plain Bradley-Terry on both.
   * test: hierarchical bootstrap over seeds and split groups.
@@ -50,9 +51,9 @@ SETS: dict[str, dict[str, Any]] = {
 }
 SEEDS = 10
 GAMMAS = (0.3, 0.5, 1.1, 2.2)
-ON_GRADES = ("listnet", "regression")
+ON_GRADES, ON_REPEATS = ("listnet", "regression"), ("mmpo_fit",)
 AFTER_MMPO = ("shuffled", "smooth", "listnet")
-ARMS = ("mmpo", "bt", "margin", "weight", "pcrm", "cleaned", "regression", *AFTER_MMPO, "bt_tenth")
+ARMS = ("mmpo", "bt", "margin", "weight", "pcrm", "cleaned", "regression", *AFTER_MMPO, "bt_tenth", *ON_REPEATS)
 CONTROLS = ("bt", "shuffled", "smooth", "weight")
 CONTRASTS = tuple(
     Contrast(f"{better} against {worse}", better, worse, size, metric)
@@ -62,7 +63,12 @@ CONTRASTS = tuple(
         *((arm, "bt") for arm in ARMS if arm not in (*CONTROLS, "mmpo", "bt_tenth")),
     )
 )
-NAMES = [f"{name}.{arm}.all" for name in SETS for arm in ARMS if name != "tldr_feedback" or arm not in ON_GRADES]
+NAMES = [
+    f"{name}.{arm}.all"
+    for name in SETS
+    for arm in ARMS
+    if arm not in (ON_GRADES if name == "tldr_feedback" else ON_REPEATS)
+]
 
 
 def run_cell(cell: str, data: Path) -> dict[str, Any]:
@@ -109,6 +115,7 @@ def options_of(arm: str, train: Dataset, seed: int, chosen: dict[int, float]) ->
         "bt_tenth": {},
         "margin": {"target": {"kind": "margin", "factor": 0.5}},
         "mmpo": swept,
+        "mmpo_fit": {"target": {"kind": "mmpo", "gamma": "fit"}},
         "weight": {"target": {"kind": "weight"}},
         "pcrm": {"target": {"kind": "pcrm"}},
         "cleaned": {"clean": {"kind": "flip", "share": 0.1}},

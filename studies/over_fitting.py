@@ -1,8 +1,8 @@
 """All weights over 10 epochs: do gaps keep a reward model from over-fitting, and is it the gaps or mere softness.
 
 Fixed before the run:
-  * data: the three data-to-text sets of ratings together, and SummEval with half of its training documents and 128
-    tokens; grades, groups and folds as in `graded_feedback`. 5 seeds; seed s tests on fold s.
+  * data: SummEval with half of its training documents and 128 tokens, and the three data-to-text sets of ratings
+    together; grades, groups and folds as in `graded_feedback`. 5 seeds; seed s tests on fold s.
   * MiniLM, all weights, 10 epochs, other settings as `assay train` has them; no early stopping. After each epoch the
     test judgements are scored, and a temperature is fitted on a tenth of the training judgements kept apart.
   * arms: plain Bradley-Terry (``bt``), MMPO at the gamma that `graded_feedback` chose on the same training share
@@ -46,8 +46,8 @@ from assay.workflows.targets import make_targets
 
 SEEDS, EPOCHS = 5, 10
 ARMS = ("bt", "mmpo", "smooth")
-TOKENS = {"d2t_ratings": 256, "summeval": 128}
-NAMES = [f"{name}.{arm}.{seed}" for seed in range(SEEDS) for name in TOKENS for arm in ARMS]
+TOKENS = {"summeval": 128, "d2t_ratings": 256}
+NAMES = [f"{name}.{arm}.{seed}" for name in TOKENS for seed in range(SEEDS) for arm in ARMS]
 
 
 def run_cell(cell: str, data: Path) -> dict[str, Any]:

@@ -40,6 +40,7 @@ NAMES = {
     "bt": "Bradley-Terry",
     "margin": "additive margin",
     "mmpo": "MMPO",
+    "mmpo_fit": "MMPO, gamma from repeats",
     "shuffled": "MMPO, gaps shuffled",
     "smooth": "smoothing, matched",
     "weight": "weight by gap",
