@@ -278,3 +278,23 @@ def test_a_sweep_keeps_the_best_gamma_and_can_be_repeated_from_its_own_settings(
     assert told["changes"][0]["figures"]["gamma"] == (None if best["gamma"] == "off" else best["gamma"])
     assert not Path("run/checkpoints").exists()
     assert cli("train", "--config", "run/config.yaml", "--out", "again", "--dry-run").code == 0
+
+
+def test_a_sweep_over_whole_models_keeps_its_logs(cli: Cli, tiny_encoder: Path) -> None:
+    path = graded_file(Path("graded.jsonl"), 80)
+    words = (
+        "--out",
+        "run",
+        "--backbone",
+        tiny_encoder,
+        *SMALL,
+        "--validation-share",
+        0.4,
+        "--report-to",
+        "tensorboard",
+    )
+    said = cli("train", path, *words, "--target.kind", "mmpo", "--target.sweep", "0.5", "1")
+    assert said.code == 0, said.err
+    assert not Path("run/checkpoints").exists()
+    for gamma in ("0.5", "1.0"):
+        assert list(Path("run/logs", f"gamma-{gamma}").glob("**/events.out.*")), gamma

@@ -12,7 +12,6 @@ from transformers import PreTrainedTokenizerBase
 
 from assay.errors import ModelError
 from assay.feedback.records import as_chat, as_messages, prompt_text
-from assay.scorers.batches import TokenIds
 from assay.scorers.templates import Template
 
 Prompt = str | Sequence[dict[str, Any]]

@@ -199,7 +199,7 @@ def _nothing_to_choose_on() -> DataError:
         "there are no held-out judgements to choose gamma on",
         expected="a validation share, or several split groups with a frozen backbone",
         got="none",
-        remedy="--target.gamma NUMBER, or more judgements",
+        remedy="raise --validation-share, choose one with --target.gamma NUMBER, or bring more judgements",
     )
 
 

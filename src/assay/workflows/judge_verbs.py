@@ -58,12 +58,7 @@ def evaluate_model(settings: EvaluateSettings) -> dict[str, Any]:
     data, report = read_judgements(settings.data, settings, split=settings.split, graded=settings.graded)
     say("\n".join(report.lines()))
     train = read_judgements(settings.train, settings)[0] if settings.train else None
-    if train is None or settings.include_seen:
-        data, dropped = leave_out_seen(data, names, settings.include_seen)
-    else:
-        data, dropped = _without_training(data, train)
-        data, more = leave_out_seen(data, [name for name in names if seen_groups(name) is not None], False)
-        dropped += more
+    data, dropped = _unseen(settings, data, train, names)
     if settings.dry_run:
         known = train is not None or bool(_stored(settings.model))
         return {"dry_run": True, "pairs": len(pairs(data)), "left_out_because_seen": dropped, "baselines": known}
@@ -78,14 +73,7 @@ def evaluate_model(settings: EvaluateSettings) -> dict[str, Any]:
         seed=settings.seed,
         resamples=settings.resamples,
     )
-    if judged.evaluation is None and judged.rated is None:
-        raise DataError(
-            "there is nothing to judge by",
-            where=settings.data,
-            expected="two responses or more that are graded in every dimension",
-            got=f"{judged.truncation['texts']} responses",
-            remedy="name one dimension: --mapping.grades (docs/data.md)",
-        )
+    _refuse_nothing(settings, judged)
     found = judged.evaluation.to_dict() if judged.evaluation else None
     counts = {
         "test_pairs": len(judged.view),
@@ -116,6 +104,26 @@ def evaluate_model(settings: EvaluateSettings) -> dict[str, Any]:
     for name, reason in missing.items():
         say(f"{name}: {reason}")
     return metrics
+
+
+def _unseen(settings: EvaluateSettings, data: Dataset, train: Dataset | None, names: list[str]) -> tuple[Dataset, int]:
+    """Leave out what trained a model: what ``--train`` holds, or what the models' folders tell."""
+    if train is None or settings.include_seen:
+        return leave_out_seen(data, names, settings.include_seen)
+    data, dropped = _without_training(data, train)
+    data, more = leave_out_seen(data, [name for name in names if seen_groups(name) is not None], False)
+    return data, dropped + more
+
+
+def _refuse_nothing(settings: EvaluateSettings, judged: Judged) -> None:
+    if judged.evaluation is None and judged.rated is None:
+        raise DataError(
+            "there is nothing to judge by",
+            where=settings.data,
+            expected="two responses or more that are graded in every dimension",
+            got=f"{judged.truncation['texts']} responses",
+            remedy="name one dimension: --mapping.grades (docs/data.md)",
+        )
 
 
 def _without_training(data: Dataset, train: Dataset) -> tuple[Dataset, int]:
