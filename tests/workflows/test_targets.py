@@ -278,6 +278,10 @@ def test_a_sweep_keeps_the_best_gamma_and_can_be_repeated_from_its_own_settings(
     assert told["changes"][0]["figures"]["gamma"] == (None if best["gamma"] == "off" else best["gamma"])
     assert not Path("run/checkpoints").exists()
     assert cli("train", "--config", "run/config.yaml", "--out", "again", "--dry-run").code == 0
+    planned = cli("train", path, *words[:2], "--out", "planned", *FROZEN[2:], *words[-6:], "--dry-run")
+    assert planned.code == 0, planned.err
+    for gamma in ("gamma 0.01:", "gamma 1:", "gamma off:"):
+        assert f"mmpo, {gamma}" in planned.err, planned.err
 
 
 def test_a_sweep_over_whole_models_keeps_its_logs(cli: Cli, tiny_encoder: Path) -> None:

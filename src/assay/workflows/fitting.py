@@ -28,7 +28,7 @@ from assay.workflows.heads import blind_to, head_arguments, record_folds, train_
 from assay.workflows.options import arguments, model_options
 from assay.workflows.prepared import Prepared
 from assay.workflows.settings import TrainSettings
-from assay.workflows.targets import make_targets, objective_of
+from assay.workflows.targets import each_of_sweep, make_targets, objective_of
 from assay.workflows.teaching import (
     appended,
     calibration_of,
@@ -167,9 +167,8 @@ def _best_of_sweep(settings: TrainSettings, target: MarginMatching, shares: Shar
         raise _nothing_to_choose_on()
     best: Fit | None = None
     tried = []
-    for gamma in target.sweep:
-        fixed = target.model_copy(update={"gamma": gamma, "sweep": ()})
-        name = f"gamma-{gamma}"
+    for fixed in each_of_sweep(target):
+        gamma, name = fixed.gamma, f"gamma-{fixed.gamma}"
         found = fit(settings.model_copy(update={"target": fixed}), shares, folder / "checkpoints" / name)
         if not ranks.is_first():
             best = found

@@ -50,6 +50,12 @@ def make_targets(target: Any, loss: Any, data: Dataset, given: Prepared, *, like
     return made if loss.kind == "pairwise" else with_grades(loss, made, table, like)
 
 
+def each_of_sweep(target: Any) -> list[Any]:
+    """Return the settings that a sweep tries, one for each gamma; settings without a sweep as they are."""
+    several = getattr(target, "sweep", ())
+    return [target.model_copy(update={"gamma": gamma, "sweep": ()}) for gamma in several] or [target]
+
+
 def cleaned(given: Prepared, settings: Any, strength: Strength) -> Prepared:
     """Return the same after cleaning by strength."""
     pairs, name = clean(settings, given.records.pairs, strength)

@@ -44,7 +44,7 @@ from assay.workflows.prepared import Prepared
 from assay.workflows.reporting import write_run_report
 from assay.workflows.settings import TrainSettings
 from assay.workflows.summary import shares_lines
-from assay.workflows.targets import make_targets, needs_features, objective_of
+from assay.workflows.targets import each_of_sweep, make_targets, needs_features, objective_of
 from assay.workflows.teaching import appended, features_as_it_came
 
 _IDENTITY = "run.json"
@@ -284,7 +284,11 @@ def _plan_only(settings: TrainSettings, shares: Shares, model: RewardModel) -> d
     data, _ = appended(settings, shares.fit)
     records = encode_records(data, model.encoder, prompts=model.reads_prompts)
     features = features_as_it_came(settings, model, records) if needs_features(settings) else None
-    taught = make_targets(settings.target, settings.objective, data, Prepared(records, features=features))
+    given = Prepared(records, features=features)
+    tried = [make_targets(target, settings.objective, data, given) for target in each_of_sweep(settings.target)]
+    for line in (line for each in tried for line in each.lines()):
+        say(line)
+    taught = tried[0]
     learned = TrainingRecords(taught.records, model.encoder.pad_id, grades=taught.grades)
     items = objective_of(settings).items(learned)
     plan = plan_batches(
@@ -298,6 +302,6 @@ def _plan_only(settings: TrainSettings, shares: Shares, model: RewardModel) -> d
         "dry_run": True,
         "steps": len(plan),
         "data": data_counts(shares, Fit(model)),
-        "feedback": taught.report(),
+        "feedback": taught.report() if len(tried) == 1 else {"sweep": [each.report() for each in tried]},
         "settings": settings.model_dump(mode="json"),
     }
