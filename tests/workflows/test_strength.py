@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,13 @@ from assay.workflows.options import arguments
 from assay.workflows.settings import TrainSettings
 from assay.workflows.strength import (
     Strength,
+    StrengthWarning,
     clean,
     cross_fitted,
     most_suspicious,
     shares_of_members,
     standardised_log_lengths,
+    warn_of_chance,
 )
 from tests.workflows.conftest import Cli
 from tests.workflows.test_targets import data, graded_file
@@ -66,6 +69,18 @@ def test_flipping_touches_exactly_the_floor_of_the_share() -> None:
     for share, count in ((0.0, 0), (0.019, 1), (0.29, 29), (0.5, 50)):  # 0.29 * 100 is a little below 29
         after, _ = clean(CLEAN.validate_python({"kind": "flip", "share": share}), view, strength(*range(100)))
         assert np.flatnonzero(after.p != view.p).tolist() == list(range(count))
+
+
+def test_doubts_by_heads_that_know_nothing_are_warned_of() -> None:
+    means = np.linspace(-1, 1, 101)
+    with pytest.warns(StrengthWarning, match="no more than chance"):
+        warn_of_chance(strength(*means))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_of_chance(strength(*(means + 0.5)))
+        warn_of_chance(strength(np.nan, np.nan))
+    low, high = strength(*(means + 0.5)).summary()["doubted_ci95"]
+    assert (low, high) == pytest.approx((0.1736, 0.3399), abs=1e-4)  # 25 of 101: 0.25677 -+ 0.08313
 
 
 def test_the_most_suspicious_come_with_their_texts() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from datasets import Dataset
+from scipy.stats import binomtest
 
 from assay.errors import DataError
 from assay.feedback import Pairs, algebra
@@ -21,6 +23,10 @@ from assay.workflows.feedback_settings import Ensemble
 from assay.workflows.heads import record_folds, train_heads
 
 SIGNAL = "strength"
+
+
+class StrengthWarning(UserWarning):
+    """Strength says little of these judgements."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +61,12 @@ class Strength:
         found = order[place]
         return np.where(self.id[found] == given.id, self.mean[found], np.nan)
 
+    def doubted_interval(self) -> tuple[float, float]:
+        """Return the 95 % interval (Wilson's) of the share of preferences that the models would have turned round."""
+        known = self.mean[np.isfinite(self.mean)]
+        found = binomtest(int((known < 0).sum()), len(known)).proportion_ci(method="wilson")
+        return float(found.low), float(found.high)
+
     def summary(self) -> dict[str, Any]:
         """Return quantiles and a histogram, and the share of judgements that the models would have turned round."""
         known = self.mean[np.isfinite(self.mean)]
@@ -65,6 +77,7 @@ class Strength:
         return {
             "judgements": len(known),
             "doubted": float((known < 0).mean()),
+            "doubted_ci95": list(self.doubted_interval()),
             "quantiles": {f"p{level}": float(v) for level, v in zip(levels, np.percentile(known, levels), strict=True)},
             "histogram": {"counts": counts.tolist(), "bounds": bounds.tolist()},
         }
@@ -149,7 +162,25 @@ def cross_fitted(
         shown = np.column_stack([shown, np.zeros_like(lengths)]).astype(np.float32)
     heads, _ = train_heads(model, args, replace(learned, features=seen, share=share), objective)
     values = heads.score_features(shown, learned.records.prompt_of)
-    return strength_of(learned.records, fold_of, values, ensemble.members)
+    strength = strength_of(learned.records, fold_of, values, ensemble.members)
+    warn_of_chance(strength)
+    return strength
+
+
+def warn_of_chance(strength: Strength) -> None:
+    """Warn where the models agree with judgements that they did not see no more often than chance."""
+    known = np.isfinite(strength.mean)
+    if not known.any():
+        return
+    low, high = strength.doubted_interval()
+    if high >= 0.5:
+        warnings.warn(
+            f"the heads would have judged {(strength.mean[known] < 0).mean():.1%} of {known.sum():,} preferences the "
+            f"other way (95 % interval {low:.1%} to {high:.1%}): they know no more than chance, so their doubts say "
+            "nothing of single judgements. More judgements or another --backbone may help; do not clean by them",
+            StrengthWarning,
+            stacklevel=3,
+        )
 
 
 def standardised_log_lengths(records: EncodedRecords) -> np.ndarray:
