@@ -22,7 +22,9 @@ from summary import RESULTS, Contrast, cell_path, write_summary
 
 from assay.evaluation import Temperature
 from assay.feedback import ReadReport, folds, pairs, read_with_report, split
+from assay.feedback.grades import grade_table
 from assay.scorers import create_reward_model
+from assay.training.plan import Sizes, plan_batches
 from assay.workflows.data import Shares, share_out, without_prompts
 from assay.workflows.fitting import fit
 from assay.workflows.judging import fit_baselines, scores_on
@@ -179,6 +181,34 @@ def train_and_judge(shares: Shares, arm: str, seed: int, **options: Any) -> tupl
     }
     gamma = getattr(result.target, "gamma", None)
     return (run if gamma is None else {**run, "gamma": gamma}), values
+
+
+def matched_epochs(epochs: int, of: np.ndarray, to: np.ndarray) -> int:
+    """Return how many epochs of records with ``of`` items take as many steps as ``epochs`` with ``to`` items.
+
+    Items are what a step counts, ``[records]``: judgements, or the k - 1 comparisons of a list, or graded responses.
+    """
+    return max(1, round(epochs * steps_per_epoch(to) / steps_per_epoch(of)))
+
+
+def steps_per_epoch(items: np.ndarray) -> int:
+    """Return the number of steps of an epoch."""
+    offsets = np.arange(len(items) + 1)
+    sizes = Sizes(np.ones(len(items), np.int64), offsets, items, items.astype(float))
+    pairs_per_step = TrainSettings(data="-", out="-").pairs_per_step
+    return len(plan_batches(sizes, epochs=1, pairs_per_step=pairs_per_step, token_budget=2**40, seed=0))
+
+
+def judgements_of(data: Dataset) -> np.ndarray:
+    """Return the number of judgements of each record."""
+    return np.bincount(pairs(data).row, minlength=len(data))
+
+
+def graded_responses_of(data: Dataset) -> np.ndarray:
+    """Return the number of graded responses of each record."""
+    table = grade_table(data)
+    graded = np.isfinite(table.combined())
+    return np.add.reduceat(graded.astype(np.int64), table.offsets[:-1])
 
 
 def short_key(text: str) -> str:

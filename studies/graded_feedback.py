@@ -5,16 +5,18 @@ Fixed before the run:
     (by meaning representation, mean of three dimensions), TL;DR feedback (by post; the gap is the judge's confidence,
     |c - 5|). 5 folds by group; seed s tests on fold s mod 5; 10 seeds.
   * a linear head on the frozen MiniLM for all arms, calibrated by temperature on margins out of folds.
-  * arms: plain Bradley-Terry (``bt``); an additive margin of half the gap (``margin``); MMPO with gamma of 0.3, 0.5,
-    1.1 or 2.2, chosen by calibrated NLL out of folds of the training share (``mmpo``); three controls: the same targets
-    with the sizes of the gaps in random order (``shuffled``), smoothing by their mean of 1 - p (``smooth``), weights in
-    proportion to the gap (``weight``); PCRM by length (``pcrm``); the weakest tenth turned round (``cleaned``); on
-    graded data lists (ListNet at the gamma of MMPO, ``listnet``) and regression to the standardised grade
-    (``regression``), with as many steps as pairs get; a first run with 3 epochs each, so 1/2 and 3/4 of the steps,
-    gave 57.5 and 52.9 % on SummEval. Added when two sets had run: on TL;DR feedback MMPO with the gamma that fits the
-    pairs judged twice (``mmpo_fit``), and a tenth of the judgements (``bt_tenth``): is there anything to learn.
+  * arms: plain Bradley-Terry (``bt``); an additive margin of half the gap (``margin``); MMPO with gamma of 0.1, 0.3,
+    0.5, 1.1, 2.2 or 5, chosen by calibrated NLL out of folds of the training share (``mmpo``); three controls: the same
+    targets with the sizes of the gaps in random order (``shuffled``), smoothing by their mean of 1 - p (``smooth``),
+    weights in proportion to the gap (``weight``); PCRM by length (``pcrm``); the weakest tenth turned round
+    (``cleaned``); on graded data lists (ListNet at the gamma of MMPO, ``listnet``) and regression to the standardised
+    grade (``regression``); on TL;DR feedback MMPO with the gamma that fits the pairs judged twice (``mmpo_fit``). A
+    tenth of the judgements (``bt_tenth``) shows whether there is anything to learn. All take as many steps.
   * contrasts: MMPO against plain Bradley-Terry, and against each control, on accuracy (smallest effect 2 points) and
     on calibrated NLL of the verdicts (0.005 nats); each other arm against plain Bradley-Terry on both.
+    Only MMPO has something chosen for it; its controls take over what it chose.
+  * a first run had gammas from 0.3 to 2.2, of which SummEval always took the least and TL;DR feedback often the
+    greatest; it matched epochs, not steps, and gave gaps to ties when it shuffled. What that touched was run again.
   * test: hierarchical bootstrap over seeds and split groups.
 
     python studies/graded_feedback.py --data DATA_FOLDER   # resumable
@@ -27,7 +29,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import Study, conduct, cut_by_fold, shares_for, train_and_judge
+from common import (
+    Study,
+    conduct,
+    cut_by_fold,
+    graded_responses_of,
+    judgements_of,
+    matched_epochs,
+    shares_for,
+    train_and_judge,
+)
 from datasets import Dataset
 from main_job import SETS as PAIRS
 from summary import Contrast, cell_path, read_cell
@@ -37,6 +48,7 @@ from assay.feedback import Pairs, pairs, split
 from assay.feedback.changes import with_pairs
 from assay.feedback.grades import grade_table
 from assay.feedback.targets import margin_targets
+from assay.workflows.options import EPOCHS_OF_HEADS
 
 GRADED = {"prompt": "prompt", "responses": "response", "grades": "grades"}
 TLDR = PAIRS["tldr_feedback"]
@@ -46,18 +58,15 @@ SETS: dict[str, dict[str, Any]] = {
         "reading": {"mapping": GRADED | {"group": "doc_id"}},
         # 120 pairs a document: as many steps as the others take in 30 epochs
         "options": {"truncation": "right", "epochs": 3},
-        # a step of at least 16 pairs is one document; of the k - 1 comparisons of lists, or of responses, up to two:
-        # 40 and 60 steps an epoch instead of 80
-        "options_of": {"listnet": {"epochs": 6}, "regression": {"epochs": 4}},
     },
     "d2t_ratings": {"path": "d2t_ratings", "reading": {"mapping": GRADED | {"group": "prompt"}}},
     "tldr_feedback": {**TLDR, "reading": {"mapping": {**TLDR["reading"]["mapping"], "confidence": "margin"}}},
 }
 SEEDS = 10
-GAMMAS = (0.3, 0.5, 1.1, 2.2)
+GAMMAS = (0.1, 0.3, 0.5, 1.1, 2.2, 5.0)
 ON_GRADES, ON_REPEATS = ("listnet", "regression"), ("mmpo_fit",)
 AFTER_MMPO = ("shuffled", "smooth", "listnet")
-ARMS = ("mmpo", "bt", "margin", "weight", "pcrm", "cleaned", "regression", *AFTER_MMPO, "bt_tenth", *ON_REPEATS)
+ARMS = ("mmpo", "bt", "margin", "weight", "pcrm", "cleaned", "regression", "bt_tenth", *ON_REPEATS, *AFTER_MMPO)
 CONTROLS = ("bt", "shuffled", "smooth", "weight")
 CONTRASTS = tuple(
     Contrast(f"{better} against {worse}", better, worse, size, metric)
@@ -67,10 +76,11 @@ CONTRASTS = tuple(
         *((arm, "bt") for arm in ARMS if arm not in (*CONTROLS, "mmpo", "bt_tenth")),
     )
 )
+# by arm, not by set: two cells run at a time, and some take what MMPO chose
 NAMES = [
     f"{name}.{arm}.all"
-    for name in SETS
     for arm in ARMS
+    for name in SETS
     if arm not in (ON_GRADES if name == "tldr_feedback" else ON_REPEATS)
 ]
 
@@ -83,15 +93,22 @@ def run_cell(cell: str, data: Path) -> dict[str, Any]:
     report, folds = cut_by_fold(source, data)
     runs = []
     for seed in range(SEEDS):
-        train, test = folds[seed % len(folds)]
-        if arm == "bt_tenth":
-            train = split(train, test=0.1, seed=seed)[1]
-        own = source.get("options_of", {}).get(arm, {})
-        fixed = {"max_length_tokens": 256, **source.get("options", {}), **own}
+        whole, test = folds[seed % len(folds)]
+        train = split(whole, test=0.1, seed=seed)[1] if arm == "bt_tenth" else whole
+        fixed = {"max_length_tokens": 256, "epochs": EPOCHS_OF_HEADS, **source.get("options", {})}
+        fixed["epochs"] = matched_epochs(fixed["epochs"], items_of(arm, train), judgements_of(whole))
         options, train = options_of(arm, train, seed, chosen)
         run, values = train_and_judge(shares_for("frozen", train, test, seed), "frozen", seed, **fixed | options)
         runs.append(run | {"rank": rank_of(test, values)})
     return {"reading": report.to_dict() | {"source": name, "places": {}}, "runs": runs}
+
+
+def items_of(arm: str, train: Dataset) -> np.ndarray:
+    """Return what a step counts of each record: the comparisons of a list, graded responses, or judgements."""
+    if arm not in ON_GRADES:
+        return judgements_of(train)
+    graded = graded_responses_of(train)
+    return np.maximum(graded - 1, 0) if arm == "listnet" else graded
 
 
 def rank_of(test: Dataset, values: np.ndarray) -> float | None:
@@ -135,8 +152,9 @@ def options_of(arm: str, train: Dataset, seed: int, chosen: dict[int, float]) ->
     if arm == "smooth":
         p = margin_targets(gap, gamma)[view.p != 0.5]
         return {"target": {"kind": "smooth", "epsilon": float(np.minimum(p, 1 - p).mean())}}, train
-    size = np.abs(gap)
-    moved = np.random.default_rng(seed).permutation(size)
+    moved, decided = np.abs(gap), view.p != 0.5
+    # among what was decided: a tie has no sign to give a gap to, and would leave its own 0 to a decided pair
+    moved[decided] = np.random.default_rng(seed).permutation(moved[decided])
     shuffled = with_pairs(train, Pairs(**{**vars(view), "confidence": moved}))
     return {"target": {"kind": "mmpo", "gamma": gamma, "signal": "confidence"}}, shuffled
 

@@ -7,7 +7,7 @@ Fixed before the run:
   * arms: Bradley-Terry with ties as p = 0.5 (``ties_kept``), and without them (``ties_dropped``); each answer's number
     of wins over the other three, ties half, as its grade: ListNet with gamma 1 (``listnet``) and ListMLE by order
     alone, equal ones tied (``listmle``). A tenth of the judgements (``ties_kept_tenth``) shows whether there is
-    anything to learn.
+    anything to learn. All take as many steps (a first run of the lists and of the tenth matched epochs instead).
   * contrasts: ties kept against dropped, on accuracy of the decided test judgements (smallest effect 2 points) and on
     the calibrated NLL of all of them, a tie being half a win of each (0.005 nats); either list against ties kept, on
     both.
@@ -23,12 +23,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import Study, conduct, cut_by_fold, shares_for, train_and_judge
+from common import (
+    Study,
+    conduct,
+    cut_by_fold,
+    graded_responses_of,
+    judgements_of,
+    matched_epochs,
+    shares_for,
+    train_and_judge,
+)
 from datasets import Dataset
 from summary import Contrast
 
 from assay.feedback import pairs, split
 from assay.feedback.changes import with_pairs
+from assay.workflows.options import EPOCHS_OF_HEADS
 
 SOURCE: dict[str, Any] = {
     "path": "fine_grained_rlhf/dev_feedback.jsonl.gz",
@@ -61,16 +71,17 @@ def run_cell(cell: str, data: Path) -> dict[str, Any]:
     report, folds = cut_by_fold(SOURCE, data)
     runs = []
     for seed in range(SEEDS):
-        train, test = folds[seed % len(folds)]
-        if arm == "ties_kept_tenth":
-            train = split(train, test=0.1, seed=seed)[1]
+        whole, test = folds[seed % len(folds)]
+        train = split(whole, test=0.1, seed=seed)[1] if arm == "ties_kept_tenth" else whole
         if arm == "ties_dropped":
             view = pairs(train)
             train = with_pairs(train, view.take(view.p != 0.5))
         if arm in LOSSES:
             train = graded_by_wins(train)
-        shares = shares_for("frozen", train, test, seed)
-        runs.append(train_and_judge(shares, "frozen", seed, max_length_tokens=256, **LOSSES.get(arm, {}))[0])
+        items = np.maximum(graded_responses_of(train) - 1, 0) if arm in LOSSES else judgements_of(train)
+        epochs = matched_epochs(EPOCHS_OF_HEADS, items, judgements_of(whole))
+        options = {"max_length_tokens": 256, "epochs": epochs, **LOSSES.get(arm, {})}
+        runs.append(train_and_judge(shares_for("frozen", train, test, seed), "frozen", seed, **options)[0])
     return {"reading": report.to_dict() | {"source": "fine_grained_rlhf", "places": {}}, "runs": runs}
 
 
