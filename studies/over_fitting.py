@@ -5,8 +5,8 @@ Fixed before the run:
     together; grades, groups and folds as in `graded_feedback`. 5 seeds; seed s tests on fold s.
   * MiniLM, all weights, 10 epochs, other settings as `assay train` has them; no early stopping. After each epoch the
     test judgements are scored, and a temperature is fitted on a tenth of the training judgements kept apart.
-  * arms: plain Bradley-Terry (``bt``), MMPO at the gamma that `graded_feedback` chose on the same training share
-    (``mmpo``), and smoothing by the mean of its 1 - p (``smooth``).
+  * arms: plain Bradley-Terry (``bt``), MMPO at the gamma that `graded_feedback` chose for a frozen head on the whole
+    training share of the same fold (``mmpo``), and smoothing by the mean of its 1 - p (``smooth``).
   * contrasts, on accuracy (smallest effect 2 points) and calibrated NLL (0.005 nats): after 10 epochs MMPO against
     plain Bradley-Terry; the same against smoothing; and what plain Bradley-Terry loses from epoch 3 to epoch 10 against
     what MMPO loses.

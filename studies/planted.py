@@ -1,9 +1,11 @@
 """Graded feedback whose truth is known: planted scores over real texts, in and partly beyond the scorer's reach.
 
 Fixed before the run:
-  * texts: 2,000 prompts of helpful-base (hh_rlhf), whose responses get planted scores: a linear function of the first
-    32 principal components of MiniLM's features, which the scorer sees (``all``), or half of the variance from a number
-    per text that no feature knows (``half``). Gaps have deviation 1.5. Split in half by group: one trains, one tests.
+  * texts: 2,000 of the 2,343 prompts of helpful-base (hh_rlhf), whose responses get planted scores: a linear function
+    of the first 32 principal components of MiniLM's features over all of them, which are what the head gets (``all``),
+    or half of the variance from a number per text that no feature knows (``half``). So nothing but the truth is in the
+    features: with more of them the best gamma would be smaller. Gaps have deviation 1.5. Split in half by group: one
+    trains, one tests.
   * grades are scores with noise of deviation 0, 0.5 or 1 of the gaps' own; verdicts for testing are drawn from
     sigmoid(1.1 * gap). 10 seeds of texts, scores, noise and verdicts.
   * arms, a linear head on the frozen features, 300 training judgements: the sign of the noisy gap (``bt``); MMPO with

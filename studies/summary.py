@@ -234,6 +234,7 @@ def write_summary(
     for cell in cells:
         by_set[cell["cell"].rsplit(".", 2)[0]].append(cell)
     sets = {name: DataSet(name, many) for name, many in by_set.items()}
+    uninformative = {name for name, data in sets.items() if informative(data)["verdict"] == "no"}
     arms = {name: {arm: describe_arm(data, arm) for arm in data.arms} for name, data in sets.items()}
     verdicts = []
     for name, data in sets.items():
@@ -242,7 +243,9 @@ def write_summary(
             if terms is None:
                 continue
             claim, metric, smallest = contrast.claim, contrast.metric, contrast.smallest_effect
-            verdicts.append(verdict_row(claim, metric, name, data, terms, smallest))
+            row = verdict_row(claim, metric, name, data, terms, smallest)
+            # where the plain head learns nothing from more labels, little can be told of the arms
+            verdicts.append(row | {"informative": name not in uninformative})
     missing = [name for name in planned if name not in {cell["cell"] for cell in cells}]
     result = {
         "study": study,
@@ -292,6 +295,7 @@ def verdict_table(verdicts: Sequence[dict[str, Any]]) -> list[str]:
         scale, unit = (100, "points") if v["metric"] == "accuracy" else (1000, "thousandths")
         # an effect may be above zero for certain, and too small to matter for certain
         word = f"**{v['verdict']}**" + (", negligible" if v["verdict"] == "holds" and v["negligible"] else "")
+        word += "" if v.get("informative", True) else ", but on an uninformative set"
         lines.append(
             f"| {v['claim']} | {v['metric']}, {unit} | {v['data']} | {word} | {scale * v['effect']:+.1f} | "
             f"{scale * low:+.1f} to {scale * high:+.1f} | {scale * v['minimum_detectable_effect']:.1f} | {v['seeds']} |"
@@ -331,7 +335,8 @@ def page(study: str, docstring: str, result: dict[str, Any]) -> str:
             "",
             f"{about['judgements']:,} judgements, {about['test_judgements']:,} of them tested on, from "
             f"{about['test_groups']:,} groups. The longer response wins {100 * about['longer_wins']:.1f} %. "
-            f"Informative (a plain head gains from more labels): {about['informative']['verdict']}.",
+            f"Informative (a plain head gains from more labels): {about['informative']['verdict']}. "
+            "NLL, Brier and ECE count a tie as half a win of each; verdicts on NLL leave ties out.",
             "",
             "| arm | accuracy | 95 % interval | where longer wins | where shorter wins | NLL raw | NLL calibrated | "
             "Brier calibrated | ECE raw | ECE calibrated | in null band | rank within a prompt | seeds |",

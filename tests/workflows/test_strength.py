@@ -39,8 +39,9 @@ from tests.workflows.test_targets import data, graded_file
 CLEAN = TypeAdapter(kinds.Cleaning)
 
 
-def strength(*means: float) -> Strength:
-    return Strength(np.stack([means, np.array(means) + 2.0], axis=1) - 1.0, np.arange(len(means)))
+def strength(*means: float, group: np.ndarray | None = None) -> Strength:
+    place = np.arange(len(means))
+    return Strength(np.stack([means, np.array(means) + 2.0], axis=1) - 1.0, place, place if group is None else group)
 
 
 @pytest.mark.parametrize(
@@ -79,8 +80,18 @@ def test_doubts_by_heads_that_know_nothing_are_warned_of() -> None:
         warnings.simplefilter("error")
         warn_of_chance(strength(*(means + 0.5)))
         warn_of_chance(strength(np.nan, np.nan))
-    low, high = strength(*(means + 0.5)).summary()["doubted_ci95"]
-    assert (low, high) == pytest.approx((0.1736, 0.3399), abs=1e-4)  # 25 of 101: 0.25677 -+ 0.08313
+
+
+def test_doubts_are_counted_by_group() -> None:
+    means, groups = np.linspace(-0.7, 1.3, 100), np.arange(100)
+    doubted = strength(*means).doubted()
+    assert doubted.value == pytest.approx(0.35) and doubted.ci95 is not None
+    half = 1.96 * np.sqrt(0.35 * 0.65 / 100)
+    assert doubted.ci95 == pytest.approx((0.35 - half, 0.35 + half), abs=0.02)
+    # the same judgements nine times over tell no more
+    many = strength(*np.repeat(means, 9), group=np.repeat(groups, 9))
+    assert many.doubted().ci95 == pytest.approx(doubted.ci95, abs=1e-9)
+    assert strength(1.0, -1.0, group=np.zeros(2)).summary()["doubted_ci95"] == [0.0, 1.0]
 
 
 def test_the_most_suspicious_come_with_their_texts() -> None:

@@ -89,7 +89,7 @@ def test_verdicts_made_from_grades_do_not_fit_gamma() -> None:
 
 
 def test_votes_leave_answers_to_other_prompts_alone() -> None:
-    judged = [edge(0, 1, annotator="a"), edge(1, 0, annotator="b"), edge(0, 2, source="another prompt")]
+    judged = [edge(0, 1), edge(1, 0), edge(0, 2, source="another prompt")]
     rows = from_rows([comparison("Q", ["one", "two", "foreign"], judged)])
     assert sorted(prepared(rows, kind="votes").records.pairs.p.tolist()) == [0.5, 1.0]
 

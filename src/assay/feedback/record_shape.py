@@ -70,6 +70,6 @@ def _edge(value: Any, index: int, responses: int) -> Edge:
         w=number(1.0 if value.get("w") is None else value["w"], f"{place}.w", low=0.0, what="a weight of zero or more"),
         source=plain(value.get("source")) or "human",
         annotator=plain(value.get("annotator")),
-        confidence=optional_number(value, "confidence"),
+        confidence=optional_number(value, "confidence", low=0.0, what="a confidence of zero or more"),
         round=None if around is None else int(around),
     )

@@ -14,6 +14,8 @@ from assay.feedback.problems import Dropped, RowError
 from assay.feedback.records import Edge, edge
 from assay.feedback.vote_shapes import DISAGREEING
 
+_UNSIGNED = "a confidence of zero or more (signed ones: name confidence_middle)"
+
 
 class Cells:
     """The cells that a mapping names; paths are parsed once."""
@@ -73,8 +75,9 @@ class Verdicts:
         if mapping.annotator is not None:
             result["annotator"] = plain(self.cells.maybe(row, mapping.annotator))
         if mapping.confidence is not None:
-            given = number(self.cells.need(row, mapping.confidence), mapping.confidence)
             middle = mapping.confidence_middle
+            limits: dict[str, Any] = {"low": 0.0, "what": _UNSIGNED} if middle is None else {}
+            given = number(self.cells.need(row, mapping.confidence), mapping.confidence, **limits)
             result["confidence"] = given if middle is None else abs(given - middle)
         return result
 

@@ -11,6 +11,7 @@ from assay.feedback import Pairs
 from assay.feedback.changes import Change, change
 from assay.scorers.encoding import EncodedRecords
 from assay.training.records import TrainingRecords
+from assay.workflows.telling import notes
 
 
 @dataclass(frozen=True)
@@ -61,5 +62,6 @@ class Prepared:
         return {"changes": [asdict(each) for each in self.changes], **self.figures}
 
     def lines(self) -> list[str]:
-        """Return what was done, for the terminal."""
-        return [each.line() for each in self.changes]
+        """Return what was done and found, for the terminal and the report."""
+        told = [line for each in self.changes for line in (each.line(), *notes(each.figures))]
+        return [*told, *notes(self.figures)]

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 from datasets import Dataset
-from scipy.stats import binomtest
 
 from assay.errors import DataError
+from assay.evaluation.intervals import Estimate, GroupBootstrap
 from assay.feedback import Pairs, algebra
 from assay.feedback.cross_prompts import CROSS_PROMPT
 from assay.scorers import RewardModel
@@ -39,10 +39,13 @@ class Strength:
         float64 ``[E, members]``: in favour of the response that the judgement prefers; NaN for ties.
     id
         int64 ``[E]``: of the judgements.
+    group
+        ``[E]``: their split groups.
     """
 
     margins: np.ndarray
     id: np.ndarray
+    group: np.ndarray
 
     @property
     def mean(self) -> np.ndarray:
@@ -61,11 +64,11 @@ class Strength:
         found = order[place]
         return np.where(self.id[found] == given.id, self.mean[found], np.nan)
 
-    def doubted_interval(self) -> tuple[float, float]:
-        """Return the 95 % interval (Wilson's) of the share of preferences that the models would have turned round."""
-        known = self.mean[np.isfinite(self.mean)]
-        found = binomtest(int((known < 0).sum()), len(known)).proportion_ci(method="wilson")
-        return float(found.low), float(found.high)
+    def doubted(self) -> Estimate:
+        """Return the share of preferences that the models would have turned round; resampled by split group."""
+        known = np.isfinite(self.mean)
+        turned = (self.mean[known] < 0).astype(float)[:, None]
+        return GroupBootstrap(self.group[known]).ratios(turned, np.ones_like(turned), proportion=True)[0]
 
     def summary(self) -> dict[str, Any]:
         """Return quantiles and a histogram, and the share of judgements that the models would have turned round."""
@@ -74,10 +77,11 @@ class Strength:
             return {"judgements": 0}
         levels = (5, 10, 25, 50, 75, 90, 95)
         counts, bounds = np.histogram(known, bins=20)
+        doubted = self.doubted()
         return {
             "judgements": len(known),
-            "doubted": float((known < 0).mean()),
-            "doubted_ci95": list(self.doubted_interval()),
+            "doubted": doubted.value,
+            "doubted_ci95": list(doubted.ci95 or (0.0, 1.0)),
             "quantiles": {f"p{level}": float(v) for level, v in zip(levels, np.percentile(known, levels), strict=True)},
             "histogram": {"counts": counts.tolist(), "bounds": bounds.tolist()},
         }
@@ -104,7 +108,7 @@ def strength_of(records: EncodedRecords, fold_of: np.ndarray, values: np.ndarray
     margins = records.margins(values).reshape(len(given), -1, members)
     own = margins[np.arange(len(given)), fold_of[given.row]]
     sign = np.sign(given.p - 0.5)
-    return Strength(np.where(sign[:, None] == 0, np.nan, own * sign[:, None]), given.id)
+    return Strength(np.where(sign[:, None] == 0, np.nan, own * sign[:, None]), given.id, given.group)
 
 
 def cross_fitted(
@@ -172,12 +176,13 @@ def warn_of_chance(strength: Strength) -> None:
     known = np.isfinite(strength.mean)
     if not known.any():
         return
-    low, high = strength.doubted_interval()
+    doubted = strength.doubted()
+    low, high = doubted.ci95 or (0.0, 1.0)  # one group leaves nothing to resample
     if high >= 0.5:
         warnings.warn(
-            f"the heads would have judged {(strength.mean[known] < 0).mean():.1%} of {known.sum():,} preferences the "
-            f"other way (95 % interval {low:.1%} to {high:.1%}): they know no more than chance, so their doubts say "
-            "nothing of single judgements. More judgements or another --backbone may help; do not clean by them",
+            f"the heads would have judged {doubted.value:.1%} of {known.sum():,} preferences the other way "
+            f"(95 % interval {low:.1%} to {high:.1%}): they know no more than chance, so their doubts say nothing of "
+            "single judgements. More judgements or another --backbone may help; do not clean by them",
             StrengthWarning,
             stacklevel=3,
         )

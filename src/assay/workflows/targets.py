@@ -226,21 +226,26 @@ def _votes(target: kinds.Votes, given: Prepared, table: Any, like: Prepared | No
     told = agreement(found)
     if told["agreeing"] is not None:
         told["accuracy_ceiling"] = list(noise_ceiling(told["agreeing"]))
+    decided = np.bincount(found.annotator[found.verdict != 0.5], minlength=len(found.names))
     if target.method == "dawid_skene":
         quality = dawid_skene(found)
         rows = zip(found.names, quality.count.tolist(), quality.accuracy.tolist(), strict=True)
         told["annotators"] = {name: {"votes": count, "accuracy": accuracy} for name, count, accuracy in rows}
-        once = [name for name, row in told["annotators"].items() if row["votes"] < 2]
-        if once:
-            warnings.warn(
-                f"{len(once)} of {len(found.names)} annotators have one decided vote or none "
-                f"({', '.join(once[:3])} …): their quality is a guess, near 0.8",
-                TargetWarning,
-                stacklevel=2,
-            )
+    _warn_of_single_votes(target.method, np.array(found.names)[decided < 2], len(found.names))
     return given.after(
         f"votes by {target.method}", _joined(pooled(pairs.take(~added), target.method), pairs.take(added)), **told
     )
+
+
+def _warn_of_single_votes(method: str, once: np.ndarray, annotators: int) -> None:
+    if len(once):
+        named = ", ".join(map(str, once[:3])) + (" …" if len(once) > 3 else "")
+        means = "their quality is a guess, near 0.8" if method == "dawid_skene" else "nothing tells how good they are"
+        warnings.warn(
+            f"{len(once)} of {annotators} annotators have one decided vote or none ({named}): {means}",
+            TargetWarning,
+            stacklevel=3,
+        )
 
 
 def _joined(one: Pairs, other: Pairs) -> Pairs:
