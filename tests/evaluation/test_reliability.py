@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.special import expit, logit
 
-from assay.evaluation import calibration_error, ece, reliability_curve
+from assay.evaluation import brier, calibration_error, ece, nll, reliability_curve
 
 P = np.array([0.51, 0.54, 0.61, 0.64, 0.66, 0.37, 0.34, 0.81, 0.19, 0.83, 0.94, 0.07])
 Y = np.array([1.0, 0, 1, 0, 1, 0, 1, 1, 1, 0, 1, 0])
@@ -30,6 +30,9 @@ def test_the_twelve_points_pin_the_convention() -> None:
     assert ece(DELTA, Y) == pytest.approx(0.360833, abs=1e-6)
     assert ece(DELTA, Y) == pytest.approx(_plain_ece(P, Y), abs=1e-12)
     assert ece(DELTA, Y, bins=10) == pytest.approx(0.1725, abs=1e-6)
+    for delta, y in ((DELTA, Y), (-DELTA, 1 - Y)):
+        assert brier(delta, y) == pytest.approx(0.264258, abs=1e-6)
+        assert nll(delta, y) == pytest.approx(0.725003, abs=1e-6)
 
 
 def test_unchanged_when_sides_are_exchanged() -> None:

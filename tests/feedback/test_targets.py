@@ -11,6 +11,7 @@ import torch
 from scipy.special import logit
 
 from assay.errors import DataError
+from assay.evaluation import calibration_error
 from assay.feedback.targets import (
     TargetWarning,
     margin_targets,
@@ -44,8 +45,13 @@ def test_golden_values(gamma: float, gap: float, delta: float, p: float, loss: f
 def test_without_gamma_it_is_plain_bradley_terry_to_the_bit() -> None:
     gaps = np.array([0.3, -2.0, 0.0])
     np.testing.assert_array_equal(margin_targets(gaps, None), [1.0, 0.0, 0.5])
-    delta = torch.randn(3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))[:1]
-    assert torch.equal(pairwise_loss(delta, float(margin_targets(0.3, None))), pairwise_loss(delta))
+    delta = torch.randn(3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    found = []
+    for target in (torch.from_numpy(margin_targets(np.full(len(delta), 0.3), None)), None):
+        one = delta.detach().clone().requires_grad_()
+        loss = pairwise_loss(one) if target is None else pairwise_loss(one, target.to(one.dtype))
+        found.append((loss.detach(), torch.autograd.grad(loss, one)[0]))
+    assert torch.equal(found[0][0], found[1][0]) and torch.equal(found[0][1], found[1][1])
 
 
 def test_limits_of_gamma() -> None:
@@ -141,6 +147,10 @@ def test_the_planted_gamma_is_the_best_calibrated_one() -> None:
         return -float(np.log(np.where(labels, p, 1 - p)).mean())
 
     grid = [0.3, 0.6, 1.1, 1.6, 2.2, 5.0]
-    losses = [nll(gamma) for gamma in grid]
-    assert grid[int(np.argmin(losses))] == 1.1
-    assert losses == sorted(losses[:3], reverse=True) + sorted(losses[3:])
+    errors = [calibration_error(gamma * gaps, labels.astype(float)).value for gamma in grid]
+    for losses in ([nll(gamma) for gamma in grid], errors):
+        assert grid[int(np.argmin(losses))] == 1.1
+        assert losses == sorted(losses[:3], reverse=True) + sorted(losses[3:])
+    sure = [np.abs(margin_targets(gaps, gamma) - 0.5).mean() + 0.5 for gamma in grid]
+    right = (labels == (gaps > 0)).mean()
+    assert all(confidence < right for confidence in sure[:2]) and all(confidence > right for confidence in sure[3:])

@@ -6,6 +6,8 @@ import math
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from assay.objectives import clipped_margins, pairwise_loss, pointwise_loss, regression_loss
 
@@ -44,6 +46,45 @@ def test_regression_of_several_dimensions() -> None:
     assert float(regression_loss(scores, grades, weight=torch.tensor([1.0, 0.0]))) == pytest.approx(0.5)
     with pytest.raises(ValueError, match="expected the same"):
         regression_loss(scores, grades[:, 0])
+
+
+numbers = st.lists(st.tuples(st.floats(-20, 20), st.floats(-5, 5), st.floats(0.1, 3)), min_size=1, max_size=6).map(
+    lambda rows: f64(*[value for row in rows for value in row]).reshape(-1, 3).unbind(dim=1)
+)
+
+
+@pytest.mark.parametrize("loss", [regression_loss, pointwise_loss])
+@settings(max_examples=40, deadline=None)
+@given(columns=numbers)
+def test_weights_repeat_and_order_does_not_matter(loss, columns) -> None:  # type: ignore[no-untyped-def]
+    scores, grades, weight = columns
+    target = torch.sigmoid(grades) if loss is pointwise_loss else grades
+    whole = loss(scores, target, weight=weight, reduction="sum")
+    doubled = loss(scores.repeat(2), target.repeat(2), weight=(weight / 2).repeat(2), reduction="sum")
+    assert float(doubled) == pytest.approx(float(whole), rel=1e-9, abs=1e-12)
+    turned = loss(scores.flip(0), target.flip(0), weight=weight.flip(0), reduction="sum")
+    assert float(turned) == pytest.approx(float(whole), rel=1e-9, abs=1e-12)
+    rows = zip(scores, target, weight, strict=True)
+    single = sum(float(loss(s[None], t[None], weight=w[None], reduction="sum")) for s, t, w in rows)
+    assert single == pytest.approx(float(whole), rel=1e-9, abs=1e-12)
+
+
+@settings(max_examples=40, deadline=None)
+@given(columns=numbers, limit=st.floats(0.1, 25))
+def test_clipping_keeps_the_sign_and_what_lies_within(columns, limit) -> None:  # type: ignore[no-untyped-def]
+    a, b, _ = columns
+    found = clipped_margins(a, b, limit)
+    torch.testing.assert_close(found, -clipped_margins(b, a, limit), rtol=0, atol=0)
+    assert bool((found.abs() <= 2 * limit).all()) and bool((found * (a - b) >= 0).all())
+    within = (a.abs() <= limit) & (b.abs() <= limit)
+    assert torch.equal(found[within], (a - b)[within])
+
+
+@pytest.mark.parametrize("loss", [regression_loss, pointwise_loss])
+def test_gradients_agree_with_differences(loss) -> None:  # type: ignore[no-untyped-def]
+    scores = f64(0.4, -1.7, 3.0).requires_grad_()
+    target, weight = f64(0.2, 0.9, 0.5), f64(1.0, 0.5, 2.0)
+    assert torch.autograd.gradcheck(lambda s: loss(s, target, weight=weight), (scores,))
 
 
 def test_clipped_margins() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,11 @@ from assay.errors import DataError
 from assay.feedback import comparison, edge, from_rows, pairs
 from assay.feedback.records import Grade
 from assay.feedback.targets import TargetWarning
+from assay.objectives import pairwise_loss
 from assay.scorers.encoding import EncodedRecords
 from assay.workflows import feedback_settings as kinds
 from assay.workflows.prepared import Prepared
-from assay.workflows.targets import make_targets
+from assay.workflows.targets import angular_similarity, make_targets
 from tests.workflows.conftest import SMALL, Cli
 
 TARGET, LOSS = TypeAdapter(kinds.Target), TypeAdapter(kinds.Loss)
@@ -81,11 +83,28 @@ def test_a_margin_of_the_data_gives_way_to_the_gap() -> None:
 def test_verdicts_made_from_grades_do_not_fit_gamma() -> None:
     judged = [edge(0, 1, source="grades"), edge(0, 1)]
     rows = [comparison(f"Q{i}", ["one", "two"], [judged[i % 2]], grades=grades(3, i % 5)) for i in range(40)]
-    found = given(from_rows(rows))
-    assert prepared(from_rows(rows[1::2]), kind="mmpo", gamma="fit").fixed["gamma"] > 0
+    independent = prepared(from_rows(rows[1::2]), kind="mmpo", gamma="fit").fixed["gamma"]
+    assert independent > 0
+    # verdicts that follow from the grades are no part of the fit
+    assert prepared(from_rows(rows), kind="mmpo", gamma="fit").fixed["gamma"] == pytest.approx(independent, rel=1e-6)
     with pytest.raises(DataError, match="made from the grades"):
         prepared(from_rows(rows[::2]), kind="mmpo", gamma="fit")
-    assert len(found.records.pairs) == 40
+
+
+def test_prior_bounds_and_similarities_have_their_published_values() -> None:
+    alike = np.array([1.0, 0.8, 0.5])
+    by_length = kinds.PriorConstraint(kind="pcrm", similarity="length")
+    by_angle = kinds.PriorConstraint(kind="pcrm", similarity="cosine")
+    np.testing.assert_allclose(by_length.bound(alike), [4.980020, 9.968789, 24.920160], atol=1e-6)
+    np.testing.assert_allclose(by_angle.bound(alike), [4.970030, 12.453184, 34.880240], atol=1e-6)
+    kept = float(pairwise_loss(torch.tensor(2.0), margin=0.0))
+    turned = float(pairwise_loss(torch.tensor(2.0), torch.tensor(0.0), margin=torch.tensor(4.0)))
+    assert kept + turned == pytest.approx(0.253856, abs=1e-6)  # both at the optimum, D0 / 2
+    # at right angles, opposite, alike, and of a text without a state
+    rows = from_rows([comparison(str(i), ["ab", "cd"], [edge(0, 1)]) for i in range(4)])
+    states = np.array([[1, 0], [0, 2], [1, 1], [-3, -3], [1, 2], [2, 4], [0, 0], [1, 0]], np.float32)
+    found = angular_similarity(replace(given(rows), features=states))
+    np.testing.assert_allclose(found, [0.5, 0.0, 1.0, 0.5], atol=1e-6)
 
 
 def test_votes_leave_answers_to_other_prompts_alone() -> None:
