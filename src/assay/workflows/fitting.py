@@ -63,6 +63,8 @@ class Fit:
         The same in lines of text.
     target
         The settings of the targets that it learned, of a sweep those that were chosen.
+    taught
+        What it learned from: a share that is held out takes gamma and the scale of gaps over.
     """
 
     model: RewardModel
@@ -76,6 +78,7 @@ class Fit:
     feedback: dict[str, Any] = field(default_factory=dict)
     told: list[str] = field(default_factory=list)
     target: Any = None
+    taught: Prepared | None = None
 
     def throughput(self) -> dict[str, float]:
         """Return judgements and tokens per second of training."""
@@ -275,6 +278,8 @@ def _result(model: RewardModel, trainer: PreferenceTrainer, taught: Prepared, si
         },
         feedback=taught.report(),
         told=taught.lines(),
+        # features are large, and nothing looks at them any more
+        taught=replace(taught, features=None),
     )
 
 

@@ -148,6 +148,8 @@ class Judged:
     ----------
     view, delta
         Its judgements, and the model's margins ``[E]`` of them.
+    records
+        The same encoded.
     evaluation
         None where there is no judgement.
     rated
@@ -158,6 +160,7 @@ class Judged:
 
     view: Pairs
     delta: np.ndarray
+    records: EncodedRecords
     evaluation: Evaluation | None
     rated: RatedEvaluation | None
     truncation: dict[str, int]
@@ -208,7 +211,7 @@ def judge(
             values[records.responses], grades, record, group, platt=platt, seed=seed, resamples=resamples
         )
     if len(view) == 0:
-        return Judged(view, delta, None, rated, counts)
+        return Judged(view, delta, records, None, rated, counts)
     others = {name: baseline.delta(view) for name, baseline in baselines.items()}
     others |= extra or {}
     result = evaluate(
@@ -220,4 +223,4 @@ def judge(
         seed=seed,
         resamples=resamples,
     )
-    return Judged(view, delta, result, rated, counts)
+    return Judged(view, delta, records, result, rated, counts)

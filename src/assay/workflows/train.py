@@ -43,6 +43,7 @@ from assay.workflows.options import model_options, resolved
 from assay.workflows.prepared import Prepared
 from assay.workflows.reporting import write_run_report
 from assay.workflows.settings import TrainSettings
+from assay.workflows.soft_targets import against_targets, line_of
 from assay.workflows.summary import shares_lines
 from assay.workflows.targets import each_of_sweep, make_targets, needs_features, objective_of
 from assay.workflows.teaching import appended, features_as_it_came
@@ -198,6 +199,19 @@ def _train_in(folder: Path, settings: TrainSettings, shares: Shares, model: Rewa
     rated = judged.rated.to_dict() if judged.rated else None
     metrics = {"evaluation": found, "rated": rated, "baselines": baseline_results, **metrics}
     metrics["data"]["test_truncation"] = judged.truncation
+    soft = against_targets(
+        result.target,
+        settings.objective,
+        result.taught,
+        shares.test,
+        judged.records,
+        dict(zip(judged.view.id.tolist(), judged.delta.tolist(), strict=True)),
+        result.calibration,
+    )
+    if soft is not None:
+        metrics["soft_targets"] = soft
+        result.told.append(line_of(soft))
+        say(line_of(soft))
     write_run_report(folder / "report.html", settings, shares, result, metrics, checks, judged)
     return metrics
 
