@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from common import FOLDS, RESULTS, short_key
 from main_job import SETS, STUDY
+from page import NAMES
 from sklearn.linear_model import LogisticRegression
-from summary import NAMES
 
 from assay.evaluation.verdicts import hierarchical_effect
 from assay.feedback import folds, pairs, read_with_report

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from summary import NAMES, RESULTS, DataSet, about, describe_arm, read_cell, verdict_row, verdict_table
+from page import NAMES, verdict_table
+from summary import RESULTS, DataSet, about, describe_arm, read_cell, verdict_row
 
 from assay.output import write_atomic, write_json
 from assay.scorers.provenance import current_versions

@@ -8,6 +8,9 @@ Fixed before the run:
     trains, one tests.
   * grades are scores with noise of deviation 0, 0.5 or 1 of the gaps' own; verdicts for testing are drawn from
     sigmoid(1.1 * gap). 10 seeds of texts, scores, noise and verdicts.
+  * a world of another kind (``bent``, added later): half of the score is a sum of squares of the features, which a
+    linear head cannot learn; each response is graded from 1 to 5, with noise of half the gaps' deviation, rounded, so
+    there are ties; verdicts are drawn from the normal distribution function of the gap.
   * arms, a linear head on the frozen features, 300 training judgements: the sign of the noisy gap (``bt``); MMPO with
     gamma 0.3, 0.6, 1.1, 1.6, 2.2 and 5; and at gamma 1.1 the controls: gaps shuffled, smoothing by the mean of 1 - p,
     weight by gap.
@@ -30,7 +33,8 @@ import numpy as np
 from common import Study, conduct
 from planted_summary import write_planted
 from planted_world import SPREAD, World
-from scipy.special import expit
+from scipy.special import expit, logit
+from scipy.stats import norm
 
 from assay.evaluation import fit_temperature, nll
 from assay.feedback import algebra, read
@@ -43,31 +47,39 @@ GAMMAS = (0.3, 0.6, 1.1, 1.6, 2.2, 5.0)
 REACH = {"all": 1.0, "half": 0.5}
 NOISE = (0.0, 0.5, 1.0)
 NAMES = [f"{reach}.noise-{noise}.{seed}" for seed in range(SEEDS) for reach in REACH for noise in NOISE]
+NAMES += [f"bent.noise-0.5.{seed}" for seed in range(SEEDS)]
 
 
 def run_cell(cell: str, data: Path) -> dict[str, Any]:
     """Run one world."""
     reach, noise, seed = cell.split(".noise-")[0], *cell.split(".noise-")[1].rsplit(".", 1)
     records = read(str(data / "hh_rlhf/helpful-base/test.jsonl.gz"), "hh")
-    return {"arms": graded(World(records, int(seed), REACH[reach], at_most=2000), float(noise))}
+    world = World(records, int(seed), REACH.get(reach, 1.0), at_most=2000, bent=reach == "bent")
+    size = float(noise) * SPREAD
+    if reach == "bent":
+        noisy = world.scores + size / np.sqrt(2) * world.random.normal(size=len(world.scores))
+        grades = np.clip(np.round(3 + noisy), 1, 5)
+        return {"arms": graded(world, world.records.margins(grades), norm.cdf(world.gap))}
+    told = world.gap + size * world.random.normal(size=len(world.gap))
+    return {"arms": graded(world, told, expit(GAMMA * world.gap))}
 
 
-def graded(world: World, noise: float) -> dict[str, Any]:
-    """Train on graded judgements in every way; return what came of each."""
+def graded(world: World, told: np.ndarray, chance: np.ndarray) -> dict[str, Any]:
+    """Train on gaps as they are told in every way; return what came of each, on verdicts of that chance."""
     view, random = world.records.pairs, world.random
-    told = world.gap + noise * SPREAD * random.normal(size=len(view))
     given = algebra.set_p(view, (np.sign(told) + 1) / 2, "sign")
     some = np.flatnonzero(world.training)[:TRAINED_ON]
+    decided = some[told[some] != 0]
     p = margin_targets(told, GAMMA)
-    soft = np.minimum(p, 1 - p)[some].mean()
+    soft = np.minimum(p, 1 - p)[decided].mean()
     moved = np.abs(told).copy()
-    moved[some] = random.permutation(moved[some])
+    moved[decided] = random.permutation(moved[decided])
     taught = {"bt": given}
     taught |= {f"mmpo {gamma:g}": algebra.set_p(view, margin_targets(told, gamma), "gap") for gamma in GAMMAS}
     taught["shuffled"] = algebra.set_p(view, margin_targets(np.sign(told) * moved, GAMMA), "gap")
     taught["smooth"] = algebra.smooth(given, soft)
     taught["weight"] = algebra.scale_w(given, np.abs(told) / np.abs(told)[some].mean())
-    verdicts = (random.random(len(view)) < expit(GAMMA * world.gap)).astype(float)
+    verdicts = (random.random(len(view)) < chance).astype(float)
     test = np.flatnonzero(~world.training)
     fitting, judged = test[: len(test) // 2], test[len(test) // 2 :]
     found = {}
@@ -82,7 +94,7 @@ def graded(world: World, noise: float) -> dict[str, Any]:
             "slope": float(margins[judged] @ true / (true @ true)),
             "correlation": float(np.corrcoef(margins[judged], true)[0, 1]),
         }
-    found["the truth"] = {"nll": nll(GAMMA * world.gap[judged], verdicts[judged])}
+    found["the truth"] = {"nll": nll(logit(chance[judged]), verdicts[judged])}
     return found
 
 

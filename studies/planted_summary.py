@@ -94,6 +94,8 @@ def verdicts_on(kind: str, many: Sequence[dict[str, Any]]) -> list[dict[str, Any
         rows = [
             judged("no other gamma has a lower raw NLL than 1.1", kind, np.min([*of.values()], 0) - chosen, SMALLEST)
         ]
+    elif kind.startswith("bent"):
+        rows = []  # its verdicts have no gamma
     else:
         below = np.stack([nll for arm, nll in of.items() if float(arm.split()[1]) < float(CHOSEN.split()[1])])
         # which of them, the other worlds say: the best of several in the same world would be too good

@@ -38,9 +38,13 @@ class World:
         the rest is a number per text that no feature knows.
     at_most
         How many records are taken.
+    bent
+        Half of what features explain is a sum of squares, which no linear head can learn.
     """
 
-    def __init__(self, records: Dataset, seed: int, reach: float, at_most: int | None = None) -> None:
+    def __init__(
+        self, records: Dataset, seed: int, reach: float, at_most: int | None = None, bent: bool = False
+    ) -> None:
         random = np.random.default_rng(seed)
         self.data = records.select(random.permutation(len(records))[:at_most])
         self.model = create_reward_model(ModelOptions(backbone="minilm", max_length_tokens=256, freeze_backbone=True))
@@ -48,11 +52,15 @@ class World:
         whole = FeatureCache(self.model).features_of(self.records)
         self.features = PCA(SEEN, whiten=True, random_state=0).fit_transform(whole).astype(np.float32)
         seen = self.features @ random.normal(size=SEEN)
+        if bent:
+            squares = self.features**2 @ random.normal(size=SEEN)
+            seen = seen / seen.std() + squares / squares.std()
         unseen = random.normal(size=len(seen))
         view = self.records.pairs
         parts = [one / self.records.margins(one).std() for one in (seen, unseen)]
-        gap = self.records.margins(np.sqrt(reach) * parts[0] + np.sqrt(1.0 - reach) * parts[1])
-        self.gap = SPREAD * gap / gap.std()
+        scores = np.sqrt(reach) * parts[0] + np.sqrt(1.0 - reach) * parts[1]
+        self.scores = SPREAD * (scores - scores.mean()) / self.records.margins(scores).std()
+        self.gap = self.records.margins(self.scores)
         self.random = random
         names = np.unique(view.group)
         half = set(random.permutation(names)[: len(names) // 2])
