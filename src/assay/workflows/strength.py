@@ -24,6 +24,10 @@ from assay.workflows.heads import record_folds, train_heads
 
 SIGNAL = "strength"
 
+#: Deviation of the length that is set apart. Features hold length too; a wide column takes fewer steps of Adam to say the
+#: same, so that it and not they come to explain what length can (studies/results/flips.md).
+LENGTH_SPREAD = 5.0
+
 
 class StrengthWarning(UserWarning):
     """Strength says little of these judgements."""
@@ -161,7 +165,7 @@ def cross_fitted(
     assert learned.features is not None
     shown = seen = learned.features
     if ensemble.length_apart:
-        lengths = standardised_log_lengths(learned.records)
+        lengths = LENGTH_SPREAD * standardised_log_lengths(learned.records)
         seen = np.column_stack([seen, lengths]).astype(np.float32)
         shown = np.column_stack([shown, np.zeros_like(lengths)]).astype(np.float32)
     heads, _ = train_heads(model, args, replace(learned, features=seen, share=share), objective)
