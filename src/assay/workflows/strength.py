@@ -24,8 +24,8 @@ from assay.workflows.heads import record_folds, train_heads
 
 SIGNAL = "strength"
 
-#: Deviation of the length that is set apart. Features hold length too; a wide column takes fewer steps of Adam to say the
-#: same, so that it and not they come to explain what length can (studies/results/flips.md).
+#: Deviation of the length that is set apart. Features hold length too; a wide column takes fewer steps of Adam to say
+#: the same, so that it and not they come to explain what length can.
 LENGTH_SPREAD = 5.0
 
 
