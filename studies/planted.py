@@ -59,7 +59,7 @@ def run_cell(cell: str, data: Path) -> dict[str, Any]:
     if reach == "bent":
         noisy = world.scores + size / np.sqrt(2) * world.random.normal(size=len(world.scores))
         grades = np.clip(np.round(3 + noisy), 1, 5)
-        return {"arms": graded(world, world.records.margins(grades), norm.cdf(world.gap))}
+        return {"arms": graded(world, world.records.margins(grades), np.clip(norm.cdf(world.gap), 1e-6, 1 - 1e-6))}
     told = world.gap + size * world.random.normal(size=len(world.gap))
     return {"arms": graded(world, told, expit(GAMMA * world.gap))}
 
