@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from planted_summary import estimate, interval, judged, verdict_table
-from summary import RESULTS, read_cell
+from summary import RESULTS, finished_cells
 
 from assay.output import write_atomic, write_json
 from assay.scorers.provenance import current_versions
@@ -22,10 +21,7 @@ BY = ("strength", "length apart")
 
 def write_flips(study: str, docstring: str, folder: Path, planned: Sequence[str]) -> None:
     """Write ``results/flips.json`` and ``.md`` from the finished cells."""
-    cells = {cell["cell"]: cell["found"] for cell in map(read_cell, sorted(folder.glob("*.json*")))}
-    if not cells:
-        print(f"no finished cell in {folder}; run the study without --summary first", file=sys.stderr)
-        raise SystemExit(2)
+    cells = {cell["cell"]: cell["found"] for cell in finished_cells(folder)}
     worlds: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for name, found in cells.items():
         worlds[name.split(".")[0]].append(found)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from page import NAMES, verdict_table
-from summary import RESULTS, DataSet, about, describe_arm, read_cell, verdict_row
+from summary import RESULTS, DataSet, about, describe_arm, finished_cells, verdict_row
 
 from assay.output import write_atomic, write_json
 from assay.scorers.provenance import current_versions
@@ -30,10 +29,7 @@ COLOURS = {"bt": "#b5482a", "mmpo": "#1d3f66", "smooth": "#7a9e3f"}
 
 def write_over_fitting(study: str, docstring: str, folder: Path, planned: Sequence[str]) -> None:
     """Write ``results/over_fitting.json``, ``.md`` and ``.svg`` from the finished cells."""
-    cells = [read_cell(path) for path in sorted(folder.glob("*.json*"))]
-    if not cells:
-        print(f"no finished cell in {folder}; run the study without --summary first", file=sys.stderr)
-        raise SystemExit(2)
+    cells = finished_cells(folder)
     by_set: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for cell in cells:
         by_set[cell["cell"].rsplit(".", 2)[0]] += epochs_apart(cell)

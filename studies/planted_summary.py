@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from scipy.stats import t
-from summary import RESULTS, read_cell
+from summary import RESULTS, finished_cells
 
 from assay.output import write_atomic, write_json
 from assay.scorers.provenance import current_versions
@@ -30,10 +29,7 @@ def estimate(values: Sequence[float] | np.ndarray) -> dict[str, Any]:
 
 def write_planted(study: str, docstring: str, folder: Path, planned: Sequence[str]) -> None:
     """Write ``results/planted.json``, ``.md`` and ``.svg`` from the finished cells."""
-    cells = {cell["cell"]: cell["arms"] for cell in map(read_cell, sorted(folder.glob("*.json*")))}
-    if not cells:
-        print(f"no finished cell in {folder}; run the study without --summary first", file=sys.stderr)
-        raise SystemExit(2)
+    cells = {cell["cell"]: cell["arms"] for cell in finished_cells(folder)}
     by_kind: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for name, arms in cells.items():
         by_kind[name.rsplit(".", 1)[0]].append(arms)

@@ -50,6 +50,15 @@ def read_cell(path: Path) -> dict[str, Any]:
     return dict(json.loads(gzip.decompress(content) if path.suffix == ".gz" else content))
 
 
+def finished_cells(folder: Path) -> list[dict[str, Any]]:
+    """Return the content of all finished cells, by name; end the program where there is none."""
+    cells = [read_cell(path) for path in sorted(folder.glob("*.json*"))]
+    if not cells:
+        print(f"no finished cell in {folder}; run the study without --summary first", file=sys.stderr)
+        raise SystemExit(2)
+    return cells
+
+
 class Arm:
     """One arm on one data set: matrices ``[seeds, judgements]`` on a common list of judgements; NaN: not judged."""
 
@@ -192,10 +201,7 @@ def write_summary(
     study: str, docstring: str, folder: Path, contrasts: Sequence[Contrast], planned: Sequence[str]
 ) -> None:
     """Write ``results/STUDY.json``, ``STUDY.md`` and ``STUDY.svg`` from the finished cells."""
-    cells = [read_cell(path) for path in sorted(folder.glob("*.json*"))]
-    if not cells:
-        print(f"no finished cell in {folder}; run the study without --summary first", file=sys.stderr)
-        raise SystemExit(2)
+    cells = finished_cells(folder)
     by_set: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for cell in cells:
         by_set[cell["cell"].rsplit(".", 2)[0]].append(cell)
