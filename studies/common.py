@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 from datasets import Dataset
-from summary import RESULTS, Contrast, cell_path, write_summary
+from summary import RESULTS, Contrast, cell_path, machine, write_summary
 
 from assay.evaluation import Temperature
 from assay.feedback import ReadReport, folds, pairs, read_with_report, split
@@ -84,7 +84,7 @@ def conduct(study: Study) -> None:
         parser.error("name the data folder with --data, or --summary for the tables alone")
     if given.cell and data is not None:
         quiet()
-        keep(study.folder, given.cell, {"cell": given.cell, **study.run_cell(given.cell, data)})
+        keep(study.folder, given.cell, {"cell": given.cell, "machine": machine(), **study.run_cell(given.cell, data)})
         return
     if not given.summary:
         script = str(Path(__file__).with_name(f"{study.name}.py"))

@@ -11,7 +11,6 @@ Fixed before the run, after trials on other worlds:
   * learners, 10 passes: a hidden layer of 256, which can learn judgements by heart (``mlp``), and the linear head that
     fits the truth (``linear``). Told of each: accuracy against the sign of the true gap, where verdicts are as drawn,
     flipped, or flipped but cleaned: the weakest turned round, as many as there are flips; by either strength.
-  * the five worlds below were run with a length that had deviation 1, not 5 as it has now; all will be run again.
   * claims: (1) strength reaches 95 % of the oracle's AUC; (2) where flips cost 3 points of accuracy or more, cleaning
     wins back half of them. Each for either strength. Smallest effects: 0.01.
 

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from page import ran_on
 from planted_summary import estimate, interval, judged, verdict_table
-from summary import RESULTS, finished_cells
+from summary import RESULTS, circumstances, finished_cells
 
 from assay.output import write_atomic, write_json
-from assay.scorers.provenance import current_versions
-from assay.workflows import hardware
 
 OF_THE_ORACLE, COSTLY, WON_BACK, SMALLEST = 0.95, 0.03, 0.5, 0.01
 BY = ("strength", "length apart")
@@ -21,7 +20,8 @@ BY = ("strength", "length apart")
 
 def write_flips(study: str, docstring: str, folder: Path, planned: Sequence[str]) -> None:
     """Write ``results/flips.json`` and ``.md`` from the finished cells."""
-    cells = {cell["cell"]: cell["found"] for cell in finished_cells(folder)}
+    finished = finished_cells(folder)
+    cells = {cell["cell"]: cell["found"] for cell in finished}
     worlds: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for name, found in cells.items():
         worlds[name.split(".")[0]].append(found)
@@ -30,9 +30,7 @@ def write_flips(study: str, docstring: str, folder: Path, planned: Sequence[str]
         "verdicts": [row for kind, many in worlds.items() for row in verdicts_on(kind, many)],
         "found": {kind: finding(many) for kind, many in worlds.items()},
         "recovery": {kind: recovery(many) for kind, many in worlds.items()},
-        "cells_missing": [name for name in planned if name not in cells],
-        "hardware": hardware.describe(),
-        "versions": current_versions(),
+        **circumstances(planned, finished),
     }
     write_json(RESULTS / f"{study}.json", result)
     write_atomic(RESULTS / f"{study}.md", page(study, docstring, result))
@@ -124,5 +122,4 @@ def page(study: str, docstring: str, result: dict[str, Any]) -> str:
             told = [row["learner"], kind, f"{row['share']:.0%}", interval(row["as_drawn"]), interval(row["flipped"])]
             won = f"{row['won_back']:.0%}" if row["lost"]["value"] >= COSTLY else "(little lost)"
             lines.append(f"| {' | '.join([*told, row['by'], interval(row['cleaned']), won])} |")
-    versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
-    return "\n".join([*lines, "", f"{result['hardware']['cpu']}. {versions}.", ""])
+    return "\n".join([*lines, "", ran_on(result), ""])

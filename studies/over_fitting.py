@@ -3,8 +3,8 @@
 Fixed before the run:
   * data: SummEval with half of its training documents and 128 tokens, and the three data-to-text sets of ratings
     together; grades, groups and folds as in `graded_feedback`. 5 seeds; seed s tests on fold s.
-  * MiniLM, all weights, 10 epochs, other settings as `assay train` has them; no early stopping. After each epoch the
-    test judgements are scored, and a temperature is fitted on a tenth of the training judgements kept apart.
+  * MiniLM, all weights, 10 epochs in fp32, other settings as `assay train` has them; no early stopping. After each
+    epoch the test judgements are scored, and a temperature is fitted on a tenth of the training judgements kept apart.
   * arms: plain Bradley-Terry (``bt``), MMPO at the gamma that `graded_feedback` chose for a frozen head on the whole
     training share of the same fold (``mmpo``), and smoothing by the mean of its 1 - p (``smooth``).
   * contrasts, on accuracy (smallest effect 2 points) and calibrated NLL (0.005 nats): after 10 epochs MMPO against
@@ -47,7 +47,8 @@ from assay.workflows.targets import make_targets
 SEEDS, EPOCHS = 5, 10
 ARMS = ("bt", "mmpo", "smooth")
 TOKENS = {"summeval": 128, "d2t_ratings": 256}
-NAMES = [f"{name}.{arm}.{seed}" for name in TOKENS for seed in range(SEEDS) for arm in ARMS]
+# by seed: what is finished at any time holds both sets and all arms
+NAMES = [f"{name}.{arm}.{seed}" for seed in range(SEEDS) for name in TOKENS for arm in ARMS]
 
 
 def run_cell(cell: str, data: Path) -> dict[str, Any]:
@@ -67,6 +68,7 @@ def run_cell(cell: str, data: Path) -> dict[str, Any]:
         seed=seed,
         epochs=EPOCHS,
         patience=0,
+        precision="fp32",
         token_budget=4096,
         max_length_tokens=TOKENS[name],
         truncation=truncation,

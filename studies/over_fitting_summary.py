@@ -8,12 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from page import NAMES, verdict_table
-from summary import RESULTS, DataSet, about, describe_arm, finished_cells, verdict_row
+from page import NAMES, ran_on, verdict_table
+from summary import RESULTS, DataSet, about, circumstances, describe_arm, finished_cells, verdict_row
 
 from assay.output import write_atomic, write_json
-from assay.scorers.provenance import current_versions
-from assay.workflows import hardware
 
 EARLY = 3
 SMALLEST = {"accuracy": 0.02, "nll": 0.005}
@@ -41,10 +39,8 @@ def write_over_fitting(study: str, docstring: str, folder: Path, planned: Sequen
         "verdicts": verdicts,
         "curves": curves,
         "data": {name: about(data) for name, data in sets.items()},
-        "cells_missing": [name for name in planned if name not in {cell["cell"] for cell in cells}],
         "training_seconds": sum(run["seconds"] for cell in cells for run in cell["runs"]),
-        "hardware": hardware.describe(),
-        "versions": current_versions(),
+        **circumstances(planned, cells),
     }
     write_json(RESULTS / f"{study}.json", result)
     write_atomic(RESULTS / f"{study}.md", page(study, docstring, result))
@@ -110,9 +106,8 @@ def page(study: str, docstring: str, result: dict[str, Any]) -> str:
                 cells += [f"{row[column]:.3f}" for column in list(COLUMNS)[1:]]
                 lines.append(f"| {NAMES[arm]} | {row['epoch']} | {' | '.join(cells)} | {len(row['seeds'])} |")
         lines.append("")
-    versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
     took = f"Training took {result['training_seconds'] / 60:.0f} minutes of one thread in all"
-    return "\n".join([*lines, f"{took}, on {result['hardware']['cpu']}. {versions}.", ""])
+    return "\n".join([*lines, f"{took}, on {ran_on(result)}", ""])
 
 
 def draw(path: Path, curves: dict[str, dict[str, list[dict[str, Any]]]]) -> None:

@@ -111,15 +111,18 @@ def page(study: str, docstring: str, result: dict[str, Any]) -> str:
             f"{gamma} ({count} times)" for gamma, count in arms.get("mmpo", {}).get("gammas", {}).items()
         )
         lines += ["", f"MMPO chose gamma {chosen}.", ""] if chosen else [""]
-    versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
-    return "\n".join(
-        [
-            *lines,
-            f"Training took {result['training_seconds'] / 60:.0f} minutes of one thread in all, on "
-            f"{result['hardware']['cpu']}. {versions}.",
-            "",
-        ]
-    )
+    took = f"Training took {result['training_seconds'] / 60:.0f} minutes of one thread in all"
+    return "\n".join([*lines, f"{took}, on {ran_on(result)}", ""])
+
+
+def ran_on(result: dict[str, Any]) -> str:
+    """Return the last line of a page: processors and versions."""
+    processors = sorted({machine["hardware"]["cpu"] for machine in result["machines"]})
+    versions = [
+        ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+        for machine in result["machines"]
+    ]
+    return f"{' and '.join(processors)}. {'; or '.join(dict.fromkeys(versions))}."
 
 
 def _percent(value: float | None, digits: int = 1) -> str:

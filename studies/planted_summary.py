@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from page import ran_on
 from scipy.stats import t
-from summary import RESULTS, finished_cells
+from summary import RESULTS, circumstances, finished_cells
 
 from assay.output import write_atomic, write_json
-from assay.scorers.provenance import current_versions
-from assay.workflows import hardware
 
 CHOSEN, CONTROLS = "mmpo 1.1", ("bt", "shuffled", "smooth", "weight")
 SMALLEST = 0.005
@@ -29,7 +28,8 @@ def estimate(values: Sequence[float] | np.ndarray) -> dict[str, Any]:
 
 def write_planted(study: str, docstring: str, folder: Path, planned: Sequence[str]) -> None:
     """Write ``results/planted.json``, ``.md`` and ``.svg`` from the finished cells."""
-    cells = {cell["cell"]: cell["arms"] for cell in finished_cells(folder)}
+    finished = finished_cells(folder)
+    cells = {cell["cell"]: cell["arms"] for cell in finished}
     by_kind: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for name, arms in cells.items():
         by_kind[name.rsplit(".", 1)[0]].append(arms)
@@ -37,9 +37,7 @@ def write_planted(study: str, docstring: str, folder: Path, planned: Sequence[st
         "study": study,
         "verdicts": [row for kind, many in by_kind.items() for row in verdicts_on(kind, many)],
         "graded": {kind: graded(many) for kind, many in by_kind.items()},
-        "cells_missing": [name for name in planned if name not in cells],
-        "hardware": hardware.describe(),
-        "versions": current_versions(),
+        **circumstances(planned, finished),
     }
     write_json(RESULTS / f"{study}.json", result)
     write_atomic(RESULTS / f"{study}.md", page(study, docstring, result))
@@ -119,8 +117,7 @@ def page(study: str, docstring: str, result: dict[str, Any]) -> str:
         lines += ["", f"### {kind}", "", f"| arm | {' | '.join(MEASURES)} |", "|---|" + "---|" * len(MEASURES)]
         for arm, row in found["arms"].items():
             lines.append(f"| {arm} | {' | '.join(interval(row.get(name)) for name in MEASURES)} |")
-    versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
-    return "\n".join([*lines, "", f"{result['hardware']['cpu']}. {versions}.", ""])
+    return "\n".join([*lines, "", ran_on(result), ""])
 
 
 def verdict_table(verdicts: Sequence[dict[str, Any]]) -> list[str]:

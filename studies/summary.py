@@ -59,6 +59,21 @@ def finished_cells(folder: Path) -> list[dict[str, Any]]:
     return cells
 
 
+def machine() -> dict[str, Any]:
+    """Return what every cell keeps of where it ran."""
+    return {"hardware": hardware.describe(), "versions": current_versions()}
+
+
+def circumstances(planned: Sequence[str], cells: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return what every result file ends with: the cells that are missing, and the machines that ran the others."""
+    done = {cell["cell"] for cell in cells}
+    machines: list[dict[str, Any]] = []
+    for cell in cells:
+        if cell["machine"] not in machines:
+            machines.append(cell["machine"])
+    return {"cells_missing": [name for name in planned if name not in done], "machines": machines}
+
+
 class Arm:
     """One arm on one data set: matrices ``[seeds, judgements]`` on a common list of judgements; NaN: not judged."""
 
@@ -218,21 +233,18 @@ def write_summary(
             row = verdict_row(claim, metric, name, data, terms, smallest)
             # where the plain head learns nothing from more labels, little can be told of the arms
             verdicts.append(row | {"informative": name not in uninformative})
-    missing = [name for name in planned if name not in {cell["cell"] for cell in cells}]
     result = {
         "study": study,
         "verdicts": verdicts,
         "arms": arms,
         "data": {name: about(data) for name, data in sets.items()},
-        "cells_missing": missing,
         "training_seconds": sum(data.seconds for data in sets.values()),
-        "hardware": hardware.describe(),
-        "versions": current_versions(),
+        **circumstances(planned, cells),
     }
     write_json(RESULTS / f"{study}.json", result)
     write_atomic(RESULTS / f"{study}.md", page(study, docstring, result))
     draw(RESULTS / f"{study}.svg", arms)
-    print(f"{RESULTS / study}.md written; {len(missing)} planned cells are missing")
+    print(f"{RESULTS / study}.md written; {len(result['cells_missing'])} planned cells are missing")
 
 
 def verdict_row(

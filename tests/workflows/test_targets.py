@@ -141,7 +141,7 @@ def test_annotators_with_one_vote_are_warned_about() -> None:
     rows = [comparison(f"Q{i}", ["one", "two"], judged[: 3 if i == 0 else 2]) for i in range(3)]
     with pytest.warns(TargetWarning, match=r"1 of 3 annotators have one decided vote or none \(c"):
         found = prepared(from_rows(rows), kind="votes", method="dawid_skene")
-    assert found.changes[0].figures["annotators"]["a"]["votes"] == 3
+    assert found.changes[0].figures["quality"]["a"]["votes"] == 3
     assert len(found.records.pairs) == 3
 
 

@@ -14,7 +14,7 @@ from assay.console import say
 from assay.errors import DataError
 from assay.evaluation import Calibration, stored_form
 from assay.scorers import RewardModel, create_reward_model
-from assay.scorers.encoding import encode_records, score_records
+from assay.scorers.encoding import EncodedRecords, encode_records, score_records
 from assay.scorers.features import FeatureCache
 from assay.training import PreferenceTrainer
 from assay.training.checkpoints import newest_complete, remove_torn, step_of
@@ -149,16 +149,28 @@ def fit(settings: TrainSettings, shares: Shares, folder: Path, model: RewardMode
     model = cast(RewardModel, whole_model)
     result = _result(model, trainer, taught, since=step_of(whole) if whole else 0)
     result.target = settings.target
-    dtype = torch.bfloat16 if settings.precision == "bf16" else None
+    _calibrate(settings, result, train, held_out, kept_apart)
+    return result
+
+
+def _calibrate(
+    settings: TrainSettings,
+    result: Fit,
+    train: EncodedRecords,
+    held_out: EncodedRecords | None,
+    kept_apart: TrainingRecords | None,
+) -> None:
+    """Calibrate on the validation share, and store where scores lie: on that share, or on the training share."""
+    model = result.model
     if held_out is not None and kept_apart is not None and len(held_out.lengths):
         values = score_records(model, held_out, token_budget=settings.token_budget)
         result.calibration = calibration_of(settings, held_out, kept_apart.grades, values, held_out.margins(values))
         # the scores of unseen texts show where scores lie in use; those of training texts are stretched
         _store(result, values[held_out.responses], "on the validation share")
-    else:
-        values = score_records(model, train, dtype=dtype, token_budget=settings.token_budget)
-        _store(result, values[train.responses], None)
-    return result
+        return
+    dtype = torch.bfloat16 if settings.precision == "bf16" else None
+    values = score_records(model, train, dtype=dtype, token_budget=settings.token_budget)
+    _store(result, values[train.responses], None)
 
 
 def _best_of_sweep(settings: TrainSettings, target: MarginMatching, shares: Shares, folder: Path) -> Fit:

@@ -230,7 +230,7 @@ def _votes(target: kinds.Votes, given: Prepared, table: Any, like: Prepared | No
     if target.method == "dawid_skene":
         quality = dawid_skene(found)
         rows = zip(found.names, quality.count.tolist(), quality.accuracy.tolist(), strict=True)
-        told["annotators"] = {name: {"votes": count, "accuracy": accuracy} for name, count, accuracy in rows}
+        told["quality"] = {name: {"votes": count, "accuracy": accuracy} for name, count, accuracy in rows}
     _warn_of_single_votes(target.method, np.array(found.names)[decided < 2], len(found.names))
     return given.after(
         f"votes by {target.method}", _joined(pooled(pairs.take(~added), target.method), pairs.take(added)), **told

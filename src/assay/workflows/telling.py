@@ -44,10 +44,8 @@ def _agreement(figures: Mapping[str, Any]) -> Iterator[str]:
         yield f"{agreeing}: no model can be right with more than {least:.1%} to {most:.1%} of single votes"
 
 
-def _annotators(figures: Mapping[str, Any]) -> Iterator[str]:
-    if not isinstance(figures["annotators"], Mapping):  # only their number is known
-        return
-    worst = sorted(figures["annotators"].items(), key=lambda each: each[1]["accuracy"])[:_LEAST_ACCURATE]
+def _quality(figures: Mapping[str, Any]) -> Iterator[str]:
+    worst = sorted(figures["quality"].items(), key=lambda each: each[1]["accuracy"])[:_LEAST_ACCURATE]
     told = ", ".join(f"{name} {row['accuracy']:.2f} of {row['votes']} votes" for name, row in worst)
     yield f"least accurate annotators: {told}"
 
@@ -70,7 +68,7 @@ _TELLERS: dict[str, Callable[[Mapping[str, Any]], Iterator[str]]] = {
     "fitted": _fitted,
     "saturated": _quantiles,
     "units": _agreement,
-    "annotators": _annotators,
+    "quality": _quality,
     "doubted": _doubted,
     "grades": _grades,
 }
