@@ -27,6 +27,7 @@ from assay.feedback.records import (
     prompt_text,
 )
 from assay.feedback.splitting import Overlap, folds, overlap, split, without_groups
+from assay.feedback.targets import margin_targets
 
 __all__ = [
     "COMPARISONS",
@@ -54,6 +55,7 @@ __all__ = [
     "from_rows",
     "identity",
     "kind_of",
+    "margin_targets",
     "message",
     "overlap",
     "pairs",
