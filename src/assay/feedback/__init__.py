@@ -3,6 +3,7 @@
 from assay.feedback.check_report import CheckReport, Finding
 from assay.feedback.checking import Encoder, check
 from assay.feedback.detection import FORMATS
+from assay.feedback.label_models import SymmetricLabelModel
 from assay.feedback.mapping import ColumnMapping
 from assay.feedback.pairs import Pairs, pairs
 from assay.feedback.read_report import ReadReport
@@ -46,6 +47,7 @@ __all__ = [
     "Overlap",
     "Pairs",
     "ReadReport",
+    "SymmetricLabelModel",
     "as_chat",
     "as_messages",
     "check",
