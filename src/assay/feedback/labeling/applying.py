@@ -1,0 +1,245 @@
+"""From pairs and labeling functions to a matrix of votes, batch by batch."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from datasets import Dataset
+
+from assay.errors import DataError
+from assay.feedback.labeling.features import Feature, joined
+from assay.feedback.labeling.functions import Batch, FeatureFunction, LabelingFunction
+from assay.feedback.labeling.pairing import ResponsePairs
+from assay.feedback.labeling.texts import BATCH_RECORDS, Texts, batches, first_responses
+from assay.feedback.store import cache_folder, cache_name, output_errors
+
+#: Called now and then with the number of records done, and of all.
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Votes:
+    """The votes of m functions on E pairs.
+
+    Attributes
+    ----------
+    pairs
+        What was voted on.
+    names
+        Of the functions.
+    votes
+        int8 ``[E, m]``: +1 the first response, -1 the second, 0 abstained. Column after column in memory.
+    seconds
+        What each function took, all processes together; 0 for features that were kept from a former run.
+    """
+
+    pairs: ResponsePairs
+    names: list[str]
+    votes: np.ndarray
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def take(self, index: np.ndarray) -> Votes:
+        """Return the votes on the pairs at ``index`` (positions or a mask)."""
+        return Votes(self.pairs.take(index), self.names, self.votes[index], self.seconds)
+
+    def without(self, names: Sequence[str]) -> Votes:
+        """Return the votes of the other functions."""
+        kept = [j for j, name in enumerate(self.names) if name not in names]
+        return Votes(self.pairs, [self.names[j] for j in kept], self.votes[:, kept], self.seconds)
+
+
+def apply(
+    functions: Sequence[LabelingFunction],
+    pairs: ResponsePairs,
+    *,
+    workers: int = 1,
+    cache_dir: str | Path | None = None,
+    keep: bool = True,
+    progress: Progress | None = None,
+) -> Votes:
+    """Let each function vote on each pair. Every feature is computed once per response, whoever compares it.
+
+    Parameters
+    ----------
+    functions
+        With names of their own.
+    pairs
+        What to vote on; see `response_pairs`.
+    workers
+        Processes that compute features and votes; with several, functions must be picklable.
+    cache_dir
+        Where features of texts are kept, so that another run with other windows need not compute them again; default:
+        ``assay`` in the cache folder of ``datasets``.
+    keep
+        Whether to keep them, and to use those kept before.
+
+    Raises
+    ------
+    DataError
+        If a function raises or returns no vote, two have one name, or there are none.
+    """
+    names = [function.name for function in functions]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if not names or twice:
+        raise DataError(
+            "labeling functions need names of their own" if twice else "there is no labeling function",
+            expected="one or more functions, all named differently",
+            got=", ".join(twice) or "none",
+        )
+    by_feature = {function.name: function for function in functions if isinstance(function, FeatureFunction)}
+    others = [function for function in functions if not isinstance(function, FeatureFunction)]
+    features = joined([function.feature for function in by_feature.values()])
+    folder = _folder_of(pairs.data, features, cache_dir) if keep else None
+    values = {feature.key: found for feature in features if (found := _kept(folder, feature)) is not None}
+    missing = [feature for feature in features if feature.key not in values]
+    votes = np.zeros((len(pairs), len(names)), np.int8, order="F")
+    seconds: dict[str, float] = defaultdict(float)
+    offsets = first_responses(pairs.data)
+    first, second = offsets[pairs.row] + pairs.first, offsets[pairs.row] + pairs.second
+    if missing or others:
+        computed = {feature.key: np.empty(offsets[-1]) for feature in missing}
+        for done in _worked(_jobs(pairs, missing, others), workers):
+            for key, found in done.values.items():
+                computed[key][done.begin : done.begin + len(found)] = found
+            for name, found in done.votes.items():
+                votes[done.pairs, names.index(name)] = found
+            for name, took in done.seconds.items():
+                seconds[name] += took
+            if progress is not None:
+                progress(done.records, len(pairs.data))
+        for feature in missing:
+            _keep(folder, feature, computed[feature.key])
+        values |= computed
+    for name, function in by_feature.items():
+        started = time.perf_counter()
+        votes[:, names.index(name)] = function.votes_by(values[function.feature.key], first, second)
+        seconds[name] += time.perf_counter() - started + seconds.get(function.feature.key, 0.0)
+    return Votes(pairs, names, votes, {name: seconds[name] for name in names})
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One batch: what is to be computed of it, and the pairs that lie in it."""
+
+    begin: int
+    records: int
+    texts: Texts
+    features: list[Feature]
+    functions: list[LabelingFunction]
+    pairs: np.ndarray
+    batch: Batch | None
+
+
+@dataclass(frozen=True)
+class _Done:
+    begin: int
+    records: int
+    pairs: np.ndarray
+    values: dict[str, np.ndarray]
+    votes: dict[str, np.ndarray]
+    seconds: dict[str, float]
+
+
+def _jobs(pairs: ResponsePairs, features: list[Feature], functions: list[LabelingFunction]) -> Iterator[_Job]:
+    offsets = first_responses(pairs.data)
+    order = np.argsort(pairs.row, kind="stable")
+    rows = pairs.row[order]
+    for number, (begin, texts) in enumerate(batches(pairs.data)):
+        start, stop = number * BATCH_RECORDS, min((number + 1) * BATCH_RECORDS, len(pairs.data))
+        inside = order[np.searchsorted(rows, start) : np.searchsorted(rows, stop)]
+        batch = None
+        if functions:
+            local = offsets[pairs.row[inside]] - begin
+            batch = Batch(texts, local + pairs.first[inside], local + pairs.second[inside])
+        yield _Job(begin, stop, texts, features, functions, inside, batch)
+
+
+def _work(job: _Job) -> _Done:
+    values, votes, seconds = {}, {}, {}
+    for feature in job.features:
+        started = time.perf_counter()
+        values[feature.key] = feature.values(job.texts)
+        seconds[feature.key] = time.perf_counter() - started
+    for function in job.functions:
+        assert job.batch is not None
+        started = time.perf_counter()
+        votes[function.name] = function.votes(job.batch)
+        seconds[function.name] = time.perf_counter() - started
+    return _Done(job.begin, job.records, job.pairs, values, votes, seconds)
+
+
+def _worked(jobs: Iterator[_Job], workers: int) -> Iterator[_Done]:
+    """Work through the jobs, a few at a time in other processes; what is not yet needed is not yet read."""
+    if workers <= 1:
+        yield from map(_work, jobs)
+        return
+    with ProcessPoolExecutor(workers) as pool:
+        waiting: deque[Future[_Done]] = deque()
+        try:
+            for job in jobs:
+                waiting.append(pool.submit(_work, job))
+                if len(waiting) > 2 * workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for each in waiting:
+                each.cancel()
+
+
+def _worth_keeping(feature: Feature) -> bool:
+    return feature.kept and feature.takes != "column"  # columns are computed as fast as they are read
+
+
+def _folder_of(data: Dataset, features: Sequence[Feature], cache_dir: str | Path | None) -> Path | None:
+    """Return the folder of the features of these texts, by their content; None where nothing is worth keeping."""
+    if not any(_worth_keeping(feature) for feature in features):
+        return None
+    return cache_folder(cache_dir) / "features" / _content(data)
+
+
+def _content(data: Dataset) -> str:
+    """Hash prompts and responses, where one ends and the next begins included."""
+    digest = hashlib.blake2b(digest_size=16)
+    columns = data.select_columns(["prompt", "responses"]).with_format("arrow")
+    for start in range(0, len(data), BATCH_RECORDS):
+        table = columns[start : min(start + BATCH_RECORDS, len(data))].combine_chunks()
+        for name in ("prompt", "responses"):
+            sink = pa.BufferOutputStream()
+            with pa.ipc.new_stream(sink, pa.schema([table.schema.field(name)])) as stream:
+                stream.write_table(table.select([name]))
+            digest.update(sink.getvalue())
+    return digest.hexdigest()
+
+
+def _path(folder: Path, feature: Feature) -> Path:
+    return folder / f"{cache_name(feature.key)}.npy"
+
+
+def _kept(folder: Path | None, feature: Feature) -> np.ndarray | None:
+    if folder is None or not _worth_keeping(feature):
+        return None
+    try:
+        found: Any = np.load(_path(folder, feature), mmap_mode="r")
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, np.ndarray) else None
+
+
+def _keep(folder: Path | None, feature: Feature, values: np.ndarray) -> None:
+    if folder is None or not _worth_keeping(feature):
+        return
+    with output_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        beside = folder / f".{cache_name(feature.key)}.partial.npy"
+        np.save(beside, values)
+        beside.replace(_path(folder, feature))

@@ -1,0 +1,125 @@
+"""Which pairs of responses are to be compared, and in which order they are shown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow.compute as pc
+from datasets import Dataset
+
+from assay.feedback.pairs import pairs
+
+MOST_PAIRS = 45  # all pairs of ten responses
+
+
+@dataclass(frozen=True)
+class ResponsePairs:
+    """E pairs of responses, each shown in an order that was drawn, so that the order tells nothing.
+
+    Attributes
+    ----------
+    data
+        The records that hold them.
+    row
+        int64 ``[E]``: record.
+    first, second
+        int64 ``[E]``: responses within the record.
+    truth
+        int8 ``[E]``: +1 where the judgements say that the first is better, -1 the second, 0 where there is none or they
+        are even.
+    p
+        float64 ``[E]``: weighted mean of the judgements' P(first better); NaN where there is none.
+    group
+        object ``[E]``: split group.
+    left_out
+        Pairs beyond the most that are taken of one prompt.
+    """
+
+    data: Dataset
+    row: np.ndarray
+    first: np.ndarray
+    second: np.ndarray
+    truth: np.ndarray
+    p: np.ndarray
+    group: np.ndarray
+    left_out: int = 0
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    def take(self, index: np.ndarray) -> ResponsePairs:
+        """Return the pairs at ``index`` (positions or a mask)."""
+        columns = ("row", "first", "second", "truth", "p", "group")
+        return replace(self, **{name: getattr(self, name)[index] for name in columns})
+
+    def swapped(self) -> ResponsePairs:
+        """Return the same pairs in the other order."""
+        return replace(self, first=self.second, second=self.first, truth=-self.truth, p=1.0 - self.p)
+
+
+def response_pairs(data: Dataset, *, seed: int = 0, most: int = MOST_PAIRS) -> ResponsePairs:
+    """List the pairs of comparisons: of a judged record those judged, of another one all pairs of its responses.
+
+    Parameters
+    ----------
+    data
+        Records of the kind comparisons.
+    seed
+        Of the order in which responses are shown, and of the draw below.
+    most
+        Pairs of one prompt that nobody judged; where there are more, so many are drawn.
+    """
+    judged = _judged(data)
+    columns = data.select_columns(["responses", "edges", "split_group"]).with_format("arrow")[:]
+    responses, edges = (
+        pc.list_value_length(columns[name]).fill_null(0).to_numpy().astype(np.int64) for name in ("responses", "edges")
+    )
+    random = np.random.default_rng(seed)
+    free = np.flatnonzero((edges == 0) & (responses > 1))
+    row, low, high, left_out = _all_pairs(free, responses[free], most, random)
+    row, low, high = (np.concatenate(both) for both in ((judged.row, row), (judged.first, low), (judged.second, high)))
+    p = np.concatenate([judged.p, np.full(len(row) - len(judged), np.nan)])
+    order = np.lexsort((high, low, row))
+    row, low, high, p = row[order], low[order], high[order], p[order]
+    turned = random.random(len(row)) < 0.5
+    p = np.where(turned, 1.0 - p, p)
+    group = columns["split_group"].to_numpy()[row] if len(row) else np.zeros(0, object)
+    truth = np.nan_to_num(np.sign(p - 0.5)).astype(np.int8)
+    first, second = np.where(turned, high, low), np.where(turned, low, high)
+    return ResponsePairs(data, row, first, second, truth, p, group, left_out)
+
+
+def _judged(data: Dataset) -> ResponsePairs:
+    """Return the judged pairs, the response of lower number first, with the mean of their judgements."""
+    view = pairs(data)
+    turned = view.a > view.b
+    low, high = np.where(turned, view.b, view.a), np.where(turned, view.a, view.b)
+    p = np.where(turned, 1.0 - view.p, view.p)
+    keys, of = np.unique(np.stack([view.row, low, high], axis=1), axis=0, return_inverse=True)
+    of = of.ravel()
+    weight = np.bincount(of, weights=view.w, minlength=len(keys))
+    total = np.bincount(of, weights=view.w * p, minlength=len(keys))
+    mean = np.divide(total, weight, out=np.full(len(keys), np.nan), where=weight > 0)
+    row, first, second = keys.T if len(keys) else np.zeros((3, 0), np.int64)
+    return ResponsePairs(data, row, first, second, np.zeros(0), mean, np.zeros(0))
+
+
+def _all_pairs(
+    rows: np.ndarray, sizes: np.ndarray, most: int, random: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+    """Return row, lower and higher response of all pairs of records of these sizes, and how many were not taken."""
+    parts, left_out = [], 0
+    for size in np.unique(sizes):
+        low, high = np.triu_indices(size, 1)
+        own = rows[sizes == size]
+        if len(low) <= most:
+            parts.append((np.repeat(own, len(low)), np.tile(low, len(own)), np.tile(high, len(own))))
+            continue
+        left_out += (len(low) - most) * len(own)
+        drawn = np.argsort(random.random((len(own), len(low))), axis=1)[:, :most].ravel()
+        parts.append((np.repeat(own, most), low[drawn], high[drawn]))
+    if not parts:
+        return (*np.zeros((3, 0), np.int64), 0)
+    row, low, high = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+    return row, low, high, left_out
