@@ -8,13 +8,16 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from assay.evaluation import figures, words
 from assay.evaluation.data_rows import DataRow
 from assay.evaluation.evaluate import Evaluation, Probabilities
 from assay.evaluation.mistake import Mistake
 from assay.output import write_atomic
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 _CLIP_CHARACTERS = 700
 
@@ -81,8 +84,28 @@ def write_report(path: str | Path, content: ReportContent) -> None:
 
 def render_report(content: ReportContent) -> str:
     """Return the report as one HTML page: styles and figures inside, no scripts, no address of anything outside."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
+
+    drawn = {name: Markup(svg) for name, svg in _figures(content).items()}
+    return (
+        page_environment()
+        .get_template("report.html.j2")
+        .render(
+            content=content,
+            evaluation=content.evaluation,
+            figures=drawn,
+            words=words,
+            clip=_CLIP_CHARACTERS,
+            verdict=words.verdict_of(content.evaluation) if content.evaluation else None,
+            probability_rows=_probability_rows(content.evaluation) if content.evaluation else [],
+            config_text=_yaml(content.config) if content.config else "",
+        )
+    )
+
+
+def page_environment() -> Environment:
+    """Return what fills the templates of pages: everything is escaped, and a name that is not there is an error."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
         loader=PackageLoader("assay.evaluation", "templates"),
@@ -92,19 +115,9 @@ def render_report(content: ReportContent) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        show=_show, percent=words.percent, readable=_readable, capital=_capital, gaps_named=_gaps_named
+        show=_show, percent=words.percent, readable=_readable, capital=_capital, gaps_named=_gaps_named, yaml=_yaml
     )
-    drawn = {name: Markup(svg) for name, svg in _figures(content).items()}
-    return environment.get_template("report.html.j2").render(
-        content=content,
-        evaluation=content.evaluation,
-        figures=drawn,
-        words=words,
-        clip=_CLIP_CHARACTERS,
-        verdict=words.verdict_of(content.evaluation) if content.evaluation else None,
-        probability_rows=_probability_rows(content.evaluation) if content.evaluation else [],
-        config_text=_yaml(content.config) if content.config else "",
-    )
+    return environment
 
 
 def _figures(content: ReportContent) -> dict[str, str]:

@@ -142,3 +142,44 @@ def pairs(data: Dataset) -> Pairs:
         id=np.arange(count),
         next_id=count,
     )
+
+
+def new_pairs(data: Dataset, row: np.ndarray, a: np.ndarray, b: np.ndarray, p: np.ndarray, *, source: str) -> Pairs:
+    """Return judgements that somebody new makes on responses of ``data``, of weight 1 and without a margin.
+
+    Parameters
+    ----------
+    data
+        The records.
+    row, a, b, p
+        Arrays ``[E]``: record, its two responses, and P(a better).
+    source
+        Who judges.
+    """
+    columns = data.select_columns(["responses", "split_group"]).with_format("arrow")[:]
+    counts = pc.list_value_length(columns["responses"]).fill_null(0).to_numpy().astype(np.int64)
+    starts = np.concatenate([[0], np.cumsum(counts)])
+    flat = pc.list_flatten(columns["responses"])
+    lengths = pc.utf8_length(flat).to_numpy().astype(np.int64)
+    groups = columns["split_group"].to_numpy()
+    count = len(row)
+    return Pairs(
+        data=data,
+        row=np.asarray(row, np.int64),
+        a=np.asarray(a, np.int64),
+        b=np.asarray(b, np.int64),
+        p=np.asarray(p, np.float64),
+        m=np.zeros(count),
+        w=np.ones(count),
+        length_a=lengths[starts[row] + a],
+        length_b=lengths[starts[row] + b],
+        source=np.full(count, source, object),
+        group=groups[row],
+        annotator=np.full(count, None, object),
+        confidence=np.full(count, np.nan),
+        round=np.full(count, -1),
+        p_from=np.full(count, JUDGE, object),
+        m_from=np.full(count, NOBODY, object),
+        id=np.arange(count),
+        next_id=count,
+    )

@@ -8,6 +8,7 @@ from typing import Any
 
 from assay.config import Settings
 from assay.console import results_console, show
+from assay.workflows.label_settings import LabelSettings
 from assay.workflows.settings import (
     CalibrateSettings,
     CheckSettings,
@@ -35,6 +36,15 @@ def _check(settings: CheckSettings) -> int:
     report = check_data(settings)
     report.render(results_console())
     return 0 if report.ok else FOUND_ERRORS
+
+
+def _label(settings: LabelSettings) -> int:
+    from assay.workflows.label_verb import label
+
+    found = label(settings)
+    if found.get("dry_run"):
+        show(f"would label {found['pairs']:,} pairs, taught by {found['teaching']:,}; nothing was written")
+    return 0
 
 
 def _train(settings: TrainSettings) -> int:
@@ -93,6 +103,7 @@ def _export(settings: ExportSettings) -> int:
 #: Verbs that a recipe's stages may name.
 STAGES: dict[str, Verb] = {
     "check": Verb(CheckSettings, _check),
+    "label": Verb(LabelSettings, _label),
     "strength": Verb(StrengthSettings, _strength),
     "train": Verb(TrainSettings, _train),
     "evaluate": Verb(EvaluateSettings, _evaluate),

@@ -16,6 +16,7 @@ import pyarrow as pa
 from datasets import Dataset
 
 from assay.errors import DataError
+from assay.feedback.labeling.checking import check_order
 from assay.feedback.labeling.features import Feature, joined
 from assay.feedback.labeling.functions import Batch, FeatureFunction, LabelingFunction
 from assay.feedback.labeling.pairing import ResponsePairs
@@ -24,6 +25,8 @@ from assay.feedback.store import cache_folder, cache_name, output_errors
 
 #: Called now and then with the number of records done, and of all.
 Progress = Callable[[int, int], None]
+
+_TRIED = 200  # pairs on which each function that compares texts itself is tried in both orders
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,8 @@ def apply(
     Raises
     ------
     DataError
-        If a function raises or returns no vote, two have one name, or there are none.
+        If a function raises, returns no vote, or does not say the opposite when responses change places; if two have
+        one name, or there are none.
     """
     names = [function.name for function in functions]
     twice = sorted({name for name in names if names.count(name) > 1})
@@ -124,6 +128,17 @@ def apply(
         votes[:, names.index(name)] = function.votes_by(values[function.feature.key], first, second)
         seconds[name] += time.perf_counter() - started + seconds.get(function.feature.key, 0.0)
     return Votes(pairs, names, votes, {name: seconds[name] for name in names})
+
+
+def feature_values(feature: Feature, data: Dataset, *, cache_dir: str | Path | None = None) -> np.ndarray:
+    """Return a feature of every response of ``data``, in order, float64 ``[N]``; kept on disk as by `apply`."""
+    folder = _folder_of(data, [feature], cache_dir)
+    found = _kept(folder, feature)
+    if found is None:
+        parts = [feature.values(texts) for _, texts in batches(data)]
+        found = np.concatenate(parts) if parts else np.zeros(0)
+        _keep(folder, feature, found)
+    return found
 
 
 @dataclass(frozen=True)
@@ -171,6 +186,8 @@ def _work(job: _Job) -> _Done:
         seconds[feature.key] = time.perf_counter() - started
     for function in job.functions:
         assert job.batch is not None
+        if job.begin == 0:
+            check_order(function, Batch(job.batch.texts, job.batch.first[:_TRIED], job.batch.second[:_TRIED]))
         started = time.perf_counter()
         votes[function.name] = function.votes(job.batch)
         seconds[function.name] = time.perf_counter() - started

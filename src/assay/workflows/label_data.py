@@ -1,0 +1,112 @@
+"""From a source to what teaches a label model, what is labelled, and what is kept apart."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from datasets import Dataset, concatenate_datasets
+
+from assay.console import say
+from assay.errors import DataError
+from assay.feedback import ReadReport, kind_of, read_with_report, split, without_groups
+from assay.feedback.labeling import response_pairs
+from assay.feedback.labeling.pairing import ResponsePairs
+from assay.feedback.splitting import group_columns
+from assay.workflows.label_settings import LabelSettings
+
+#: Share of DATA's judged groups that teach, where every pair of it is judged.
+USUAL_SHARE = 0.1
+
+
+@dataclass(frozen=True)
+class LabelShares:
+    """What teaches, what is labelled, and what is kept apart; no split group is in two of them."""
+
+    teaching: Dataset | None
+    to_label: Dataset
+    test: Dataset | None
+    reads: list[ReadReport]
+
+
+def share_labels(settings: LabelSettings) -> LabelShares:
+    """Read what is named, and share it out: some judgements teach, the others are hidden.
+
+    Raises
+    ------
+    DataError
+        If there is no pair to label.
+    """
+    data, report = _read(settings, settings.data)
+    reads = [report]
+    judged = group_columns(data)[1] > 0
+    test = None
+    if settings.test_share > 0 and judged.any():
+        held = _split_judged(data, judged, settings.test_share, settings.seed)
+        data, test = data.select(np.flatnonzero(~held)), data.select(np.flatnonzero(held & judged))
+        judged = judged[~held]
+    if settings.labels is not None:
+        teaching, other = _read(settings, settings.labels)
+        reads.append(other)
+        teaching, found = without_groups(teaching, data)
+        if found:
+            say(f"left out {found.train_rows} records of {settings.labels}: {settings.data} holds their prompts too")
+        return LabelShares(teaching, data, test, reads)
+    share = settings.calibration_share
+    if share is None:
+        share = USUAL_SHARE if judged.all() and not settings.explore else 1.0
+    if not judged.any():
+        return LabelShares(None, data, test, reads)
+    taught = judged if share == 1 else _split_judged(data, judged, share, settings.seed + 1)
+    return LabelShares(
+        data.select(np.flatnonzero(taught & judged)), data.select(np.flatnonzero(~(taught & judged))), test, reads
+    )
+
+
+def _read(settings: LabelSettings, source: str) -> tuple[Dataset, ReadReport]:
+    way = {"split": settings.split} if source == settings.data else {"split": None}
+    data, report = read_with_report(source, **settings.reading() | way | {"ratings": "comparisons"})
+    kind = kind_of(data)
+    if kind != "comparisons":
+        raise DataError(
+            "there are no responses to compare",
+            where=source,
+            expected="prompts with two responses or more",
+            got=f"{kind}, read as {report.format}",
+            remedy="name the columns with --mapping.prompt and --mapping.responses (docs/data.md)",
+        )
+    return data, report
+
+
+def _split_judged(data: Dataset, judged: np.ndarray, share: float, seed: int) -> np.ndarray:
+    """Mark all records of a share of the judged groups, bool ``[records]``."""
+    inside = data.select(np.flatnonzero(judged))
+    _, chosen = split(inside, test=share, seed=seed)
+    names = set(group_columns(chosen)[0])
+    return np.array([name in names for name in group_columns(data)[0]], bool)
+
+
+def pairs_of(settings: LabelSettings, shares: LabelShares) -> tuple[ResponsePairs, np.ndarray]:
+    """List the pairs, those that teach first, and mark them; an undecided teaching pair teaches nothing."""
+    parts = [part for part in (shares.teaching, shares.to_label) if part is not None and len(part)]
+    data = concatenate_datasets(parts) if len(parts) > 1 else parts[0]
+    teaching_rows = 0 if shares.teaching is None else len(shares.teaching)
+    pairs = response_pairs(data, seed=settings.seed, most=settings.most_pairs)
+    teaching = (pairs.row < teaching_rows) & ~np.isnan(pairs.p)
+    if not len(pairs):
+        raise DataError(
+            "there is no pair of responses",
+            where=settings.data,
+            expected="prompts with two responses or more",
+            got=f"{len(data)} prompts with one response each",
+        )
+    if not settings.explore and teaching.all():
+        raise DataError(
+            "there is no pair left to label",
+            where=settings.data,
+            expected="pairs without a judgement, or judgements that teach nothing (--calibration-share below 1)",
+            got=f"{len(pairs):,} pairs, all of which teach",
+        )
+    if pairs.left_out:
+        say(f"{pairs.left_out:,} pairs beyond {settings.most_pairs} of a prompt are not labelled (--most-pairs)")
+    return pairs, teaching

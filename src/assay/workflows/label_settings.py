@@ -1,0 +1,108 @@
+"""Settings of ``assay label``: which functions vote, what weighs their votes, and which labels are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from assay.config import Positional, Settings
+from assay.workflows.settings import ReadingSettings, RunSettings
+
+
+class KeepAll(Settings):
+    """Every pair on which a function votes."""
+
+    kind: Literal["all"] = Field(default="all", description="label every pair on which a function votes")
+
+
+class KeepConfident(Settings):
+    """Pairs whose label is likely enough."""
+
+    kind: Literal["confident"] = Field(description="label pairs whose likelier side has at least this probability")
+    least: float = Field(default=0.8, gt=0.5, lt=1, description="probability of the likelier side")
+
+
+class KeepWithinRisk(Settings):
+    """As many pairs as an error bound allows; the others are written down for people."""
+
+    kind: Literal["risk"] = Field(description="label as many pairs as keep wrong labels below a share of all pairs")
+    error: float = Field(default=0.1, gt=0, lt=1, description="expected share of all pairs with a wrong label")
+
+
+Keep = Annotated[KeepAll | KeepConfident | KeepWithinRisk, Field(discriminator="kind")]
+
+
+class FunctionSettings(Settings):
+    """Which functions vote."""
+
+    presets: tuple[str, ...] = Field(
+        default=("general",),
+        description="sets of built-in functions: general, or a published one: hh, mt_bench, ultrafeedback_binarized, "
+        "ultrafeedback_preferences; none: own ones only",
+    )
+    functions: tuple[str, ...] = Field(default=(), description="Python files of own labeling functions")
+    only: tuple[str, ...] = Field(default=(), description="names of functions to use, of all those there are")
+    without: tuple[str, ...] = Field(default=(), description="names of functions to leave out")
+    windows: str | None = Field(
+        default=None, description="YAML file: function -> least, most, prefers (--explore writes one)"
+    )
+    patterns: str | None = Field(default=None, description="YAML file of phrases by theme, good and bad, for 'phrases'")
+    scorers: tuple[str, ...] = Field(default=(), description="reward models that vote for what they score higher")
+    similarity: str | None = Field(
+        default=None, description="encoder (Hub id, folder, or minilm) whose cosine of response and prompt votes"
+    )
+    workers: int = Field(default=1, ge=1, description="processes that compute features and votes")
+
+    def conflicts(self) -> Iterator[tuple[str, str]]:
+        """Yield what leaves no function, or would have no effect."""
+        if not (self.presets or self.functions or self.scorers or self.similarity):
+            yield "presets", "none, and no --functions, --scorers or --similarity either: nothing would vote"
+        if self.only and self.without:
+            yield "without", "leaves out of what --only names already; use one of them"
+
+
+class LabelSettings(FunctionSettings, RunSettings, ReadingSettings):
+    """What is labelled, by what, and where the labels go."""
+
+    data: Annotated[str, Positional] = Field(description="pairs to label: a file, a folder, or a Hub id")
+    out: str | None = Field(default=None, description="folder for the labelled records, metrics.json and report.html")
+    labels: str | None = Field(
+        default=None, description="judgements that teach and calibrate the label model; none: a share of DATA's own"
+    )
+    calibration_share: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description="share of DATA's judged groups that do so, the other judgements being hidden; none: all of them "
+        "where other pairs are left to label, else 0.1",
+    )
+    test_share: float = Field(
+        default=0.0, ge=0, lt=1, description="share of DATA's judged groups that is written down apart, to test on"
+    )
+    label_model: Literal["auto", "correlated", "symmetric", "confusion", "logistic", "majority"] = Field(
+        default="auto", description="what weighs the votes; auto: correlated with judgements, symmetric (EM) without"
+    )
+    calibration: Literal["temperature", "isotonic", "none"] = Field(
+        default="temperature", description="of the label model, on judgements that did not teach it"
+    )
+    keep: Keep = Field(default=KeepAll(), description="which labels are written")
+    hard: bool = Field(default=False, description="write the likelier side as certain, in place of its probability")
+    most_pairs: int = Field(default=45, ge=1, description="unjudged pairs of one prompt that are labelled")
+    explore: bool = Field(
+        default=False, description="rank features against the judgements and propose windows; label nothing"
+    )
+    resamples: int = Field(default=2000, ge=100, description="bootstrap resamples behind every interval")
+
+    def conflicts(self) -> Iterator[tuple[str, str]]:
+        """Yield settings that contradict each other, or that would be accepted and then ignored."""
+        yield from super().conflicts()
+        if self.labels is not None and self.calibration_share is not None:
+            yield "calibration_share", "is a share of DATA's own judgements, and --labels names others; choose one"
+        if self.explore:
+            for name in ("keep", "hard", "label_model", "calibration", "test_share"):
+                if getattr(self, name) != type(self).model_fields[name].default:
+                    yield name, "has no effect with --explore, which labels nothing"
+        if self.keep.kind == "risk" and self.calibration == "none" and self.label_model == "majority":
+            yield "keep.kind", "risk needs confidences that differ; take another --label-model"

@@ -1,0 +1,199 @@
+"""``assay label``: labeling functions vote, a label model weighs them, and the labels become records to train on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from datasets import Dataset
+from scipy.special import expit
+
+from assay.console import progress, say, show
+from assay.errors import DataError
+from assay.evaluation.exploring import explore
+from assay.feedback.changes import with_pairs
+from assay.feedback.label_models import duplicates
+from assay.feedback.labeling import FeatureFunction, LabelingFunction, Votes, apply
+from assay.feedback.labeling.applying import feature_values
+from assay.feedback.labeling.builtin import features
+from assay.feedback.labeling.pairing import ResponsePairs
+from assay.feedback.labeling.texts import first_responses
+from assay.output import check_new, new_folder, write_atomic, write_json
+from assay.scorers.provenance import current_versions
+from assay.workflows.label_data import LabelShares, pairs_of, share_labels
+from assay.workflows.label_functions import gather
+from assay.workflows.label_report import write_label_report
+from assay.workflows.label_settings import LabelSettings
+from assay.workflows.label_showing import show_labels, show_proposals
+from assay.workflows.labelled import Labelled, against_hidden, judgements, weigh
+
+
+def label(settings: LabelSettings) -> dict[str, Any]:
+    """Run `assay label`; return what metrics.json holds.
+
+    Raises
+    ------
+    AssayError
+        If data, functions, judgements or output place do not fit; nothing is then written.
+    """
+    if settings.out:
+        check_new(settings.out, overwrite=settings.overwrite)
+    functions = gather(settings)
+    shares = share_labels(settings)
+    for report in shares.reads:
+        say("\n".join(report.lines()))
+    pairs, teaching = pairs_of(settings, shares)
+    if settings.dry_run:
+        return {"dry_run": True, "pairs": int((~teaching).sum()), "teaching": int(teaching.sum())}
+    if settings.explore:
+        return _explore(settings, functions, pairs.take(teaching))
+    votes = _without_copies(_votes(settings, functions, pairs))
+    done = weigh(settings, votes, teaching, _longer(pairs))
+    _warn(done)
+    metrics = _metrics(settings, shares, done)
+    show_labels(done.analysis, metrics)
+    if settings.out:
+        _write(settings, shares, done, metrics)
+    return metrics
+
+
+def _votes(settings: LabelSettings, functions: list[LabelingFunction], pairs: ResponsePairs) -> Votes:
+    with progress(len(pairs.data), "voting: prompts") as bar:
+        done = 0
+
+        def advance(now: int, _: int) -> None:
+            nonlocal done
+            bar.advance(now - done)
+            done = now
+
+        return apply(functions, pairs, workers=settings.workers, progress=advance)
+
+
+def _without_copies(votes: Votes) -> Votes:
+    """Leave out functions that vote as another one on every pair: they would count twice."""
+    copies = duplicates(votes.votes, votes.names)
+    for name, of in copies:
+        say(f"left out {name!r}: it votes as {of!r} on every pair")
+    silent = [name for name, column in zip(votes.names, votes.votes.T, strict=True) if not column.any()]
+    for name in silent:
+        say(f"left out {name!r}: it never votes here")
+    if len(silent) == len(votes.names):
+        raise DataError(
+            "nobody voted",
+            expected="a vote on at least one pair",
+            got=f"{len(votes.votes):,} pairs, on all of which all {len(votes.names)} functions abstain",
+            remedy="widen the functions' windows (--windows), or add functions (--presets, --functions)",
+        )
+    return votes.without([*silent, *(name for name, _ in copies)])
+
+
+def _longer(pairs: ResponsePairs) -> np.ndarray:
+    """Return which response is longer, ``[E]``: +1 the first, -1 the second, 0 neither."""
+    length = feature_values(features()["length"], pairs.data)
+    begin = first_responses(pairs.data)[pairs.row]
+    return np.sign(length[begin + pairs.first] - length[begin + pairs.second]).astype(np.int8)
+
+
+def _warn(done: Labelled) -> None:
+    for row in done.analysis.rows:
+        if row.accuracy.n >= 50 and row.accuracy.value > 0.98:
+            say(
+                f"{row.name!r} is right in {row.accuracy.value:.1%} of {row.accuracy.n} judged pairs: "
+                "does it see the judgement, or what the judgement was made from?"
+            )
+    if done.model.calibration is not None:
+        flags = done.model.calibration.flags
+        if "few_judgements" in flags:
+            say("fewer than 20 judged pairs with votes: how sure the labels are is hardly known")
+        if "no_signal" in flags:
+            say("the votes do not predict the judged pairs: all labels are near one half")
+
+
+def _metrics(settings: LabelSettings, shares: LabelShares, done: Labelled) -> dict[str, Any]:
+    """Return everything that is told of the labels."""
+    voted = (done.votes.votes != 0).any(axis=1)
+    other = ~done.teaching
+    p = expit(done.logits[done.kept])
+    fitted = done.model
+    return {
+        "counts": {
+            "teaching": int(done.teaching.sum()),
+            "teaching_decided": int((done.votes.pairs.truth[done.teaching] != 0).sum()),
+            "to_label": int(other.sum()),
+            "without_a_vote": int((other & ~voted).sum()),
+            "labelled": int(done.kept.sum()),
+            "left_to_people": int((other & voted & ~done.kept).sum()),
+            "beyond_the_most": done.votes.pairs.left_out,
+        },
+        "confidence": {
+            name: float(value)
+            for name, value in zip(
+                ("q10", "median", "q90"),
+                np.quantile(np.maximum(p, 1 - p), [0.1, 0.5, 0.9]) if len(p) else [np.nan] * 3,
+                strict=True,
+            )
+        },
+        "label_model": fitted.model.to_dict(),
+        "calibration": None if fitted.calibration is None else fitted.calibration.to_dict(),
+        "risk": None if done.risk is None else vars(done.risk),
+        **done.analysis.to_dict(),
+        "hidden_judgements": against_hidden(done, resamples=settings.resamples, seed=settings.seed),
+        "source": [report.to_dict() for report in shares.reads],
+        "settings": settings.model_dump(mode="json"),
+        "versions": current_versions(),
+    }
+
+
+def _write(settings: LabelSettings, shares: LabelShares, done: Labelled, metrics: dict[str, Any]) -> None:
+    p = expit(done.logits)
+    written = (p >= 0.5).astype(float) if settings.hard else p
+    pairs = done.votes.pairs
+    with new_folder(str(settings.out), overwrite=settings.overwrite) as folder:
+        (folder / "records").mkdir()
+        _to_parquet(pairs.data, pairs.take(done.kept), written[done.kept], folder / "records" / "weak.parquet")
+        if shares.teaching is not None:
+            shares.teaching.to_parquet(str(folder / "records" / "human.parquet"))
+        if shares.test is not None:
+            shares.test.to_parquet(str(folder / "test.parquet"))
+        rest = ~done.teaching & ~done.kept
+        if settings.keep.kind != "all" and rest.any():
+            _to_parquet(pairs.data, pairs.take(rest), p[rest], folder / "for_people.parquet")
+        write_json(folder / "metrics.json", metrics)
+        write_label_report(folder / "report.html", done.analysis, metrics, Path(settings.data).name)
+    show(f"{settings.out}/records holds the labels; report.html and metrics.json tell of them")
+
+
+def _to_parquet(data: Dataset, pairs: ResponsePairs, p: np.ndarray, path: Path) -> None:
+    """Write the records of these pairs, with weak judgements in place of others."""
+    labelled = with_pairs(data, judgements(pairs, p))
+    labelled.select(np.unique(pairs.row)).to_parquet(str(path))
+
+
+def _explore(settings: LabelSettings, functions: list[LabelingFunction], pairs: ResponsePairs) -> dict[str, Any]:
+    """Rank features; write the windows that it proposes."""
+    pairs = pairs.take(pairs.truth != 0)
+    if len(np.unique(pairs.group)) < 2:
+        raise DataError(
+            "there are too few judgements to explore",
+            where=settings.data,
+            expected="judged pairs of two prompts or more",
+            got=f"{len(pairs)} judged pairs",
+        )
+    known = features() | {each.name: each.feature for each in functions if isinstance(each, FeatureFunction)}
+    begin = first_responses(pairs.data)[pairs.row]
+    differences = {}
+    for name, feature in known.items():
+        values = feature_values(feature, pairs.data)
+        differences[name] = values[begin + pairs.first] - values[begin + pairs.second]
+    found = explore(differences, pairs.truth, pairs.group, seed=settings.seed)
+    show_proposals(found, len(pairs))
+    metrics = {"pairs": len(pairs), "proposals": [each.to_dict() for each in found]}
+    if settings.out:
+        kept = {each.name: {"least": each.least, "prefers": each.prefers} for each in found if each.holds}
+        with new_folder(settings.out, overwrite=settings.overwrite) as folder:
+            write_json(folder / "metrics.json", metrics)
+            write_atomic(folder / "windows.yaml", yaml.safe_dump(kept, sort_keys=False, allow_unicode=True))
+        show(f"{settings.out}/windows.yaml holds the windows of those that hold; edit it, and name it with --windows")
+    return metrics

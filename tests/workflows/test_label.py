@@ -1,0 +1,259 @@
+"""``assay label`` from the command line: what it writes, what it tells, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from assay.feedback import pairs, read
+from tests.workflows.conftest import Cli, metrics_of, tree
+
+OWN = """
+from assay.feedback.labeling import FIRST, SECOND, ABSTAIN, feature_function, labeling_function
+
+GOOD = {"fine", "clear", "answer", "example", "helps"}
+
+@feature_function(least=1)
+def good_words(text):
+    return sum(word in GOOD for word in text.split())
+
+@feature_function(least=1, prefers="less")
+def nonsense(text):
+    return text.split().count("nonsense")
+
+@labeling_function
+def clear(pair):
+    said = "clear" in pair.first, "clear" in pair.second
+    return FIRST if said == (True, False) else SECOND if said == (False, True) else ABSTAIN
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    path = tmp_path / "my_functions.py"
+    path.write_text(OWN)
+    return path
+
+
+@pytest.fixture
+def unjudged(tmp_path: Path, many_pairs: Path) -> Path:
+    """Write half of the pairs without their judgements, as a list of responses."""
+    rows = [json.loads(line) for line in many_pairs.read_text().splitlines()]
+    path = tmp_path / "unjudged.jsonl"
+    lines = [
+        json.dumps({"prompt": row["prompt"], "responses": [row["chosen"], row["rejected"]], "edges": []})
+        for row in rows[130:]
+    ]
+    path.write_text("\n".join(lines))
+    return path
+
+
+def test_labels_hide_what_they_are_judged_by(cli: Cli, many_pairs: Path, own: Path, tmp_path: Path) -> None:
+    out = tmp_path / "labels"
+    said = cli("label", many_pairs, "--functions", own, "--presets", "", "--out", out, "--calibration-share", 0.3)
+    assert said.code == 0, said.err
+    assert "good_words" in said.out and "hidden judgements" in said.out
+    assert tree(out) == [
+        ".assay",
+        "metrics.json",
+        "records",
+        "records/human.parquet",
+        "records/weak.parquet",
+        "report.html",
+    ]
+    found = metrics_of(out)
+    counts, told = found["counts"], found["hidden_judgements"]
+    assert counts["teaching"] + counts["to_label"] == 260
+    assert counts["labelled"] + counts["without_a_vote"] == counts["to_label"]
+    assert told["accuracy"]["value"] == pytest.approx(0.85, abs=0.08)
+    assert told["ece"] < told["ece_null_band95"][1] + 0.05
+    both = read(str(out / "records"))
+    view = pairs(both)
+    weak = view.source == "weak"
+    assert weak.sum() == counts["labelled"] and (~weak).sum() == counts["teaching"]
+    assert ((view.p[weak] > 0) & (view.p[weak] < 1)).all() and view.p[weak].std() > 0.1
+    # what taught is on no side of the rest
+    assert not set(view.group[weak]) & set(view.group[~weak])
+    report = (out / "report.html").read_text()
+    assert "good_words" in report and "Shared errors" in report and "http" not in report
+
+
+def test_weak_labels_say_of_each_pair_what_the_label_model_says(
+    cli: Cli, many_pairs: Path, own: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "labels"
+    assert cli("label", many_pairs, "--functions", own, "--presets", "", "--out", out).code == 0
+    rows = map(json.loads, many_pairs.read_text().splitlines())
+    truth = {(row["prompt"], row["chosen"], row["rejected"]) for row in rows}
+    view = pairs(read(str(out / "records" / "weak.parquet")))
+    agree = []
+    for i in range(len(view)):
+        prompt, a, b = view.texts(i)
+        asked = prompt[0]["content"]
+        assert ((asked, a, b) in truth) != ((asked, b, a) in truth)
+        agree.append((view.p[i] > 0.5) == ((asked, a, b) in truth))
+    assert np.mean(agree) == pytest.approx(metrics_of(out)["hidden_judgements"]["accuracy"]["value"], abs=0.02)
+
+
+def test_pairs_that_nobody_judged_are_labelled_by_other_judgements(
+    cli: Cli, many_pairs: Path, unjudged: Path, own: Path, tmp_path: Path
+) -> None:
+    judged = tmp_path / "judged.jsonl"
+    judged.write_text("\n".join(many_pairs.read_text().splitlines()[:130]))
+    out = tmp_path / "labels"
+    said = cli("label", unjudged, "--labels", judged, "--functions", own, "--presets", "", "--out", out)
+    assert said.code == 0, said.err
+    found = metrics_of(out)
+    assert found["counts"]["teaching"] == 130 and found["hidden_judgements"] is None
+    assert found["label_model"]["name"] == "correlated"
+    assert "No judgement was left" in (out / "report.html").read_text()
+
+
+def test_without_judgements_votes_alone_weigh(cli: Cli, unjudged: Path, own: Path, tmp_path: Path) -> None:
+    out = tmp_path / "labels"
+    said = cli("label", unjudged, "--functions", own, "--presets", "general", "--out", out)
+    assert said.code == 0, said.err
+    found = metrics_of(out)
+    assert found["label_model"]["name"] == "symmetric" and found["calibration"] is None
+    assert tree(out / "records") == ["weak.parquet"]
+
+
+def test_thresholds_and_bounds_send_the_rest_to_people(cli: Cli, many_pairs: Path, own: Path, tmp_path: Path) -> None:
+    options = ("--functions", own, "--calibration-share", 0.5)
+    kept = {}
+    for name, keep in (
+        ("all", ()),
+        ("sure", ("--keep.kind", "confident", "--keep.least", 0.8)),
+        ("risk", ("--keep.kind", "risk", "--keep.error", 0.12, "--hard", "--test-share", 0.2)),
+    ):
+        assert cli("label", many_pairs, *options, *keep, "--out", tmp_path / name).code == 0
+        counts = metrics_of(tmp_path / name)["counts"]
+        kept[name] = counts["labelled"]
+        assert counts["labelled"] + counts["left_to_people"] + counts["without_a_vote"] == counts["to_label"]
+        people = tmp_path / name / "for_people.parquet"
+        assert people.exists() == (name != "all")
+    assert kept["sure"] < kept["all"]
+    risk = metrics_of(tmp_path / "risk")["risk"]
+    assert risk["error"] == 0.12 and risk["wrong"] <= 0.12 and risk["n"] > 20
+    weak = pairs(read(str(tmp_path / "risk" / "records" / "weak.parquet")))
+    assert set(weak.p.tolist()) <= {0.0, 1.0}
+    test = pairs(read(str(tmp_path / "risk" / "test.parquet")))
+    assert len(test) > 20 and not set(test.group) & set(weak.group)
+
+
+def test_exploring_writes_windows_that_labelling_takes(cli: Cli, many_pairs: Path, own: Path, tmp_path: Path) -> None:
+    said = cli("label", many_pairs, "--functions", own, "--presets", "", "--explore", "--out", tmp_path / "found")
+    assert said.code == 0, said.err
+    windows = tmp_path / "found" / "windows.yaml"
+    assert "good_words" in windows.read_text()
+    again = cli(
+        "label", many_pairs, "--functions", own, "--presets", "", "--windows", windows, "--out", tmp_path / "labels"
+    )
+    assert again.code == 0, again.err
+
+
+def test_dry_run_writes_nothing(cli: Cli, many_pairs: Path, tmp_path: Path) -> None:
+    said = cli("label", many_pairs, "--dry-run", "--out", tmp_path / "labels")
+    assert said.code == 0 and "would label" in said.out and not (tmp_path / "labels").exists()
+
+
+def test_processes_label_alike(cli: Cli, many_pairs: Path, own: Path, tmp_path: Path) -> None:
+    for workers in (1, 2):
+        said = cli("label", many_pairs, "--functions", own, "--out", tmp_path / str(workers), "--workers", workers)
+        assert said.code == 0, said.err
+    one, two = (pairs(read(str(tmp_path / name / "records" / "weak.parquet"))) for name in "12")
+    assert (one.p == two.p).all()
+
+
+def test_copies_and_silent_functions_are_left_out_and_told(cli: Cli, many_pairs: Path, tmp_path: Path) -> None:
+    path = tmp_path / "copies.py"
+    path.write_text(
+        OWN
+        + "\n\n@feature_function(least=1)\ndef again(text):\n    return good_words.feature.compute(text)\n"
+        + "\n\n@feature_function(least=1)\ndef never(text):\n    return 0\n"
+    )
+    said = cli("label", many_pairs, "--functions", path, "--presets", "", "--out", tmp_path / "labels")
+    assert said.code == 0, said.err
+    assert "left out 'again': it votes as 'good_words' on every pair" in said.err
+    assert "left out 'never': it never votes here" in said.err
+    assert [row["name"] for row in metrics_of(tmp_path / "labels")["functions"]] == ["good_words", "nonsense", "clear"]
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ("@labeling_function\ndef mine(pair):\n    return 7\n", "labeling function mine"),
+        ("@labeling_function\ndef mine(pair):\n    raise KeyError('x')\n", "it raised KeyError"),
+        ("@labeling_function\ndef mine(pair):\n    return pair.label\n", "there is no pair.label"),
+        ("@labeling_function\ndef mine(pair):\n    return FIRST\n", "does not say the opposite"),
+        ("def mine(pair):\n    return 1\n", "no labeling function in this file"),
+        ("import nothing_of_that_name\n", "cannot be run"),
+        ("@feature_function()\ndef length(text):\n    return 1\n", "is there already"),
+    ],
+)
+def test_own_functions_that_break_are_named(cli: Cli, many_pairs: Path, tmp_path: Path, body: str, says: str) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text("from assay.feedback.labeling import *\n" + body)
+    said = cli("label", many_pairs, "--functions", path, "--out", tmp_path / "labels")
+    assert said.code == 2 and says in said.err, said.err
+    assert not (tmp_path / "labels").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--presets", "hhh"), "no such preset"),
+        (("--presets", ""), "nothing would vote"),
+        (("--only", "lenght"), "did you mean 'length'"),
+        (("--only", "length", "--without", "numbers"), "use one of them"),
+        (("--functions", "nowhere.py"), "there is no such file"),
+        (("--windows", "nowhere.yaml"), "the windows cannot be read"),
+        (("--label-model", "snorkel"), "--label-model: expected"),
+        (("--only", "refusal"), "nobody voted"),
+        (("--calibration-share", "1"), "no pair left to label"),
+        (("--explore", "--hard"), "labels nothing"),
+        (("--labels", "nowhere.jsonl"), "nowhere.jsonl"),
+        (("--keep.kind", "risk", "--keep.error", "1.5"), "keep.error"),
+    ],
+)
+def test_wrong_settings_are_told(
+    cli: Cli, many_pairs: Path, tmp_path: Path, options: tuple[str, ...], says: str
+) -> None:
+    said = cli("label", many_pairs, "--out", tmp_path / "labels", *options)
+    assert said.code == 2 and says in said.err, said.err
+    assert not (tmp_path / "labels").exists()
+
+
+def test_windows_that_are_none(cli: Cli, many_pairs: Path, tmp_path: Path) -> None:
+    for text, says in (
+        ("length: {least: 5, most: 2}", "no room"),
+        ("length: {lest: 5}", "this is no window"),
+        ("size: {least: 5}", "'size' is not one of"),
+        ("[1]", "windows belong to functions"),
+    ):
+        path = tmp_path / "windows.yaml"
+        path.write_text(text)
+        said = cli("label", many_pairs, "--windows", path)
+        assert said.code == 2 and says in said.err, said.err
+
+
+def test_a_reward_model_and_an_encoder_vote(
+    cli: Cli, many_pairs: Path, trained: Path, tiny_encoder: Path, tmp_path: Path
+) -> None:
+    said = cli(
+        "label", many_pairs, "--presets", "", "--scorers", trained / "model", "--similarity", tiny_encoder,
+        "--out", tmp_path / "labels",
+    )  # fmt: skip
+    assert said.code == 0, said.err
+    names = [row["name"] for row in metrics_of(tmp_path / "labels")["functions"]]
+    assert names == ["scorer model", "similarity"]
+
+
+def test_responses_without_a_second_one(cli: Cli, tmp_path: Path) -> None:
+    path = tmp_path / "single.jsonl"
+    path.write_text("\n".join(json.dumps({"prompt": f"p{i}", "responses": ["one"], "edges": []}) for i in range(5)))
+    said = cli("label", path)
+    assert said.code == 2 and "one response only" in said.err
