@@ -20,6 +20,7 @@ REQUIRED = {
     "evaluate": ["m", "d.jsonl"],
     "calibrate": ["m", "d.jsonl", "--out", "r"],
     "score": ["m", "d.jsonl"],
+    "label": ["x.jsonl"],
     "strength": ["d.jsonl"],
     "export": ["m", "--out", "r"],
     "run": ["demo"],

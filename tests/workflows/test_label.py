@@ -257,3 +257,17 @@ def test_responses_without_a_second_one(cli: Cli, tmp_path: Path) -> None:
     path.write_text("\n".join(json.dumps({"prompt": f"p{i}", "responses": ["one"], "edges": []}) for i in range(5)))
     said = cli("label", path)
     assert said.code == 2 and "one response only" in said.err
+
+
+def test_model_trained_on_weak_labels_is_calibrated_on_people(
+    cli: Cli, many_pairs: Path, own: Path, tiny_encoder: Path, tmp_path: Path
+) -> None:
+    labels, model = tmp_path / "labels", tmp_path / "model"
+    assert cli("label", many_pairs, "--functions", own, "--calibration-share", 0.3, "--out", labels).code == 0
+    said = cli(
+        "train", labels / "records", "--backbone", tiny_encoder, "--freeze-backbone", "--epochs", 2,
+        "--test-share", 0, "--out", model,
+    )  # fmt: skip
+    assert said.code == 0, said.err
+    stored = json.loads((model / "model" / "assay.json").read_text())
+    assert stored["calibration"]["n"] == metrics_of(labels)["counts"]["teaching"]

@@ -16,6 +16,9 @@ JUDGE = "judge"  # whoever compared the two responses
 GIVEN = "given"  # a margin that came with the data
 NOBODY = ""
 
+#: Source of judgements that a label model made.
+WEAK = "weak"
+
 _BATCH_ROWS = 1000
 
 

@@ -24,7 +24,7 @@ from assay.feedback.label_models import (
     SymmetricLabelModel,
 )
 from assay.feedback.labeling import ResponsePairs, Votes
-from assay.feedback.pairs import Pairs, new_pairs
+from assay.feedback.pairs import WEAK, Pairs, new_pairs
 from assay.workflows.label_settings import Keep, LabelSettings
 
 LabelModelName = Literal["auto", "correlated", "symmetric", "confusion", "logistic", "majority"]
@@ -38,8 +38,6 @@ MODELS: dict[str, type[LabelModel]] = {
         MajorityLabelModel,
     )
 }
-#: Who judged, in the records that it writes.
-SOURCE = "weak"
 
 
 @dataclass(frozen=True)
@@ -180,4 +178,4 @@ def judgements(pairs: ResponsePairs, p: np.ndarray) -> Pairs:
     """Return weak judgements on these pairs, the response of lower number first; p is P(first better), ``[E]``."""
     turned = pairs.first > pairs.second
     low, high = np.where(turned, pairs.second, pairs.first), np.where(turned, pairs.first, pairs.second)
-    return new_pairs(pairs.data, pairs.row, low, high, np.where(turned, 1.0 - p, p), source=SOURCE)
+    return new_pairs(pairs.data, pairs.row, low, high, np.where(turned, 1.0 - p, p), source=WEAK)

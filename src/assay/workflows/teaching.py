@@ -10,8 +10,11 @@ from datasets import Dataset
 from assay.console import say
 from assay.errors import ConfigError, DataError
 from assay.evaluation import Calibration, fit_calibration, fit_platt
+from assay.evaluation.calibration import FEW_JUDGEMENTS
+from assay.evaluation.metrics import decided
 from assay.feedback import kind_of, read_with_report
 from assay.feedback.cross_prompts import CROSS_PROMPT, with_cross_prompts
+from assay.feedback.pairs import WEAK
 from assay.scorers import RewardModel, backbones
 from assay.scorers.encoding import EncodedRecords, encode_records
 from assay.scorers.features import FeatureCache
@@ -133,12 +136,16 @@ def calibration_of(
     """Calibrate on what no model of these values and margins was trained on.
 
     On judgements where there are any; on good and bad responses otherwise, where these are what is learned. Grades
-    alone say nothing of probabilities.
+    alone say nothing of probabilities. Weak labels calibrate only where there are too few other judgements: they say
+    what a label model believes, not what people do.
     """
     given = records.pairs
-    weight = given.w * (given.source != CROSS_PROMPT)  # easier than what the model will be asked
-    if (weight > 0).any():
-        return fit_calibration(margins, given.p, weight, settings.calibration)
+    used = (given.w > 0) & (given.source != CROSS_PROMPT)  # easier than what the model will be asked
+    others = used & (given.source != WEAK)
+    if np.count_nonzero(others & decided(given.p)) >= FEW_JUDGEMENTS:
+        used = others
+    if used.any():
+        return fit_calibration(margins[used], given.p[used], given.w[used], settings.calibration)
     if settings.objective.kind != "pointwise" or grades is None:
         return None
     known = np.isfinite(grades)
