@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from assay.feedback import pairs, read
+from tests.scorers.judges.server import Server, completion, serving
 from tests.workflows.conftest import Cli, metrics_of, tree
 
 OWN = """
@@ -271,3 +273,76 @@ def test_model_trained_on_weak_labels_is_calibrated_on_people(
     assert said.code == 0, said.err
     stored = json.loads((model / "model" / "assay.json").read_text())
     assert stored["calibration"]["n"] == metrics_of(labels)["counts"]["teaching"]
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with serving() as found:
+        yield found
+
+
+def test_judge_behind_an_address_votes_by_principles_and_tells_its_cost(
+    cli: Cli, many_pairs: Path, tmp_path: Path, server: Server
+) -> None:
+    rules = tmp_path / "rules.yaml"
+    rules.write_text("principles: {long: 'Which response is longer?'}")
+    said = cli(
+        "label", many_pairs, "--presets", "", "--judge.url", server.url, "--judge.model", "m", "--judge.rules", rules,
+        "--judge.cache", tmp_path / "answers.sqlite", "--judge.price-in", 1, "--out", tmp_path / "labels",
+    )  # fmt: skip
+    assert said.code == 0, said.err
+    found = metrics_of(tmp_path / "labels")
+    assert [row["name"] for row in found["functions"]] == ["judge long"]
+    assert found["functions"][0]["longer"] == 1.0
+    assert found["judge"]["price"] == pytest.approx(found["judge"]["requests"] * 100 / 1e6)
+    assert found["judge"]["orders"]["judge long"]["pairs"] == 260
+    assert "was asked" in (tmp_path / "labels" / "report.html").read_text()
+
+
+def test_judge_who_always_says_first_is_told_of_and_left_out(
+    cli: Cli, many_pairs: Path, tmp_path: Path, server: Server
+) -> None:
+    server.broken = json.dumps(completion("A", {"A": 0.9, "B": 0.1})).encode()
+    asked = ("--judge.url", server.url, "--judge.model", "m", "--judge.cache", tmp_path / "answers.sqlite")
+    said = cli("label", many_pairs, "--only", "length", *["judge helpful"], *asked, "--out", tmp_path / "labels")
+    assert said.code == 0, said.err
+    assert "the judge took the first place twice in 26" in said.err
+    assert "left out 'judge helpful': it never votes here" in said.err
+
+
+def test_judge_that_is_down_ends_the_run_and_writes_nothing(
+    cli: Cli, many_pairs: Path, tmp_path: Path, server: Server
+) -> None:
+    server.failures = [500] * 10_000
+    said = cli(
+        "label", many_pairs, "--judge.url", server.url, "--judge.model", "m", "--judge.tries", 1,
+        "--judge.cache", tmp_path / "answers.sqlite", "--out", tmp_path / "labels",
+    )  # fmt: skip
+    assert said.code == 2 and "the judge does not answer" in said.err
+    assert not (tmp_path / "labels").exists()
+
+
+def test_local_judge_votes(cli: Cli, many_pairs: Path, tmp_path: Path, tiny_causal: Path) -> None:
+    rules = tmp_path / "rules.yaml"
+    rules.write_text("principles: {a: 'Which?'}\ncriteria: {b: 'Is it?'}")
+    said = cli(
+        "label", many_pairs, "--judge.local", tiny_causal, "--judge.rules", rules,
+        "--only", "length", "judge a", "judge b", "--workers", 2, "--out", tmp_path / "labels",
+    )  # fmt: skip
+    assert said.code == 0, said.err
+    assert metrics_of(tmp_path / "labels")["judge"]["asked"] > 0
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--judge.url", "http://x/v1"), "judge.model: is needed"),
+        (("--judge.rules", "r.yaml"), "name a model, or a server"),
+        (("--judge.local", "x", "--judge.url", "http://x/v1", "--judge.model", "m"), "not both"),
+        (("--judge.local", "x", "--judge.price-in", "1"), "belongs to --judge.url"),
+        (("--judge.local", "nowhere"), "nowhere"),
+    ],
+)
+def test_wrong_judges_are_told(cli: Cli, many_pairs: Path, tmp_path: Path, options: tuple[str, ...], says: str) -> None:
+    said = cli("label", many_pairs, *options)
+    assert said.code == 2 and says in said.err, said.err

@@ -26,12 +26,13 @@ from assay.feedback.labeling import (
     similarity,
 )
 from assay.feedback.labeling.patterns import read_themes
+from assay.workflows.judge_functions import Voters
 from assay.workflows.label_settings import FunctionSettings
 from assay.workflows.settings import not_among
 
 
-def gather(settings: FunctionSettings) -> list[LabelingFunction]:
-    """Return the functions that settings name, each under a name of its own.
+def gather(settings: FunctionSettings, judges: Voters | None = None) -> list[LabelingFunction]:
+    """Return the functions that settings name, each under a name of its own; ``judges`` are those of settings.judge.
 
     Raises
     ------
@@ -60,6 +61,8 @@ def gather(settings: FunctionSettings) -> list[LabelingFunction]:
         found[name] = by_scorer(_scores(model), name=name)
     if settings.similarity is not None:
         found["similarity"] = FeatureFunction(similarity(_encoder(settings.similarity)), Window(0.02))
+    if judges is not None:
+        found |= {function.name: function for function in judges.functions}
     if settings.windows is not None:
         found |= windowed(found, settings.windows)
     return _chosen(found, settings)

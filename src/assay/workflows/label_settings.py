@@ -34,6 +34,37 @@ class KeepWithinRisk(Settings):
 Keep = Annotated[KeepAll | KeepConfident | KeepWithinRisk, Field(discriminator="kind")]
 
 
+class JudgeAsking(Settings):
+    """A language model as a judge: each principle and each criterion is one more function."""
+
+    local: str | None = Field(default=None, description="causal model, Hub id or folder, asked by its next token")
+    url: str | None = Field(default=None, description="OpenAI-compatible server, up to /v1")
+    model: str | None = Field(default=None, description="name of the model at --judge.url")
+    rules: str | None = Field(
+        default=None, description="YAML file of principles and criteria; none: three principles (docs/labelling.md)"
+    )
+    key_variable: str = Field(default="OPENAI_API_KEY", description="environment variable that holds the server's key")
+    cache: str | None = Field(default=None, description="file of answers; none: in the cache folder of datasets")
+    parallel: int = Field(default=8, ge=1, description="questions under way at a time")
+    tries: int = Field(default=5, ge=1, description="times that a question is sent while the server fails")
+    price_in: float = Field(default=0.0, ge=0, description="price of a million tokens read")
+    price_out: float = Field(default=0.0, ge=0, description="price of a million tokens written")
+    token_budget: int = Field(default=8192, ge=16, description="padded tokens per forward pass of a local model")
+
+    def conflicts(self) -> Iterator[tuple[str, str]]:
+        """Yield what leaves nobody to ask, or two."""
+        if (self.local is None) == (self.url is None):
+            yield "local", "name a model, or a server with --judge.url, and not both"
+        if self.url is not None and self.model is None:
+            yield "model", "is needed with --judge.url"
+        if self.local is not None:
+            for name in ("model", "cache", "parallel", "tries", "price_in", "price_out", "key_variable"):
+                if getattr(self, name) != type(self).model_fields[name].default:
+                    yield name, "belongs to --judge.url"
+        elif self.token_budget != type(self).model_fields["token_budget"].default:
+            yield "token_budget", "belongs to --judge.local"
+
+
 class FunctionSettings(Settings):
     """Which functions vote."""
 
@@ -53,12 +84,13 @@ class FunctionSettings(Settings):
     similarity: str | None = Field(
         default=None, description="encoder (Hub id, folder, or minilm) whose cosine of response and prompt votes"
     )
+    judge: JudgeAsking | None = Field(default=None, description="a language model that is asked")
     workers: int = Field(default=1, ge=1, description="processes that compute features and votes")
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
         """Yield what leaves no function, or would have no effect."""
-        if not (self.presets or self.functions or self.scorers or self.similarity):
-            yield "presets", "none, and no --functions, --scorers or --similarity either: nothing would vote"
+        if not (self.presets or self.functions or self.scorers or self.similarity or self.judge):
+            yield "presets", "none, and no --functions, --scorers, --similarity or --judge either: nothing would vote"
         if self.only and self.without:
             yield "without", "leaves out of what --only names already; use one of them"
 

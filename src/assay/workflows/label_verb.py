@@ -22,6 +22,7 @@ from assay.feedback.labeling.pairing import ResponsePairs
 from assay.feedback.labeling.texts import first_responses
 from assay.output import check_new, new_folder, write_atomic, write_json
 from assay.scorers.provenance import current_versions
+from assay.workflows.judge_functions import voters
 from assay.workflows.label_data import LabelShares, pairs_of, share_labels
 from assay.workflows.label_functions import gather
 from assay.workflows.label_report import write_label_report
@@ -40,7 +41,8 @@ def label(settings: LabelSettings) -> dict[str, Any]:
     """
     if settings.out:
         check_new(settings.out, overwrite=settings.overwrite)
-    functions = gather(settings)
+    judges = voters(settings.judge) if settings.judge is not None else None
+    functions = gather(settings, judges)
     shares = share_labels(settings)
     for report in shares.reads:
         say("\n".join(report.lines()))
@@ -49,10 +51,14 @@ def label(settings: LabelSettings) -> dict[str, Any]:
         return {"dry_run": True, "pairs": int((~teaching).sum()), "teaching": int(teaching.sum())}
     if settings.explore:
         return _explore(settings, functions, pairs.take(teaching))
-    votes = _without_copies(_votes(settings, functions, pairs))
+    votes = _votes(settings, functions, pairs)
+    for note in judges.notes() if judges is not None else ():
+        say(note)
+    votes = _without_copies(votes)
     done = weigh(settings, votes, teaching, _longer(pairs))
     _warn(done)
     metrics = _metrics(settings, shares, done)
+    metrics["judge"] = None if judges is None else judges.report()
     show_labels(done.analysis, metrics)
     if settings.out:
         _write(settings, shares, done, metrics)

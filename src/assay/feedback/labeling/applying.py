@@ -18,7 +18,7 @@ from datasets import Dataset
 from assay.errors import DataError
 from assay.feedback.labeling.checking import check_order
 from assay.feedback.labeling.features import Feature, joined
-from assay.feedback.labeling.functions import Batch, FeatureFunction, LabelingFunction
+from assay.feedback.labeling.functions import Batch, FeatureFunction, LabelingFunction, UserFunction
 from assay.feedback.labeling.pairing import ResponsePairs
 from assay.feedback.labeling.texts import BATCH_RECORDS, Texts, batches, first_responses
 from assay.feedback.store import cache_folder, cache_name, output_errors
@@ -111,15 +111,20 @@ def apply(
     first, second = offsets[pairs.row] + pairs.first, offsets[pairs.row] + pairs.second
     if missing or others:
         computed = {feature.key: np.empty(offsets[-1]) for feature in missing}
-        for done in _worked(_jobs(pairs, missing, others), workers):
-            for key, found in done.values.items():
-                computed[key][done.begin : done.begin + len(found)] = found
-            for name, found in done.votes.items():
-                votes[done.pairs, names.index(name)] = found
-            for name, took in done.seconds.items():
-                seconds[name] += took
-            if progress is not None:
-                progress(done.records, len(pairs.data))
+        for here in (False, True):
+            own_features = [feature for feature in missing if feature.here == here]
+            own_functions = [function for function in others if function.here == here]
+            if not (own_features or own_functions):
+                continue
+            for done in _worked(_jobs(pairs, own_features, own_functions), 1 if here else workers):
+                for key, found in done.values.items():
+                    computed[key][done.begin : done.begin + len(found)] = found
+                for name, found in done.votes.items():
+                    votes[done.pairs, names.index(name)] = found
+                for name, took in done.seconds.items():
+                    seconds[name] += took
+                if progress is not None:
+                    progress(done.records, len(pairs.data))
         for feature in missing:
             _keep(folder, feature, computed[feature.key])
         values |= computed
@@ -186,7 +191,7 @@ def _work(job: _Job) -> _Done:
         seconds[feature.key] = time.perf_counter() - started
     for function in job.functions:
         assert job.batch is not None
-        if job.begin == 0:
+        if job.begin == 0 and isinstance(function, UserFunction):  # others are right by themselves
             check_order(function, Batch(job.batch.texts, job.batch.first[:_TRIED], job.batch.second[:_TRIED]))
         started = time.perf_counter()
         votes[function.name] = function.votes(job.batch)

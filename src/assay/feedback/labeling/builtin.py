@@ -222,7 +222,9 @@ def by_scorer(
     most: float = np.inf,
 ) -> FeatureFunction:
     """Return the function that prefers what a scorer gives more: prompts and responses in, scores ``[n]`` out."""
-    return FeatureFunction(Feature(name, Swapped(score), "texts and prompts", kept=False), Window(least, most))
+    return FeatureFunction(
+        Feature(name, Swapped(score), "texts and prompts", kept=False, here=True), Window(least, most)
+    )
 
 
 class Swapped:

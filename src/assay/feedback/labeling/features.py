@@ -36,6 +36,8 @@ class Feature:
         Keyword arguments for the function; part of the identity too.
     kept
         Whether values may be kept on disk: not where the function is the user's own and may change.
+    here
+        Whether it must be computed in this process, because it holds a model.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Feature:
     version: str = "1"
     settings: Mapping[str, Any] = field(default_factory=dict)
     kept: bool = True
+    here: bool = False
 
     @property
     def key(self) -> str:

@@ -35,6 +35,8 @@ class LabelingFunction(ABC):
     """Compares two responses of one prompt; ``name`` is unique among the functions used together."""
 
     name: str
+    #: Whether it holds what cannot go to another process, such as a model; it then votes in this one.
+    here: bool = False
 
     @abstractmethod
     def votes(self, batch: Batch) -> np.ndarray:
@@ -74,8 +76,34 @@ class FeatureFunction(LabelingFunction):
 
     def votes_by(self, values: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
         """Return the votes on pairs of responses with these values, int8 ``[E]``."""
-        found = self.window.votes(values[first] - values[second])
+        with np.errstate(invalid="ignore"):  # two infinities of one sign: no difference is known
+            found = self.window.votes(values[first] - values[second])
         return found if self.prefers == "more" else -found
+
+
+@dataclass(frozen=True)
+class MarginFunction(LabelingFunction):
+    """Votes by what a scorer says of two responses together.
+
+    Attributes
+    ----------
+    name
+        In tables.
+    margins
+        Prompts, first and second responses in, margins of the first out, ``[n]``, NaN: it abstains. Its sign must turn
+        with the order of the responses.
+    window
+        Which margins vote.
+    """
+
+    name: str
+    margins: Callable[[list[str], list[str], list[str]], np.ndarray]
+    window: Window = field(default_factory=Window)
+    here: bool = True
+
+    def votes(self, batch: Batch) -> np.ndarray:
+        """Return the votes of `LabelingFunction`."""
+        return self.window.votes(np.asarray(self.margins(*texts_of(batch)), np.float64))
 
 
 @dataclass(frozen=True)
@@ -144,9 +172,7 @@ class UserFunction(LabelingFunction):
 
     def votes(self, batch: Batch) -> np.ndarray:
         """Return the votes of `LabelingFunction`."""
-        texts, lines = batch.texts, batch.texts.lines
-        prompts = [texts.prompts[i] for i in texts.prompt_of[batch.first]]
-        first, second = ([lines[i] for i in side] for side in (batch.first, batch.second))
+        prompts, first, second = texts_of(batch)
         if self.vectorised:
             try:
                 return self._checked(self.function(prompts, first, second, **self._made), len(batch))
@@ -178,6 +204,14 @@ class UserFunction(LabelingFunction):
                 got=f"{given[bad][:1].tolist()[0]!r}, in {int(bad.sum())} of {count} pairs",
             )
         return given.astype(np.int8)
+
+
+def texts_of(batch: Batch) -> tuple[list[str], list[str], list[str]]:
+    """Return prompt, first and second response of each pair of a batch."""
+    texts, lines = batch.texts, batch.texts.lines
+    prompts = [texts.prompts[i] for i in texts.prompt_of[batch.first]]
+    first, second = ([lines[i] for i in side] for side in (batch.first, batch.second))
+    return prompts, first, second
 
 
 def named_object(module: str, name: str) -> Any:

@@ -1,0 +1,191 @@
+"""A judge behind an OpenAI-compatible address: cached, retried, and counted."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import sqlite3
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from assay.errors import ModelError
+from assay.scorers.judges.asking import Answer, Question
+
+_WORTH_ANOTHER_TRY = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
+_MOST_LIKELY = 20
+
+
+class RemoteJudge:
+    """Asks a chat model by ``POST {url}/chat/completions``, and keeps every answer on disk.
+
+    Parameters
+    ----------
+    url
+        Up to and including ``/v1``.
+    model
+        Name that the server knows.
+    key_variable
+        Environment variable that holds the key; it is read there and never written anywhere.
+    cache
+        SQLite file of answers; the same question to the same model is never paid twice, also after an interruption.
+    parallel
+        Questions under way at a time.
+    tries, wait
+        How often a question is asked when the server fails, and the seconds before the second time, doubled each time.
+    timeout
+        Seconds until an answer must be there.
+    price_in, price_out
+        Per million tokens read and written, in any currency.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        model: str,
+        *,
+        key_variable: str = "OPENAI_API_KEY",
+        cache: str | Path | None = None,
+        parallel: int = 8,
+        tries: int = 5,
+        wait: float = 1.0,
+        timeout: float = 60.0,
+        price_in: float = 0.0,
+        price_out: float = 0.0,
+    ) -> None:
+        if not url.startswith(("http://", "https://")):
+            raise ModelError("a judge's address is a URL", where=url, expected="http://… or https://…, up to /v1")
+        self.url, self.model, self.name = url.rstrip("/"), model, model
+        self.key_variable = key_variable
+        self.parallel, self.tries, self.wait, self.timeout = parallel, tries, wait, timeout
+        self.price_in, self.price_out = price_in, price_out
+        self._lock = threading.Lock()
+        self._counts = dict.fromkeys(("asked", "cached", "requests", "retries", "unanswered", "read", "written"), 0)
+        if cache is not None:
+            Path(cache).parent.mkdir(parents=True, exist_ok=True)
+        self._store = sqlite3.connect(str(cache) if cache is not None else ":memory:", check_same_thread=False)
+        self._store.execute("CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, body TEXT NOT NULL)")
+
+    def ask(self, questions: Sequence[Question]) -> list[Answer]:
+        """Return the answers; see `Judge`. Each distinct question is sent once."""
+        distinct = list(dict.fromkeys(questions))
+        with ThreadPoolExecutor(self.parallel) as pool:
+            try:
+                found = dict(zip(distinct, pool.map(self._answer, distinct), strict=True))
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+        with self._lock:
+            self._counts["asked"] += len(questions)
+            self._counts["unanswered"] += sum(math.isnan(found[question].log_odds) for question in questions)
+        return [found[question] for question in questions]
+
+    def costs(self) -> dict[str, Any]:
+        """Return questions, those answered from disk, requests, retries, tokens read and written, and their price."""
+        spent = (self._counts["read"] * self.price_in + self._counts["written"] * self.price_out) / 1e6
+        return {**self._counts, "price": spent}
+
+    def _answer(self, question: Question) -> Answer:
+        body = {
+            "model": self.model,
+            "messages": [{"role": "user", "content": question.text}],
+            "max_tokens": 8,
+            "temperature": 0,
+            "logprobs": True,
+            "top_logprobs": _MOST_LIKELY,
+        }
+        packed = json.dumps(body, sort_keys=True)
+        key = hashlib.sha256(f"{self.url}\n{packed}".encode("utf-8", "surrogatepass")).hexdigest()
+        with self._lock:
+            row = self._store.execute("SELECT body FROM answers WHERE key = ?", (key,)).fetchone()
+        if row is not None:
+            with self._lock:
+                self._counts["cached"] += 1
+            return read_answer(json.loads(row[0]), question.options)
+        reply = self._send(packed)
+        answer = read_answer(reply, question.options)
+        usage = reply.get("usage") or {}
+        with self._lock:
+            self._store.execute("INSERT OR REPLACE INTO answers VALUES (?, ?)", (key, json.dumps(reply)))
+            self._store.commit()
+            self._counts["read"] += int(usage.get("prompt_tokens") or 0)
+            self._counts["written"] += int(usage.get("completion_tokens") or 0)
+        return answer
+
+    def _send(self, packed: str) -> dict[str, Any]:
+        headers = {"Content-Type": "application/json"}
+        if key := os.environ.get(self.key_variable):
+            headers["Authorization"] = f"Bearer {key}"
+        place, problem = f"{self.url}/chat/completions", ""
+        for attempt in range(self.tries):
+            if attempt:
+                with self._lock:
+                    self._counts["retries"] += 1
+                time.sleep(self.wait * 2 ** (attempt - 1))
+            with self._lock:
+                self._counts["requests"] += 1
+            request = urllib.request.Request(place, packed.encode("utf-8", "surrogatepass"), headers)
+            try:
+                with urllib.request.urlopen(request, timeout=self.timeout) as response:
+                    found = json.loads(response.read())
+                if isinstance(found, dict) and found.get("choices"):
+                    return found
+                problem = f"a reply without choices: {str(found)[:120]}"
+            except urllib.error.HTTPError as error:
+                problem = f"HTTP {error.code}: {error.read()[:160].decode('utf-8', 'replace')}"
+                if error.code not in _WORTH_ANOTHER_TRY:
+                    break
+            except (OSError, ValueError) as error:  # no connection, time over, no JSON
+                problem = f"{type(error).__name__}: {error}"
+        raise ModelError(
+            "the judge does not answer",
+            where=place,
+            expected="an OpenAI-compatible server",
+            got=f"{problem} (tried {attempt + 1} times)",
+            remedy=f"check the address, the model's name and ${self.key_variable}; answers are kept for next time",
+        )
+
+
+def read_answer(reply: dict[str, Any], options: tuple[str, str]) -> Answer:
+    """Read the log-odds of two answers from a chat completion: from log-probabilities, else from the words.
+
+    Of the first token that is neither space nor quote, the likeliest alternatives are added up by the option with which
+    they begin. Where the server gives no log-probabilities, the words decide: plus or minus infinity. NaN where neither
+    option is found.
+    """
+    choice = reply["choices"][0]
+    tokens = ((choice.get("logprobs") or {}).get("content")) or []
+    for token in tokens:
+        if not str(token.get("token", "")).strip(" \n\t\"'*`"):
+            continue
+        mass = [0.0, 0.0]
+        for each in token.get("top_logprobs") or [token]:
+            at = _option(str(each.get("token", "")), options)
+            if at is not None:
+                mass[at] += math.exp(float(each.get("logprob", -math.inf)))
+        if mass[0] > 0 and mass[1] > 0:
+            return Answer(math.log(mass[0]) - math.log(mass[1]))
+        if mass[0] > 0 or mass[1] > 0:
+            # the other one is less likely than all that are listed
+            rest = max(1.0 - sum(mass), 1e-6)
+            return Answer(math.log(mass[0] / rest) if mass[0] > 0 else -math.log(mass[1] / rest))
+        break
+    at = _option(str((choice.get("message") or {}).get("content") or ""), options)
+    return Answer(float("nan") if at is None else (math.inf, -math.inf)[at])
+
+
+def _option(text: str, options: tuple[str, str]) -> int | None:
+    """Return which option a text begins with, as a word of its own; None: neither."""
+    said = text.strip(" \n\t\"'*`([").lower()
+    for at, option in enumerate(options):
+        name = option.lower()
+        if said.startswith(name) and not said[len(name) : len(name) + 1].isalpha():
+            return at
+    return None
