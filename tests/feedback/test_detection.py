@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from assay.errors import DataError
-from assay.feedback import FORMATS, read, read_with_report
+from assay.feedback import FORMATS, kind_of, read, read_with_report
 
 MT_BENCH = {
     "conversation": "\n\nHuman: Q1\n\nAssistant: A1\n\nHuman: Q2\n\nAssistant:",
@@ -45,6 +45,16 @@ def test_unread_verdicts_and_unknown_layouts_are_refused(row: dict[str, Any]) ->
     with pytest.raises(DataError) as caught:
         read([row])
     assert caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    "row",
+    [{"prompt": "Q"}, {"instruction": "Q", "input": "I", "id": 3}, {"prompt": [{"role": "user", "content": "Q"}]}],
+)
+def test_prompts_alone_are_prompts(row: dict[str, Any]) -> None:
+    found = read([row, row | {"prompt": "R"} if "prompt" in row else row])
+    assert kind_of(found) == "prompts" and len(found) == 2
+    assert found[0]["prompt"][-1]["content"].startswith("Q") and found[0]["ground_truth"] is None
 
 
 def test_the_closest_layout_is_named() -> None:

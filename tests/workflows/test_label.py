@@ -346,3 +346,57 @@ def test_local_judge_votes(cli: Cli, many_pairs: Path, tmp_path: Path, tiny_caus
 def test_wrong_judges_are_told(cli: Cli, many_pairs: Path, tmp_path: Path, options: tuple[str, ...], says: str) -> None:
     said = cli("label", many_pairs, *options)
     assert said.code == 2 and says in said.err, said.err
+
+
+@pytest.fixture
+def prompts(tmp_path: Path) -> Path:
+    path = tmp_path / "prompts.jsonl"
+    path.write_text("\n".join(json.dumps({"prompt": f"Name tool {i}."}) for i in range(6)))
+    return path
+
+
+def test_prompts_get_responses_that_are_labelled(
+    cli: Cli, many_pairs: Path, prompts: Path, tiny_causal: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "labels"
+    windows = tmp_path / "windows.yaml"
+    windows.write_text("length: {least: 1}")
+    words = ("label", prompts, "--labels", many_pairs, "--generate.models", tiny_causal, "--generate.responses", 3)
+    small = ("--generate.max-new-tokens", 8, "--generate.token-budget", 64)
+    said = cli(*words, *small, "--only", "length", "--windows", windows, "--out", out)
+    assert said.code == 0, said.err
+    counts = metrics_of(out)["generated"]
+    assert counts["sampled"] == 18 and counts["prompts_left_out"] + counts["empty"] + counts["repeated"] < 18
+    weak = read(str(out / "records" / "weak.parquet"))
+    assert len(pairs(weak)) and json.loads(weak[0]["meta"])["responses"][0]["model"] == str(tiny_causal)
+    # the judged prompts that are asked again do not teach
+    assert metrics_of(out)["counts"]["teaching"] == 248
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ((), "sample some with --generate.models"),
+        (("--generate.models", "nowhere"), "nowhere"),
+        (("--generate.responses", "2"), "generate.models"),
+        (("--generate.models", "m", "--generate.responses", "1"), "one response cannot be compared"),
+        (("--generate.models", "m", "--generate.temperature", "0"), "all alike at temperature 0"),
+    ],
+)
+def test_prompts_that_get_no_responses(cli: Cli, prompts: Path, options: tuple[str, ...], says: str) -> None:
+    said = cli("label", prompts, *options)
+    assert said.code == 2 and says in said.err, said.err
+
+
+def test_responses_are_not_sampled_beside_others(cli: Cli, many_pairs: Path, tiny_causal: Path) -> None:
+    said = cli("label", many_pairs, "--generate.models", tiny_causal)
+    assert said.code == 2 and "have responses already" in said.err
+
+
+def test_no_label_is_no_result(cli: Cli, many_pairs: Path, tmp_path: Path) -> None:
+    out = ("--out", tmp_path / "labels", "--calibration-share", 0.2)
+    said = cli("label", many_pairs, "--keep.kind", "risk", "--keep.error", 0.01, *out)
+    assert said.code == 2 and "no label can be promised" in said.err, said.err
+    said = cli("label", many_pairs, "--keep.kind", "confident", "--keep.least", 0.999, *out)
+    assert said.code == 2 and "the surest label at" in said.err, said.err
+    assert not (tmp_path / "labels").exists()

@@ -29,6 +29,7 @@ from assay.feedback.pair_shapes import (
 )
 from assay.feedback.rating_shapes import (
     good_or_bad,
+    lone_prompt,
     own_prompt,
     own_rating,
     pointwise,
@@ -159,6 +160,11 @@ def _lone(columns: frozenset[str], rows: Rows) -> bool:
     return len(columns & set(RESPONSE_COLUMNS)) == 1 and _one_prompt(columns) and not others & columns
 
 
+def _nothing_but_a_prompt(columns: frozenset[str], rows: Rows) -> bool:
+    beside = columns - {"id", "prompt_id", "source", "data_source", "split_group", "meta", "input", "split"}
+    return len(beside) == 1 and beside <= set(PROMPT_COLUMNS)
+
+
 def _kto(columns: frozenset[str], rows: Rows) -> bool:
     return not {"chosen", "rejected"} & columns
 
@@ -220,6 +226,7 @@ SHAPES: tuple[Shape, ...] = (
     Shape("labelled_pair", "comparisons", labelled_pair, _all("label"), _labelled),
     Shape("unlabelled", "comparisons", unlabelled_pair, _PROMPTS, _unlabelled),
     Shape("response", "comparisons", lone_response, _PROMPTS, _lone),
+    Shape("prompt_only", "prompts", lone_prompt, _PROMPTS, _nothing_but_a_prompt),
 )
 
 

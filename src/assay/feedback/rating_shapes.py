@@ -16,7 +16,7 @@ from assay.feedback.dialogues import (
 )
 from assay.feedback.drafts import LABEL, Context, as_json, comparison_record
 from assay.feedback.fields import Row, cell, flag, items, leftover, number, optional_number, plain, shown, text
-from assay.feedback.pair_shapes import Records, unpack_chat
+from assay.feedback.pair_shapes import Records, asked_prompt, prompt_column, read_with, unpack_chat
 from assay.feedback.problems import RowError
 from assay.feedback.records import Message, default_group, identity, message, prompt_identity
 
@@ -160,6 +160,16 @@ def rl_prompt(row: Row, context: Context) -> Records:
     meta = leftover(row, {"data_source", "prompt", "reward_model"})
     meta |= {"reward_model": rest} if (rest := leftover(rule, ["ground_truth"])) else {}
     return [prompt_record(prompt, plain(rule.get("ground_truth")), source=plain(row["data_source"]) or "", meta=meta)]
+
+
+def lone_prompt(row: Row, context: Context) -> Records:
+    """Read a prompt without responses, for which some are to be sampled."""
+    asked = prompt_column(row)
+    names = ("source", "split_group")
+    given = {name: plain(row.get(name)) for name in names}
+    meta = leftover(row, {asked, *names} | read_with(row, asked))
+    prompt = asked_prompt(row, asked, context)
+    return [prompt_record(prompt, None, source=given["source"] or "", split_group=given["split_group"], meta=meta)]
 
 
 def own_rating(row: Row, context: Context) -> Records:

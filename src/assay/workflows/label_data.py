@@ -9,7 +9,16 @@ from datasets import Dataset, concatenate_datasets
 
 from assay.console import say
 from assay.errors import DataError
-from assay.feedback import ReadReport, kind_of, read_with_report, split, without_groups
+from assay.feedback import (
+    ReadReport,
+    as_chat,
+    comparison,
+    from_rows,
+    kind_of,
+    read_with_report,
+    split,
+    without_groups,
+)
 from assay.feedback.labeling import response_pairs
 from assay.feedback.labeling.pairing import ResponsePairs
 from assay.feedback.splitting import group_columns
@@ -27,6 +36,7 @@ class LabelShares:
     to_label: Dataset
     test: Dataset | None
     reads: list[ReadReport]
+    generated: dict[str, int] | None = None
 
 
 def share_labels(settings: LabelSettings) -> LabelShares:
@@ -38,6 +48,17 @@ def share_labels(settings: LabelSettings) -> LabelShares:
         If there is no pair to label.
     """
     data, report = _read(settings, settings.data)
+    generated = None
+    if kind_of(data) == "prompts":
+        data, generated = _with_responses(settings, data)
+    elif settings.generate is not None:
+        raise DataError(
+            "these prompts have responses already",
+            where=settings.data,
+            expected="prompts alone, for --generate",
+            got=f"{report.responses:,} responses, read as {report.format}",
+            remedy="leave --generate out, or name a file of prompts",
+        )
     reads = [report]
     judged = group_columns(data)[1] > 0
     test = None
@@ -51,12 +72,12 @@ def share_labels(settings: LabelSettings) -> LabelShares:
         teaching, found = without_groups(teaching, data)
         if found:
             say(f"left out {found.train_rows} records of {settings.labels}: {settings.data} holds their prompts too")
-        return LabelShares(teaching, data, test, reads)
+        return LabelShares(teaching, data, test, reads, generated)
     share = settings.calibration_share
     if share is None:
         share = USUAL_SHARE if judged.all() and not settings.explore else 1.0
     if not judged.any():
-        return LabelShares(None, data, test, reads)
+        return LabelShares(None, data, test, reads, generated)
     taught = judged if share == 1 else _split_judged(data, judged, share, settings.seed + 1)
     return LabelShares(
         data.select(np.flatnonzero(taught & judged)), data.select(np.flatnonzero(~(taught & judged))), test, reads
@@ -67,15 +88,33 @@ def _read(settings: LabelSettings, source: str) -> tuple[Dataset, ReadReport]:
     way = {"split": settings.split} if source == settings.data else {"split": None}
     data, report = read_with_report(source, **settings.reading() | way | {"ratings": "comparisons"})
     kind = kind_of(data)
-    if kind != "comparisons":
+    wanted = kind == "prompts" and settings.generate is not None and source == settings.data
+    if kind != "comparisons" and not wanted:
         raise DataError(
             "there are no responses to compare",
             where=source,
             expected="prompts with two responses or more",
             got=f"{kind}, read as {report.format}",
-            remedy="name the columns with --mapping.prompt and --mapping.responses (docs/data.md)",
+            remedy="sample some with --generate.models MODEL"
+            if kind == "prompts"
+            else "name the columns with --mapping.prompt and --mapping.responses (docs/data.md)",
         )
     return data, report
+
+
+def _with_responses(settings: LabelSettings, prompts: Dataset) -> tuple[Dataset, dict[str, int]]:
+    """Sample responses; a dry run takes two placeholders each."""
+    assert settings.generate is not None
+    if settings.dry_run:
+        rows = [comparison(as_chat(row["prompt"]), ["a", "b"], split_group=row["split_group"]) for row in prompts]
+        return from_rows(rows), {}
+    # torch takes seconds to import, and most labelling needs none of it
+    from assay.workflows.generation import generate
+
+    found = generate(prompts, settings.generate, settings.seed)
+    told = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in found.counts.items() if count)
+    say(f"responses: {told}")
+    return found.data, found.counts
 
 
 def _split_judged(data: Dataset, judged: np.ndarray, share: float, seed: int) -> np.ndarray:

@@ -95,6 +95,24 @@ class FunctionSettings(Settings):
             yield "without", "leaves out of what --only names already; use one of them"
 
 
+class Generation(Settings):
+    """Responses for prompts that have none."""
+
+    models: tuple[str, ...] = Field(min_length=1, description="causal models, Hub ids or folders")
+    responses: int = Field(default=2, ge=1, description="responses of each model to a prompt")
+    max_new_tokens: int = Field(default=256, ge=1, description="longest response")
+    temperature: float = Field(default=1.0, ge=0, description="of sampling; 0: the likeliest token, one response")
+    top_p: float = Field(default=1.0, gt=0, le=1, description="share of probability that is sampled from")
+    token_budget: int = Field(default=16384, ge=16, description="tokens of a batch, prompts and responses")
+
+    def conflicts(self) -> Iterator[tuple[str, str]]:
+        """Yield what could only give one response twice."""
+        if self.temperature == 0 and self.responses > 1:
+            yield "responses", "are all alike at temperature 0; raise the temperature, or ask for 1 of several models"
+        if self.responses == 1 and len(self.models) == 1:
+            yield "responses", "must be 2 or more, or --generate.models several: one response cannot be compared"
+
+
 class LabelSettings(FunctionSettings, RunSettings, ReadingSettings):
     """What is labelled, by what, and where the labels go."""
 
@@ -122,6 +140,7 @@ class LabelSettings(FunctionSettings, RunSettings, ReadingSettings):
     keep: Keep = Field(default=KeepAll(), description="which labels are written")
     hard: bool = Field(default=False, description="write the likelier side as certain, in place of its probability")
     most_pairs: int = Field(default=45, ge=1, description="unjudged pairs of one prompt that are labelled")
+    generate: Generation | None = Field(default=None, description="for prompts without responses: sample some first")
     explore: bool = Field(
         default=False, description="rank features against the judgements and propose windows; label nothing"
     )

@@ -56,6 +56,7 @@ def label(settings: LabelSettings) -> dict[str, Any]:
         say(note)
     votes = _without_copies(votes)
     done = weigh(settings, votes, teaching, _longer(pairs))
+    _refuse_none(settings, done)
     _warn(done)
     metrics = _metrics(settings, shares, done)
     metrics["judge"] = None if judges is None else judges.report()
@@ -102,6 +103,30 @@ def _longer(pairs: ResponsePairs) -> np.ndarray:
     return np.sign(length[begin + pairs.first] - length[begin + pairs.second]).astype(np.int8)
 
 
+def _refuse_none(settings: LabelSettings, done: Labelled) -> None:
+    if done.kept.any():
+        return
+    other = ~done.teaching
+    voted = (done.votes.votes[other] != 0).any(axis=1)
+    sure = np.maximum(expit(done.logits), expit(-done.logits))[other][voted]
+    if done.risk is not None and voted.any():
+        raise DataError(
+            "no label can be promised to be right often enough",
+            where="keep.error",
+            expected=f"wrong labels on at most {done.risk.error:.1%} of all pairs",
+            got=f"{done.risk.n} judged prompts to choose a threshold on, and none at which that holds",
+            remedy="allow more errors, judge more pairs, or add better functions",
+        )
+    raise DataError(
+        "no pair was labelled",
+        where=settings.data,
+        expected="a vote, and where --keep asks for it enough confidence, on one pair at least",
+        got=f"votes on {int(voted.sum()):,} of {int(other.sum()):,} pairs"
+        + (f", the surest label at {sure.max():.1%}" if voted.any() else ""),
+        remedy="widen the functions' windows (--windows), add functions, or keep less sure labels",
+    )
+
+
 def _warn(done: Labelled) -> None:
     for row in done.analysis.rows:
         if row.accuracy.n >= 50 and row.accuracy.value > 0.98:
@@ -146,6 +171,7 @@ def _metrics(settings: LabelSettings, shares: LabelShares, done: Labelled) -> di
         "risk": None if done.risk is None else vars(done.risk),
         **done.analysis.to_dict(),
         "hidden_judgements": against_hidden(done, resamples=settings.resamples, seed=settings.seed),
+        "generated": shares.generated,
         "source": [report.to_dict() for report in shares.reads],
         "settings": settings.model_dump(mode="json"),
         "versions": current_versions(),
