@@ -50,8 +50,9 @@ def test_the_gradient_of_a_step_is_that_of_one_big_batch(llama: str, out: Path, 
     cut, found, several = one_step(model, out, token_budget=60, **options)
     assert (one, several) == (1, 6)  # texts of a record share a row
     assert cut == pytest.approx(whole, abs=1e-6)
-    assert max(float(g.abs().max()) for g in expected.values()) > 1e-3
-    assert_equal(found, expected, 5e-6)
+    largest = max(float(g.abs().max()) for g in expected.values())
+    assert largest > 1e-3
+    assert_equal(found, expected, 3e-6 * largest)  # processors add up in orders of their own
 
 
 def test_the_loss_of_a_step_is_the_weighted_mean_of_the_kernel(llama: str, out: Path) -> None:
