@@ -135,7 +135,7 @@ def test_thresholds_and_bounds_send_the_rest_to_people(cli: Cli, many_pairs: Pat
         counts = metrics_of(tmp_path / name)["counts"]
         kept[name] = counts["labelled"]
         assert counts["labelled"] + counts["left_to_people"] + counts["without_a_vote"] == counts["to_label"]
-        people = tmp_path / name / "for_people.parquet"
+        people = tmp_path / name / "for_people.jsonl"
         assert people.exists() == (name != "all")
     assert kept["sure"] < kept["all"]
     risk = metrics_of(tmp_path / "risk")["risk"]

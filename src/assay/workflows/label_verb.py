@@ -7,19 +7,18 @@ from typing import Any
 
 import numpy as np
 import yaml
-from datasets import Dataset
 from scipy.special import expit
 
 from assay.console import progress, say, show
 from assay.errors import DataError
 from assay.evaluation.exploring import explore
-from assay.feedback.changes import with_pairs
 from assay.feedback.label_models import duplicates
 from assay.feedback.labeling import FeatureFunction, LabelingFunction, Votes, apply
 from assay.feedback.labeling.applying import feature_values
 from assay.feedback.labeling.builtin import features
 from assay.feedback.labeling.pairing import ResponsePairs
 from assay.feedback.labeling.texts import first_responses
+from assay.feedback.labeling.writing import write_for_people, write_records, write_weak
 from assay.output import check_new, new_folder, write_atomic, write_json
 from assay.scorers.provenance import current_versions
 from assay.workflows.judge_functions import voters
@@ -28,7 +27,7 @@ from assay.workflows.label_functions import gather
 from assay.workflows.label_report import write_label_report
 from assay.workflows.label_settings import LabelSettings
 from assay.workflows.label_showing import show_labels, show_proposals
-from assay.workflows.labelled import Labelled, against_hidden, judgements, weigh
+from assay.workflows.labelled import Labelled, against_hidden, weigh
 
 
 def label(settings: LabelSettings) -> dict[str, Any]:
@@ -184,23 +183,17 @@ def _write(settings: LabelSettings, shares: LabelShares, done: Labelled, metrics
     pairs = done.votes.pairs
     with new_folder(str(settings.out), overwrite=settings.overwrite) as folder:
         (folder / "records").mkdir()
-        _to_parquet(pairs.data, pairs.take(done.kept), written[done.kept], folder / "records" / "weak.parquet")
+        write_weak(folder / "records" / "weak.parquet", pairs.take(done.kept), written[done.kept])
         if shares.teaching is not None:
-            shares.teaching.to_parquet(str(folder / "records" / "human.parquet"))
+            write_records(folder / "records" / "human.parquet", shares.teaching)
         if shares.test is not None:
-            shares.test.to_parquet(str(folder / "test.parquet"))
+            write_records(folder / "test.parquet", shares.test)
         rest = ~done.teaching & ~done.kept
         if settings.keep.kind != "all" and rest.any():
-            _to_parquet(pairs.data, pairs.take(rest), p[rest], folder / "for_people.parquet")
+            write_for_people(folder / "for_people.jsonl", pairs.take(rest), p[rest])
         write_json(folder / "metrics.json", metrics)
         write_label_report(folder / "report.html", done.analysis, metrics, Path(settings.data).name)
     show(f"{settings.out}/records holds the labels; report.html and metrics.json tell of them")
-
-
-def _to_parquet(data: Dataset, pairs: ResponsePairs, p: np.ndarray, path: Path) -> None:
-    """Write the records of these pairs, with weak judgements in place of others."""
-    labelled = with_pairs(data, judgements(pairs, p))
-    labelled.select(np.unique(pairs.row)).to_parquet(str(path))
 
 
 def _explore(settings: LabelSettings, functions: list[LabelingFunction], pairs: ResponsePairs) -> dict[str, Any]:

@@ -23,8 +23,7 @@ from assay.feedback.label_models import (
     MajorityLabelModel,
     SymmetricLabelModel,
 )
-from assay.feedback.labeling import ResponsePairs, Votes
-from assay.feedback.pairs import WEAK, Pairs, new_pairs
+from assay.feedback.labeling import Votes
 from assay.workflows.label_settings import Keep, LabelSettings
 
 LabelModelName = Literal["auto", "correlated", "symmetric", "confusion", "logistic", "majority"]
@@ -172,10 +171,3 @@ def against_hidden(done: Labelled, *, resamples: int, seed: int) -> dict[str, An
     if kept.any() and not kept.all():
         result["accuracy_of_kept"] = bootstrap.ratio(hits, kept.astype(float), proportion=True).to_dict()
     return result
-
-
-def judgements(pairs: ResponsePairs, p: np.ndarray) -> Pairs:
-    """Return weak judgements on these pairs, the response of lower number first; p is P(first better), ``[E]``."""
-    turned = pairs.first > pairs.second
-    low, high = np.where(turned, pairs.second, pairs.first), np.where(turned, pairs.first, pairs.second)
-    return new_pairs(pairs.data, pairs.row, low, high, np.where(turned, 1.0 - p, p), source=WEAK)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-import pyarrow.compute as pc
 from datasets import Dataset
 
+from assay.feedback.labeling.texts import list_lengths
 from assay.feedback.pairs import pairs
 
 MOST_PAIRS = 45  # all pairs of ten responses
@@ -71,10 +71,7 @@ def response_pairs(data: Dataset, *, seed: int = 0, most: int = MOST_PAIRS) -> R
         Pairs of one prompt that nobody judged; where there are more, so many are drawn.
     """
     judged = _judged(data)
-    columns = data.select_columns(["responses", "edges", "split_group"]).with_format("arrow")[:]
-    responses, edges = (
-        pc.list_value_length(columns[name]).fill_null(0).to_numpy().astype(np.int64) for name in ("responses", "edges")
-    )
+    responses, edges = list_lengths(data, "responses"), list_lengths(data, "edges")
     random = np.random.default_rng(seed)
     free = np.flatnonzero((edges == 0) & (responses > 1))
     row, low, high, left_out = _all_pairs(free, responses[free], most, random)
@@ -84,7 +81,8 @@ def response_pairs(data: Dataset, *, seed: int = 0, most: int = MOST_PAIRS) -> R
     row, low, high, p = row[order], low[order], high[order], p[order]
     turned = random.random(len(row)) < 0.5
     p = np.where(turned, 1.0 - p, p)
-    group = columns["split_group"].to_numpy()[row] if len(row) else np.zeros(0, object)
+    groups = data.select_columns(["split_group"]).with_format("arrow")[:]["split_group"].to_numpy()
+    group = groups[row] if len(row) else np.zeros(0, object)
     truth = np.nan_to_num(np.sign(p - 0.5)).astype(np.int8)
     first, second = np.where(turned, high, low), np.where(turned, low, high)
     return ResponsePairs(data, row, first, second, truth, p, group, left_out)

@@ -68,8 +68,16 @@ def batches(data: Dataset, *, records: int = BATCH_RECORDS) -> Iterator[tuple[in
         begun += len(flat)
 
 
+def list_lengths(data: Dataset, column: str) -> np.ndarray:
+    """Return the number of entries of each record's list, int64 ``[records]``; texts are not held."""
+    columns = data.select_columns([column]).with_format("arrow")
+    parts = [
+        pc.list_value_length(columns[start : min(start + BATCH_RECORDS, len(data))][column]).fill_null(0).to_numpy()
+        for start in range(0, len(data), BATCH_RECORDS)
+    ]
+    return np.concatenate(parts).astype(np.int64) if parts else np.zeros(0, np.int64)
+
+
 def first_responses(data: Dataset) -> np.ndarray:
     """Return the number of the first response of each record, when all are counted in order; ``[records + 1]``."""
-    nested = data.select_columns(["responses"]).with_format("arrow")[:]["responses"]
-    counts = pc.list_value_length(nested).fill_null(0).to_numpy().astype(np.int64)
-    return np.concatenate([[0], np.cumsum(counts)])
+    return np.concatenate([[0], np.cumsum(list_lengths(data, "responses"))])
