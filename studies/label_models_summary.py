@@ -1,0 +1,126 @@
+"""From the finished sets of `label_models` to its result file and page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from page import ran_on, verdict_table
+from summary import RESULTS, circumstances, finished_cells
+
+from assay.evaluation.verdicts import hierarchical_effect, minimum_detectable_effect, verdict_on
+from assay.output import write_atomic, write_json
+
+#: (claim, peer, metric, smallest effect)
+CONTRASTS = (
+    ("the default against snorkel", "snorkel", "nll", 0.002),
+    ("the default against Dawid-Skene", "dawid_skene", "nll", 0.002),
+    ("the default against a majority of votes", "majority", "accuracy", 0.01),
+)
+DEFAULT = "correlated"
+MEANS = ("nll_raw", "ece", "in_null_band", "sure")
+COLUMNS = ("label model", "accuracy", "95 % interval", "NLL raw", "NLL calibrated", "ECE", "in null band", "above 95 %")
+NAMES = {
+    "correlated": "correlated (default)",
+    "symmetric": "symmetric, from judgements",
+    "confusion": "confusion tables, from judgements",
+    "logistic": "logistic",
+    "em": "symmetric, EM",
+    "triplets": "symmetric, triplets",
+    "majority": "majority",
+    "length": "length alone",
+    "snorkel": "snorkel LabelModel",
+    "dawid_skene": "crowd-kit Dawid-Skene",
+    "bradley_terry": "crowd-kit noisy Bradley-Terry",
+}
+
+
+def write_label_models(study: str, docstring: str, folder: Path, planned: Sequence[str]) -> None:
+    """Write ``results/label_models.json`` and ``.md`` from the finished cells."""
+    cells = finished_cells(folder)
+    order = {name: place for place, name in enumerate(planned)}
+    cells.sort(key=lambda cell: order[cell["cell"]])
+    result = {
+        "study": study,
+        "verdicts": [row for cell in cells for row in verdicts_on(cell)],
+        "sets": {cell["cell"]: cell["about"] | {"arms": arms_of(cell)} for cell in cells},
+        **circumstances(planned, cells),
+    }
+    write_json(RESULTS / f"{study}.json", result)
+    write_atomic(RESULTS / f"{study}.md", page(study, docstring, result))
+    print(f"{RESULTS / study}.md written; {len(result['cells_missing'])} planned cells are missing")
+
+
+def terms(cell: dict[str, Any], arm: str, metric: str) -> np.ndarray:
+    """Return means by seed and group, ``[seeds, groups]``, where more is better; NaN: not tested with this seed."""
+    name, sign = ("hits", 1.0) if metric == "accuracy" else ("nll", -1.0)
+    return sign * np.array([run["arms"][arm][name] for run in cell["runs"]], np.float64)
+
+
+def verdicts_on(cell: dict[str, Any]) -> list[dict[str, Any]]:
+    """Judge the claims on one set."""
+    rows = []
+    weight, group = sizes(cell), np.array(cell["group"])
+    for claim, peer, metric, smallest in CONTRASTS:
+        effect = hierarchical_effect(terms(cell, DEFAULT, metric) - terms(cell, peer, metric), weight, group)
+        rows.append(
+            {
+                "claim": claim,
+                "metric": metric,
+                "data": cell["cell"],
+                "verdict": verdict_on(effect, smallest),
+                "negligible": max(abs(end) for end in effect.ci90) < smallest,
+                "effect": effect.value,
+                "ci95": list(effect.ci95),
+                "smallest_effect": smallest,
+                "minimum_detectable_effect": minimum_detectable_effect(effect),
+                "seeds": effect.seeds,
+                "groups": effect.groups,
+            }
+        )
+    return rows
+
+
+def sizes(cell: dict[str, Any]) -> np.ndarray:
+    """Return the judged pairs of each group, ``[groups]``: a group is tested on whole or not at all."""
+    counts = [next(iter(run["arms"].values()))["count"] for run in cell["runs"]]
+    return np.max(np.array(counts, np.float64), axis=0)
+
+
+def arms_of(cell: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return what is told of each arm: accuracy and NLL with intervals, and means over seeds."""
+    weight, group = sizes(cell), np.array(cell["group"])
+    found = {}
+    for arm in cell["runs"][0]["arms"]:
+        runs = [run["arms"][arm] for run in cell["runs"]]
+        found[arm] = {
+            "accuracy": hierarchical_effect(terms(cell, arm, "accuracy"), weight, group).to_dict(),
+            "nll_calibrated": -hierarchical_effect(terms(cell, arm, "nll"), weight, group).value,
+            **{name: float(np.mean([run[name] for run in runs])) for name in MEANS},
+            "temperature": float(np.median([run["temperature"] for run in runs])),
+        }
+    return found
+
+
+def page(study: str, docstring: str, result: dict[str, Any]) -> str:
+    """Return the study's page as Markdown."""
+    lines = [f"# Study: {study.replace('_', ' ')}", "", "```text", docstring.strip(), "```", ""]
+    if result["cells_missing"]:
+        lines += [f"**Not finished:** {len(result['cells_missing'])} planned cells have not run.", ""]
+    lines += ["## Verdicts", "", *verdict_table(result["verdicts"])]
+    for name, about in result["sets"].items():
+        lines += ["", f"## {name}", ""]
+        lines += [f"{about['judged']:,} judged pairs with votes of {len(about['functions'])} functions.", ""]
+        lines += [f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|"]
+        for arm in (each for each in NAMES if each in about["arms"]):
+            told = about["arms"][arm]
+            low, high = told["accuracy"]["ci95"]
+            lines.append(
+                f"| {NAMES[arm]} | {100 * told['accuracy']['value']:.1f} % | {100 * low:.1f} to {100 * high:.1f} | "
+                f"{told['nll_raw']:.4f} | {told['nll_calibrated']:.4f} | {told['ece']:.3f} | "
+                f"{100 * told['in_null_band']:.0f} % | {100 * told['sure']:.0f} % |"
+            )
+    lines += ["", "Above 95 %: share of pairs that the raw model claims to know so surely.", "", ran_on(result), ""]
+    return "\n".join(lines)
