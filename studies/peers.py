@@ -13,7 +13,7 @@ def snorkel(votes: np.ndarray) -> np.ndarray:
     torch.set_num_threads(1)  # on two threads it takes many times as long
     classes = np.where(votes == 0, -1, (votes > 0).astype(int))
     model = LabelModel(cardinality=2, verbose=False)
-    model.fit(classes, n_epochs=500, l2=0.0, class_balance=[0.5, 0.5], seed=0, progress_bar=False)
+    model.fit(classes, n_epochs=500, l2=0.5, class_balance=[0.5, 0.5], seed=0, progress_bar=False)
     return np.asarray(model.predict_proba(classes)[:, 1])
 
 
