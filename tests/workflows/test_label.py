@@ -400,3 +400,44 @@ def test_no_label_is_no_result(cli: Cli, many_pairs: Path, tmp_path: Path) -> No
     said = cli("label", many_pairs, "--keep.kind", "confident", "--keep.least", 0.999, *out)
     assert said.code == 2 and "the surest label at" in said.err, said.err
     assert not (tmp_path / "labels").exists()
+
+
+def test_weak_records_hold_nothing_that_people_said(cli: Cli, tmp_path: Path) -> None:
+    rows = [
+        {
+            "instruction": f"q {i}",
+            "generations": ["good answer", "an answer " * (i % 7)],
+            "ratings": [5, 1 + i % 2],
+            "x": "y",
+        }
+        for i in range(80)
+    ]
+    path = tmp_path / "graded.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    said = cli("label", path, "--only", "length", "--calibration-share", 0.5, "--out", tmp_path / "labels")
+    assert said.code == 0, said.err
+    for row in read(str(tmp_path / "labels" / "records" / "weak.parquet")):
+        assert row["grades"] == [[], []] and row["meta"] is None and row["edges"][0]["source"] == "weak"
+    human = read(str(tmp_path / "labels" / "records" / "human.parquet"))
+    assert human[0]["grades"][0]
+
+
+def test_prompts_of_the_test_do_not_teach_from_elsewhere(cli: Cli, many_pairs: Path, own: Path, tmp_path: Path) -> None:
+    part = tmp_path / "part.jsonl"
+    part.write_text("\n".join(many_pairs.read_text().splitlines()[:200]))
+    options = ("--functions", own, "--labels", many_pairs, "--test-share", 0.3)
+    said = cli("label", part, *options, "--out", tmp_path / "labels")
+    assert said.code == 0, said.err
+    test, human = (pairs(read(str(tmp_path / "labels" / name))) for name in ("test.parquet", "records/human.parquet"))
+    assert len(test) > 40 and len(human) == 60 and not set(test.group) & set(human.group)
+    said = cli("label", many_pairs, *options)
+    assert said.code == 2 and "every judged prompt is also among those to be labelled" in said.err
+
+
+def test_two_scorers_of_one_name_both_vote(cli: Cli, many_pairs: Path, trained: Path, tmp_path: Path) -> None:
+    said = cli(
+        "label", many_pairs, "--presets", "", "--scorers", trained / "model", trained / "model", "--workers", 2,
+        "--out", tmp_path / "labels",
+    )  # fmt: skip
+    assert said.code == 0, said.err
+    assert "left out 'scorer model 2': it votes as 'scorer model' on every pair" in said.err

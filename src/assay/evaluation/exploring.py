@@ -12,6 +12,7 @@ from scipy.stats import beta
 from assay.evaluation.intervals import GroupBootstrap
 
 FOLDS, LEVEL, RESAMPLES = 5, 0.95, 10_000
+_FEWEST_GROUPS = 5  # with votes; fewer have no spread to speak of
 _QUANTILES = np.linspace(0.0, 0.9, 10)
 
 
@@ -30,7 +31,7 @@ class Proposal:
         of the group that is judged.
     interval
         Of that accuracy, over split groups, with Bonferroni's correction for the number of features; None with fewer
-        than two groups that vote.
+        than five groups that vote.
     holds
         Whether the interval lies above one half.
     information
@@ -77,12 +78,18 @@ def explore(
     fold = (np.random.default_rng(seed).permutation(len(names)) % min(folds, max(len(names), 1)))[of.ravel()]
     bootstrap = GroupBootstrap(group, resamples, seed)
     corrected = 1.0 - (1.0 - LEVEL) / max(len(differences), 1)
-    found = [_proposal(name, d, truth, fold, bootstrap, corrected) for name, d in differences.items()]
+    found = [_proposal(name, d, truth, of.ravel(), fold, bootstrap, corrected) for name, d in differences.items()]
     return sorted(found, key=lambda each: -each.information)
 
 
 def _proposal(
-    name: str, difference: np.ndarray, truth: np.ndarray, fold: np.ndarray, bootstrap: GroupBootstrap, level: float
+    name: str,
+    difference: np.ndarray,
+    truth: np.ndarray,
+    group: np.ndarray,
+    fold: np.ndarray,
+    bootstrap: GroupBootstrap,
+    level: float,
 ) -> Proposal:
     agrees = np.nan_to_num(np.sign(difference)) * truth
     size = np.nan_to_num(np.abs(difference))
@@ -94,7 +101,7 @@ def _proposal(
     voted = right != 0
     sign, least = _best(agrees, size)
     accuracy = float((right[voted] > 0).mean()) if voted.any() else float("nan")
-    interval = _interval(right > 0, voted, bootstrap, level)
+    interval = _interval(right > 0, voted, len(np.unique(group[voted])), bootstrap, level)
     return Proposal(
         name,
         prefers="more" if sign > 0 else "less",
@@ -129,15 +136,15 @@ def _information(right: np.ndarray, count: np.ndarray, pairs: int) -> np.ndarray
 
 
 def _interval(
-    right: np.ndarray, voted: np.ndarray, bootstrap: GroupBootstrap, level: float
+    right: np.ndarray, voted: np.ndarray, groups: int, bootstrap: GroupBootstrap, level: float
 ) -> tuple[float, float] | None:
-    if voted.sum() < 2 or bootstrap.n_groups < 2:
+    if groups < _FEWEST_GROUPS:
         return None
     rate = right[voted].mean()
     if rate in (0.0, 1.0):  # no spread to draw from
-        n = int(voted.sum())
         tail = (1.0 - level) / 2.0
-        return (float(beta.ppf(tail, n, 1)), 1.0) if rate == 1.0 else (0.0, float(beta.ppf(1.0 - tail, 1, n)))
+        low, high = float(beta.ppf(tail, groups, 1)), float(beta.ppf(1.0 - tail, 1, groups))
+        return (low, 1.0) if rate == 1.0 else (0.0, high)
     sums = bootstrap.sums(np.stack([right & voted, voted], axis=1).astype(np.float64))
     drawn = sums[sums[:, 1] > 0]
     low, high = np.quantile(drawn[:, 0] / drawn[:, 1], [(1.0 - level) / 2.0, (1.0 + level) / 2.0])

@@ -30,7 +30,7 @@ USUAL_SHARE = 0.1
 
 @dataclass(frozen=True)
 class LabelShares:
-    """What teaches, what is labelled, and what is kept apart; no split group is in two of them."""
+    """What teaches, what is labelled, and what is kept apart; no group of the test is in another share."""
 
     teaching: Dataset | None
     to_label: Dataset
@@ -61,15 +61,25 @@ def share_labels(settings: LabelSettings) -> LabelShares:
         )
     reads = [report]
     judged = group_columns(data)[1] > 0
-    test = None
+    whole, test = data, None
     if settings.test_share > 0 and judged.any():
         held = _split_judged(data, judged, settings.test_share, settings.seed)
+        if (held & ~judged).any():
+            say(f"{int((held & ~judged).sum()):,} unjudged prompts of test groups take no part")
         data, test = data.select(np.flatnonzero(~held)), data.select(np.flatnonzero(held & judged))
         judged = judged[~held]
     if settings.labels is not None:
         teaching, other = _read(settings, settings.labels)
         reads.append(other)
-        teaching, found = without_groups(teaching, data)
+        teaching, found = without_groups(teaching, whole)
+        if not len(teaching):
+            raise DataError(
+                "every judged prompt is also among those to be labelled",
+                where=settings.labels,
+                expected="judgements on other prompts, to teach the label model",
+                got=f"{found.train_rows} prompts, all in {settings.data} too",
+                remedy="leave --labels out: a share of DATA's own judgements then teaches",
+            )
         if found:
             say(f"left out {found.train_rows} records of {settings.labels}: {settings.data} holds their prompts too")
         return LabelShares(teaching, data, test, reads, generated)

@@ -58,10 +58,13 @@ def gather(settings: FunctionSettings, judges: Voters | None = None) -> list[Lab
             found[function.name] = function
     for model in settings.scorers:
         name = f"scorer {Path(model).name}"
+        name += f" {number}" if (number := 1 + sum(each.startswith(name) for each in found)) > 1 else ""
         found[name] = by_scorer(_scores(model), name=name)
     if settings.similarity is not None:
         found["similarity"] = FeatureFunction(similarity(_encoder(settings.similarity)), Window(0.02))
     if judges is not None:
+        if taken := [function.name for function in judges.functions if function.name in found]:
+            raise ConfigError("a judge's rule has the name of another function", where="judge.rules", got=taken[0])
         found |= {function.name: function for function in judges.functions}
     if settings.windows is not None:
         found |= windowed(found, settings.windows)

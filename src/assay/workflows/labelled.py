@@ -85,6 +85,8 @@ def weigh(settings: LabelSettings, votes: Votes, teaching: np.ndarray, longer: n
     logits = fitted.logits(votes.votes)
     voted = (votes.votes != 0).any(axis=1)
     kept, risk = _kept(settings.keep, fitted, logits, labels, group)
+    if settings.hard:
+        voted &= logits != 0  # an even label has no side to be on
     learned = fitted.model.accuracy
     analysis = analyse(
         votes.names,

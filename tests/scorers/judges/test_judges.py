@@ -112,6 +112,8 @@ def test_encoder_is_no_judge(tiny_encoder: Path, tmp_path: Path) -> None:
         (completion("A", {"A": 0.6, " A": 0.1, "B": 0.2, "C": 0.1}), ("A", "B"), math.log(0.7 / 0.2)),
         (completion("Yes", {"Yes": 0.5, "yes": 0.25, "No": 0.25}), ("Yes", "No"), math.log(3)),
         (completion("B", {"B": 0.9}), ("A", "B"), -math.log(0.9 / 0.1)),
+        # B is not listed, so it is no likelier than what is
+        (completion("The", {"The": 0.6, "A": 0.3, "Both": 0.05}), ("A", "B"), math.log(0.3 / 0.05)),
         (completion("A"), ("A", "B"), math.inf),
         (completion(" **B**, since it is longer"), ("A", "B"), -math.inf),
         (completion("No."), ("Yes", "No"), -math.inf),

@@ -11,6 +11,7 @@ from assay.feedback.label_models.interface import LabelModel, labelled_accuracy
 from assay.feedback.label_models.vote_table import VoteTable, distinct
 
 _LEAST_RIDGE = 0.005
+_FEW_TOGETHER = 20.0  # common votes at which a correlation counts half
 _CHUNK = 8_000_000  # numbers of a stack of matrices that are solved together
 
 
@@ -69,7 +70,7 @@ class CorrelatedLabelModel(LabelModel):
         together = (votes * table.count[:, None]).T @ votes
         products = (rows * table.count[:, None]).T @ rows
         agreement = np.divide(products, together, out=np.zeros_like(products), where=together > 0)
-        self.correlation = _of_errors(agreement, 2.0 * self.accuracy - 1.0)
+        self.correlation = _of_errors(agreement, together, 2.0 * self.accuracy - 1.0)
         self.ridge = max(1.0 / (table.labelled.sum() * self.spread**2), _LEAST_RIDGE)
 
     def _logits(self, rows: np.ndarray) -> np.ndarray:
@@ -106,12 +107,16 @@ def _towards_their_mean(accuracy: np.ndarray, voted: np.ndarray) -> np.ndarray:
     return np.asarray(mean + true_variance / (true_variance + noise) * (accuracy - mean))
 
 
-def _of_errors(agreement: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Return the correlation matrix of the functions' errors, ``[m, m]``, without negative eigenvalues."""
+def _of_errors(agreement: np.ndarray, together: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Return the correlation matrix of the functions' errors, ``[m, m]``, without negative eigenvalues.
+
+    Functions that seldom vote on one pair are drawn to independence, as nothing tells otherwise.
+    """
     deviation = np.sqrt(1.0 - truth**2)
     found = (agreement - np.outer(truth, truth)) / np.outer(deviation, deviation)
+    found = np.clip(found, -1.0, 1.0) * together / (together + _FEW_TOGETHER)
     np.fill_diagonal(found, 1.0)
-    values, vectors = np.linalg.eigh(np.clip(found, -1.0, 1.0))
+    values, vectors = np.linalg.eigh(found)
     found = (vectors * np.maximum(values, 0.0)) @ vectors.T
     size = np.sqrt(np.diag(found))
     return np.asarray(found / np.outer(size, size))

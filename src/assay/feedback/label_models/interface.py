@@ -104,10 +104,13 @@ class LabelModel(ABC):
         for sample in drawn:
             size = int(group.max()) + 1
             times = np.bincount(random.integers(size, size=size), minlength=size).astype(np.float64)
-            other = copy(self)
-            other._learn(table.weighted(labels, times[group]))
+            other, again = copy(self), table.weighted(labels, times[group])
+            if table.labelled.any() and not (again.first.any() and again.second.any()):
+                sample[:] = np.nan  # a sample without labels of both kinds tells of another estimator
+                continue
+            other._learn(again)
             sample[:] = other.accuracy
-        return np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0).T
+        return np.nanquantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0).T
 
     @property
     def needs_labels(self) -> bool:

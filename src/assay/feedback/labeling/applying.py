@@ -18,7 +18,7 @@ from datasets import Dataset
 from assay.errors import DataError
 from assay.feedback.labeling.checking import check_order
 from assay.feedback.labeling.features import Feature, joined
-from assay.feedback.labeling.functions import Batch, FeatureFunction, LabelingFunction, UserFunction
+from assay.feedback.labeling.functions import Batch, FeatureFunction, LabelingFunction, MarginFunction
 from assay.feedback.labeling.pairing import ResponsePairs
 from assay.feedback.labeling.texts import BATCH_RECORDS, Texts, batches, first_responses
 from assay.feedback.store import cache_folder, cache_name, output_errors
@@ -191,12 +191,25 @@ def _work(job: _Job) -> _Done:
         seconds[feature.key] = time.perf_counter() - started
     for function in job.functions:
         assert job.batch is not None
-        if job.begin == 0 and isinstance(function, UserFunction):  # others are right by themselves
+        if job.begin == 0 and not isinstance(function, MarginFunction):  # which is right by itself
             check_order(function, Batch(job.batch.texts, job.batch.first[:_TRIED], job.batch.second[:_TRIED]))
         started = time.perf_counter()
-        votes[function.name] = function.votes(job.batch)
+        votes[function.name] = _votes_of(function, job.batch)
         seconds[function.name] = time.perf_counter() - started
     return _Done(job.begin, job.records, job.pairs, values, votes, seconds)
+
+
+def _votes_of(function: LabelingFunction, batch: Batch) -> np.ndarray:
+    """Return the votes of a function, whoever wrote its class; what is no vote is named."""
+    found = np.asarray(function.votes(batch))
+    if found.shape != (len(batch),) or not np.isin(found, (-1, 0, 1)).all():
+        raise DataError(
+            "there is one vote per pair: 1, -1 or 0",
+            where=f"labeling function {function.name}",
+            expected=f"{len(batch)} votes",
+            got=f"shape {list(found.shape)}, values from {found.min(initial=0)!r} to {found.max(initial=0)!r}",
+        )
+    return found.astype(np.int8)
 
 
 def _worked(jobs: Iterator[_Job], workers: int) -> Iterator[_Done]:

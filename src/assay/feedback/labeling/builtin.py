@@ -196,7 +196,7 @@ def similarity(
     encode: Callable[[Sequence[str]], np.ndarray], *, name: str = "similarity", version: str = "1"
 ) -> Feature:
     """Return the feature "cosine of response and prompt" by an encoder: texts in, vectors ``[n, d]`` out."""
-    return Feature(name, Cosine(encode), "texts and prompts", version, kept=False)
+    return Feature(name, Cosine(encode), "texts and prompts", version, kept=False, here=True)
 
 
 class Cosine:

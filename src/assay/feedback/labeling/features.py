@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
-from assay.errors import DataError
+from assay.errors import AssayError, DataError
 from assay.feedback.labeling.texts import Texts
 
 #: What a feature's function is called with: an Arrow column of responses; one response; one response and its prompt; a
@@ -66,6 +66,8 @@ class Feature:
         else:
             try:
                 found = self._at_once(texts)
+            except AssayError:  # a judge that is down says so itself
+                raise
             except Exception as error:
                 raise failed(self.name, error) from error
         return self._checked(found, len(texts))

@@ -11,7 +11,7 @@ from typing import Any, Literal, NoReturn, overload
 
 import numpy as np
 
-from assay.errors import DataError
+from assay.errors import AssayError, DataError
 from assay.feedback.labeling.features import Feature, Window, failed
 from assay.feedback.labeling.texts import Texts
 
@@ -103,7 +103,21 @@ class MarginFunction(LabelingFunction):
 
     def votes(self, batch: Batch) -> np.ndarray:
         """Return the votes of `LabelingFunction`."""
-        return self.window.votes(np.asarray(self.margins(*texts_of(batch)), np.float64))
+        given = texts_of(batch)
+        try:
+            found = np.asarray(self.margins(*given), np.float64)
+        except AssayError:
+            raise
+        except Exception as error:
+            raise failed(self.name, error) from error
+        if found.shape != (len(batch),):
+            raise DataError(
+                "there is one margin per pair",
+                where=f"labeling function {self.name}",
+                expected=f"{len(batch)} margins",
+                got=f"shape {list(found.shape)}",
+            )
+        return self.window.votes(found)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from datasets import Dataset
 
@@ -41,10 +42,27 @@ def write_weak(path: Path, pairs: ResponsePairs, p: np.ndarray) -> None:
             inside = order[np.searchsorted(rows, start) : np.searchsorted(rows, start + len(table))]
             counts = np.bincount(pairs.row[inside] - start, minlength=len(table))
             edges = _edges(counts, low[inside], high[inside], said[inside])
-            place = table.column_names.index("edges")
-            yield table.set_column(place, _SCHEMA.field("edges"), edges).filter(pa.array(counts > 0))
+            yield _without_people(table, edges).filter(pa.array(counts > 0))
 
     _write(path, tables())
+
+
+def _without_people(table: pa.Table, edges: pa.ListArray) -> pa.Table:
+    """Put edges in place of others, and leave out what people said: grades, and the cells of judged records."""
+    judged = pc.greater(pc.list_value_length(table["edges"]), 0)
+    responses = pc.list_value_length(table["responses"]).to_numpy().astype(np.int64)
+    kind = _SCHEMA.field("grades").type.value_type
+    none = pa.array(np.zeros(1 + int(responses.sum()), np.int32))
+    empty = pa.ListArray.from_arrays(none, pa.array([], kind.value_type))
+    starts = pa.array(np.concatenate([[0], np.cumsum(responses)]).astype(np.int32))
+    columns = {
+        "edges": edges,
+        "grades": pa.ListArray.from_arrays(starts, empty).cast(_SCHEMA.field("grades").type),
+        "meta": pc.if_else(judged, pa.scalar(None, pa.string()), table["meta"]),
+    }
+    for name, column in columns.items():
+        table = table.set_column(table.column_names.index(name), _SCHEMA.field(name), column)
+    return table
 
 
 def write_records(path: Path, data: Dataset) -> None:

@@ -165,18 +165,18 @@ def read_answer(reply: dict[str, Any], options: tuple[str, str]) -> Answer:
     for token in tokens:
         if not str(token.get("token", "")).strip(" \n\t\"'*`"):
             continue
-        mass = [0.0, 0.0]
+        mass, listed = [0.0, 0.0], []
         for each in token.get("top_logprobs") or [token]:
+            listed.append(math.exp(float(each.get("logprob") or 0.0)))
             at = _option(str(each.get("token", "")), options)
             if at is not None:
-                mass[at] += math.exp(float(each.get("logprob", -math.inf)))
-        if mass[0] > 0 and mass[1] > 0:
-            return Answer(math.log(mass[0]) - math.log(mass[1]))
-        if mass[0] > 0 or mass[1] > 0:
-            # the other one is less likely than all that are listed
-            rest = max(1.0 - sum(mass), 1e-6)
-            return Answer(math.log(mass[0] / rest) if mass[0] > 0 else -math.log(mass[1] / rest))
-        break
+                mass[at] += listed[-1]
+        if not any(mass):
+            break
+        # an option that is not listed is no likelier than the least likely one that is, nor than what is left
+        most = max(min(*listed, 1.0 - sum(listed)) if len(listed) > 1 else 1.0 - listed[0], 1e-6)
+        first, second = (value or most for value in mass)
+        return Answer(math.log(first) - math.log(second))
     at = _option(str((choice.get("message") or {}).get("content") or ""), options)
     return Answer(float("nan") if at is None else (math.inf, -math.inf)[at])
 
