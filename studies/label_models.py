@@ -72,7 +72,11 @@ SETS: dict[str, dict[str, Any]] = {
         },
     },
     "wmt": {"path": "wmt_da_pairs/gu-en.jsonl.gz", "preset": "general", "share": 0.2},
-    "tldr": {"path": "tldr_feedback/batch13.jsonl.gz", "preset": "general"},
+    "tldr": {
+        "path": "tldr_feedback/batch13.jsonl.gz",
+        "preset": "general",
+        "mapping": {"prompt": "prompt", "responses": "responses", "choice": "choice", "group": "post_id"},
+    },
     "planted_independent": {},
     "planted_correlated": {"repeat": 0.7},
     "planted_copies": {"repeat": 1.0},
