@@ -120,6 +120,7 @@ def test_without_judgements_votes_alone_weigh(cli: Cli, unjudged: Path, own: Pat
     assert said.code == 0, said.err
     found = metrics_of(out)
     assert found["label_model"]["name"] == "symmetric" and found["calibration"] is None
+    assert "no judgement teaches here" in said.err
     assert tree(out / "records") == ["weak.parquet"]
 
 

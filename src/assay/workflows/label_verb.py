@@ -133,6 +133,13 @@ def _warn(done: Labelled) -> None:
                 f"{row.name!r} is right in {row.accuracy.value:.1%} of {row.accuracy.n} judged pairs: "
                 "does it see the judgement, or what the judgement was made from?"
             )
+    if not done.teaching.any():
+        say(
+            "no judgement teaches here: functions are taken to be right more often than wrong and to err independently, "
+            "and nothing tells how far to trust the labels"
+        )
+        if len(done.votes.names) < 3:
+            say("fewer than three functions vote, so their accuracies are a guess")
     if done.model.calibration is not None:
         flags = done.model.calibration.flags
         if "few_judgements" in flags:
