@@ -135,7 +135,7 @@ def _warn(done: Labelled) -> None:
             )
     if not done.teaching.any():
         say(
-            "no judgement teaches here: functions are taken to be right more often than wrong and to err independently, "
+            "no judgement teaches here: functions are taken to err independently and to be right more often than not, "
             "and nothing tells how far to trust the labels"
         )
         if len(done.votes.names) < 3:
