@@ -112,12 +112,12 @@ def _sampled(
     short = [row for row, each in enumerate(ids) if 0 < len(each) <= longest]
     counts["prompts_too_long"] += len(ids) - len(short)
     ends = {tokenizer.eos_token_id, *_listed(model.generation_config.eos_token_id)} - {None}
-    sampling = {"do_sample": True, "temperature": settings.temperature, "top_p": settings.top_p}
+    sampling = {"do_sample": True, "temperature": settings.temperature, "top_p": settings.top_p, "top_k": 0}
     how: dict[str, Any] = sampling if settings.temperature > 0 else {"do_sample": False}
     torch.manual_seed(seed)
     work = [(len(ids[row]) + settings.max_new_tokens) * settings.responses for row in short]
     with progress(len(short), f"{name}: prompts") as bar:
-        for block in cut(work, settings.token_budget * settings.responses):
+        for block in cut(work, settings.token_budget):
             rows = [short[int(k)] for k in block]
             tokens, mask = _padded_on_the_left([ids[row] for row in rows], tokenizer.pad_token_id or 0)
             with torch.inference_mode():
