@@ -49,7 +49,7 @@ def test_the_order_in_which_a_pair_is_named_does_not_matter() -> None:
     np.testing.assert_allclose(pooled(turned).p, pooled(view).p, atol=1e-12)
 
 
-@pytest.mark.filterwarnings("ignore:The inplace keyword:DeprecationWarning")  # of pandas, against crowd-kit
+@pytest.mark.filterwarnings("ignore")  # crowd-kit uses what pandas is about to drop
 def test_it_agrees_with_crowd_kit() -> None:
     aggregation = pytest.importorskip("crowdkit.aggregation")
     import pandas as pd
