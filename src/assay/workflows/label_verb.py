@@ -71,8 +71,8 @@ def _votes(settings: LabelSettings, functions: list[LabelingFunction], pairs: Re
 
         def advance(now: int, _: int) -> None:
             nonlocal done
-            bar.advance(now - done)
-            done = now
+            bar.advance(max(0, now - done))  # what holds a model goes through the records once more
+            done = max(done, now)
 
         return apply(functions, pairs, workers=settings.workers, progress=advance)
 

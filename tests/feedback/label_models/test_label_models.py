@@ -173,13 +173,16 @@ def test_confusion_model_knows_a_judge_who_likes_the_first_place() -> None:
 
 @pytest.mark.parametrize("model", MODELS, ids=name_of)
 def test_distinct_rows_say_all(model: LabelModel) -> None:
-    """Fitting to the table is fitting to every row: twice the rows with half the weight change nothing."""
+    """Fitting to the table is fitting to every row: neither order nor twice the rows at half the weight change it."""
     votes, truth = planted([0.8, 0.7, 0.6], rows=300)
     table = VoteTable.of(votes, truth)
     order = np.random.default_rng(0).permutation(len(votes))
     model._learn(table)
     one = model.predict(votes)
     model._learn(VoteTable.of(votes[order], truth[order]))
+    assert model.predict(votes) == pytest.approx(one, abs=1e-9)
+    both, twice = np.tile(truth, 2), VoteTable.of(np.tile(votes, (2, 1)), np.tile(truth, 2))
+    model._learn(twice.weighted(both, np.full(len(both), 0.5)))
     assert model.predict(votes) == pytest.approx(one, abs=1e-9)
 
 

@@ -101,8 +101,8 @@ def test_question_that_is_too_long_is_not_answered(tiny_causal: Path) -> None:
     assert math.isnan(found[0].log_odds) and judge.costs()["too_long"] == 1
 
 
-def test_encoder_is_no_judge(tiny_encoder: Path, tmp_path: Path) -> None:
-    with pytest.raises(ModelError):
+def test_folder_that_is_not_there_is_no_judge(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="nowhere"):
         LocalJudge(str(tmp_path / "nowhere"))
 
 

@@ -109,25 +109,19 @@ def apply(
     seconds: dict[str, float] = defaultdict(float)
     offsets = first_responses(pairs.data)
     first, second = offsets[pairs.row] + pairs.first, offsets[pairs.row] + pairs.second
-    if missing or others:
-        computed = {feature.key: np.empty(offsets[-1]) for feature in missing}
-        for here in (False, True):
-            own_features = [feature for feature in missing if feature.here == here]
-            own_functions = [function for function in others if function.here == here]
-            if not (own_features or own_functions):
-                continue
-            for done in _worked(_jobs(pairs, own_features, own_functions), 1 if here else workers):
-                for key, found in done.values.items():
-                    computed[key][done.begin : done.begin + len(found)] = found
-                for name, found in done.votes.items():
-                    votes[done.pairs, names.index(name)] = found
-                for name, took in done.seconds.items():
-                    seconds[name] += took
-                if progress is not None:
-                    progress(done.records, len(pairs.data))
-        for feature in missing:
-            _keep(folder, feature, computed[feature.key])
-        values |= computed
+    computed = {feature.key: np.empty(offsets[-1]) for feature in missing}
+    for done in _passes(pairs, missing, others, workers):
+        for key, found in done.values.items():
+            computed[key][done.begin : done.begin + len(found)] = found
+        for name, found in done.votes.items():
+            votes[done.pairs, names.index(name)] = found
+        for name, took in done.seconds.items():
+            seconds[name] += took
+        if progress is not None:
+            progress(done.records, len(pairs.data))
+    for feature in missing:
+        _keep(folder, feature, computed[feature.key])
+    values |= computed
     for name, function in by_feature.items():
         started = time.perf_counter()
         votes[:, names.index(name)] = function.votes_by(values[function.feature.key], first, second)
@@ -167,6 +161,17 @@ class _Done:
     values: dict[str, np.ndarray]
     votes: dict[str, np.ndarray]
     seconds: dict[str, float]
+
+
+def _passes(
+    pairs: ResponsePairs, features: list[Feature], functions: list[LabelingFunction], workers: int
+) -> Iterator[_Done]:
+    """Go through all batches with what can be sent to other processes, then once more with what holds a model."""
+    for here in (False, True):
+        own_features = [feature for feature in features if feature.here == here]
+        own_functions = [function for function in functions if function.here == here]
+        if own_features or own_functions:
+            yield from _worked(_jobs(pairs, own_features, own_functions), 1 if here else workers)
 
 
 def _jobs(pairs: ResponsePairs, features: list[Feature], functions: list[LabelingFunction]) -> Iterator[_Job]:
