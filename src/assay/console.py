@@ -113,6 +113,10 @@ class Progress(AbstractContextManager["Progress[T]"], Generic[T]):
             share = f" of {self._total:,} ({self._done / self._total:.0%})" if self._total else ""
             say(f"{self._description}: {self._done:,}{share}, {self._spoken - self._start:.0f} s")
 
+    def reach(self, done: int, of: int | None = None) -> None:
+        """Advance to a number of steps done; a lower one, as of a second pass over the same things, changes nothing."""
+        self.advance(max(0, done - self._done))
+
     def __iter__(self) -> Iterator[T]:
         with self:
             for item in self._items:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import numpy as np
 import pytest
 from scipy.special import expit
@@ -14,7 +12,6 @@ from assay.evaluation.exploring import explore
 from assay.evaluation.label_analysis import analyse
 from assay.evaluation.label_calibration import fit_label_model
 from assay.evaluation.metrics import nll
-from assay.evaluation.selection import confident, control_risk
 from assay.feedback.label_models import CorrelatedLabelModel, SymmetricLabelModel
 
 
@@ -87,45 +84,6 @@ def test_too_few_labels_to_calibrate() -> None:
         fit_label_model(SymmetricLabelModel(), votes, truth, np.zeros(10))
     with pytest.raises(DataError, match="too few labels to calibrate"):
         fit_label_model(SymmetricLabelModel(), votes, np.zeros(10, int), np.arange(10))
-
-
-def test_kept_sets_are_nested() -> None:
-    p = np.random.default_rng(0).random(200)
-    kept = [confident(p, threshold) for threshold in (0.0, 0.3, 0.5, 0.7, 0.9, 1.0)]
-    assert kept[0].all() and kept[1].all() and kept[2].all()
-    for wide, narrow in pairwise(kept[2:]):
-        assert (narrow <= wide).all() and narrow.sum() < wide.sum()
-    assert (confident(1 - p, 0.7) == confident(p, 0.7)).all()
-
-
-def test_risk_stays_below_the_bound_whatever_the_probabilities_are_worth() -> None:
-    wrong, kept = [], []
-    for seed in range(200):
-        random = np.random.default_rng(seed)
-        z = random.normal(0, 1.5, 800)
-        truth = np.where(random.random(800) < expit(z), 1, -1)
-        p = expit(3 * z)  # over-confident
-        found = control_risk(p[:400], truth[:400], 0.1)
-        label = confident(p[400:], found.threshold)
-        wrong.append((label & ((p[400:] > 0.5) != (truth[400:] > 0))).mean())
-        kept.append(label.mean())
-    assert np.mean(wrong) < 0.1 + 2 * np.std(wrong) / np.sqrt(len(wrong))
-    assert np.mean(wrong) > 0.08 and np.mean(kept) > 0.4  # and not by labelling nothing
-
-
-def test_risk_by_hand_and_its_limits() -> None:
-    p, truth = np.array([0.9, 0.8, 0.7, 0.6]), np.array([1, 1, -1, 1])
-    # n = 4: the empty set costs 1/5; one wrong of four gives 4/5 * 1/4 + 1/5 = 0.4
-    assert control_risk(p, truth, 0.4).threshold == 0.6
-    strict = control_risk(p, truth, 0.3)
-    assert strict.threshold == 0.8 and strict.kept == 0.5 and strict.wrong == 0
-    assert control_risk(p, truth, 0.1).threshold == np.inf  # four pairs cannot promise that
-    # four pairs of one prompt are one witness
-    assert control_risk(p, truth, 0.4, np.zeros(4)).threshold == np.inf
-    with pytest.raises(DataError, match="error bound is a share"):
-        control_risk(p, truth, 1.0)
-    with pytest.raises(DataError, match="labelled pairs"):
-        control_risk(p, np.zeros(4), 0.1)
 
 
 def test_exploring_finds_the_feature_its_direction_and_its_window() -> None:

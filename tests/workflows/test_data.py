@@ -57,6 +57,20 @@ def test_given_test_data_is_taken_out_of_training() -> None:
     assert shares.test is test
 
 
+def test_weak_labels_do_not_test(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [
+        comparison(f"Q{i}", ["a", "bb"], [edge(0, 1, source="weak" if i % 4 else "judge")], split_group=f"g{i // 2}")
+        for i in range(400)
+    ]
+    shares = share_out(from_rows(rows), test=None, test_share=0.2, validation_share=0, seed=0)
+    assert shares.test is not None and set(pairs(shares.test).source) == {"judge"} and len(shares.test) == 20
+    assert not groups(shares.test) & groups(shares.fit) and len(shares.fit) == 400 - 40
+    assert "20 weak labels of prompts that test take no part" in capsys.readouterr().err
+    weak = from_rows(row for row in rows if row["edges"][0]["source"] == "weak")
+    assert len(share_out(weak, test=None, test_share=0.2, validation_share=0, seed=0).test or ()) > 50
+    assert "not how good the model is" in capsys.readouterr().err
+
+
 def test_two_groups_give_one_each() -> None:
     shares = share_out(records(2), test=None, test_share=0.01, validation_share=0.1, seed=0)
     assert len(shares.fit) == len(shares.test or []) == 1

@@ -130,19 +130,37 @@ def test_thresholds_and_bounds_send_the_rest_to_people(cli: Cli, many_pairs: Pat
         ("sure", ("--keep.kind", "confident", "--keep.least", 0.8)),
         ("risk", ("--keep.kind", "risk", "--keep.error", 0.12, "--hard", "--test-share", 0.2)),
     ):
-        assert cli("label", many_pairs, *options, *keep, "--out", tmp_path / name).code == 0
+        done = cli("label", many_pairs, *options, *keep, "--out", tmp_path / name)
+        assert done.code == 0, done.err
+        said = done.out
         counts = metrics_of(tmp_path / name)["counts"]
         kept[name] = counts["labelled"]
-        assert counts["labelled"] + counts["left_to_people"] + counts["without_a_vote"] == counts["to_label"]
+        assert counts["labelled"] + counts["not_sure_enough"] + counts["without_a_vote"] == counts["to_label"]
         people = tmp_path / name / "for_people.jsonl"
         assert people.exists() == (name != "all")
+        assert counts["for_people"] == (len(people.read_text().splitlines()) if people.exists() else 0)
     assert kept["sure"] < kept["all"]
     risk = metrics_of(tmp_path / "risk")["risk"]
     assert risk["error"] == 0.12 and risk["wrong"] <= 0.12 and risk["n"] > 20
     weak = pairs(read(str(tmp_path / "risk" / "records" / "weak.parquet")))
     assert set(weak.p.tolist()) <= {0.0, 1.0}
+    assert "of all pairs at most 12.0% are to be wrong, in expectation; on hidden judgements" in said
+    assert metrics_of(tmp_path / "risk")["hidden_judgements"]["wrong_of_all"]["n"] > 20
     test = pairs(read(str(tmp_path / "risk" / "test.parquet")))
     assert len(test) > 20 and not set(test.group) & set(weak.group)
+
+
+def test_bound_on_given_labels(cli: Cli, many_pairs: Path, own: Path, tmp_path: Path) -> None:
+    options = ("--functions", own, "--presets", "", "--calibration-share", 0.6, "--out", tmp_path / "labels")
+    bound = ("--keep.kind", "risk", "--keep.of", "labelled")
+    said = cli("label", many_pairs, *options, *bound, "--keep.error", 0.35, "--keep.certainty", 0.8)
+    assert said.code == 0, said.err
+    assert "of the labels at most 35.0% are to be wrong, with certainty 80%; on hidden judgements" in said.out
+    risk = metrics_of(tmp_path / "labels")["risk"]
+    assert risk["of"] == "labelled" and 0 < risk["wrong"] < 0.35 * risk["kept"]
+    assert "of the labels, with certainty 80" in (tmp_path / "labels" / "report.html").read_text()
+    said = cli("label", many_pairs, *options, *bound, "--keep.error", 0.01, "--overwrite")
+    assert said.code == 2 and "at most 1.0% of labelled pairs with a wrong label" in said.err
 
 
 def test_exploring_writes_windows_that_labelling_takes(cli: Cli, many_pairs: Path, own: Path, tmp_path: Path) -> None:
@@ -175,12 +193,15 @@ def test_copies_and_silent_functions_are_left_out_and_told(cli: Cli, many_pairs:
         OWN
         + "\n\n@feature_function(least=1)\ndef again(text):\n    return good_words.feature.compute(text)\n"
         + "\n\n@feature_function(least=1)\ndef never(text):\n    return 0\n"
+        + "\n\n@feature_function(least=2, prefers='less')\ndef opposed(text):\n    return again.feature.compute(text)\n"
     )
     said = cli("label", many_pairs, "--functions", path, "--presets", "", "--out", tmp_path / "labels")
     assert said.code == 0, said.err
     assert "left out 'again': it votes as 'good_words' on every pair" in said.err
     assert "left out 'never': it never votes here" in said.err
-    assert [row["name"] for row in metrics_of(tmp_path / "labels")["functions"]] == ["good_words", "nonsense", "clear"]
+    assert "'good_words' and 'opposed' say the opposite on all" in said.err
+    names = [row["name"] for row in metrics_of(tmp_path / "labels")["functions"]]
+    assert names == ["good_words", "nonsense", "clear", "opposed"]
 
 
 @pytest.mark.parametrize(
@@ -218,6 +239,7 @@ def test_own_functions_that_break_are_named(cli: Cli, many_pairs: Path, tmp_path
         (("--explore", "--hard"), "labels nothing"),
         (("--labels", "nowhere.jsonl"), "nowhere.jsonl"),
         (("--keep.kind", "risk", "--keep.error", "1.5"), "keep.error"),
+        (("--keep.kind", "risk", "--keep.certainty", "0.95"), "belongs to --keep.of labelled"),
     ],
 )
 def test_wrong_settings_are_told(

@@ -24,6 +24,7 @@ from assay.feedback import (
     without_groups,
 )
 from assay.feedback.grades import grade_table
+from assay.feedback.pairs import WEAK
 from assay.feedback.records import message
 from assay.feedback.splitting import group_columns
 from assay.workflows.settings import ReadingSettings
@@ -155,7 +156,11 @@ def share_out(
     seed: int,
     reads: list[ReadReport] | None = None,
 ) -> Shares:
-    """Split judgements by group: test first, then validation out of the rest."""
+    """Split judgements by group: test first, then validation out of the rest.
+
+    Where some judgements are weak labels and others are of people, only the latter are drawn to test: agreement with a
+    label model is no measure of a reward model.
+    """
     removed = None
     if test is not None:
         data, removed = without_groups(data, test)
@@ -167,7 +172,7 @@ def share_out(
                 remedy="leave --test out: a share is then held out by group",
             )
     elif test_share > 0:
-        data, test = split(data, test=test_share, seed=seed)
+        data, test = _hold_out_people(data, test_share, seed)
     fit, validation = data, None
     if validation_share > 0:
         names, judgements = group_columns(data)
@@ -176,6 +181,22 @@ def share_out(
             # another stream than the test split's, so that the two draws are independent
             fit, validation = split(data, test=validation_share, seed=seed + 1_000_003)
     return Shares(fit, validation, test, reads or [], removed)
+
+
+def _hold_out_people(data: Dataset, share: float, seed: int) -> tuple[Dataset, Dataset]:
+    """Split off a share of the judgements of people; weak labels in its groups take no part."""
+    view = pairs(data)
+    weak = np.bincount(view.row[view.source == WEAK], minlength=len(data)) > 0
+    weak &= np.bincount(view.row[view.source != WEAK], minlength=len(data)) == 0
+    if weak.all():
+        say("all judgements are weak labels: the test tells how well they are predicted, not how good the model is")
+    if weak.all() or not weak.any():
+        return split(data, test=share, seed=seed)
+    _, test = split(data.select(np.flatnonzero(~weak)), test=share, seed=seed)
+    inside = np.isin(group_columns(data)[0], np.unique(group_columns(test)[0]))
+    if (inside & weak).any():
+        say(f"{int((inside & weak).sum()):,} weak labels of prompts that test take no part")
+    return data.select(np.flatnonzero(~inside)), test
 
 
 def without_prompts(data: Dataset) -> Dataset:

@@ -85,7 +85,7 @@ def share_labels(settings: LabelSettings) -> LabelShares:
         return LabelShares(teaching, data, test, reads, generated)
     share = settings.calibration_share
     if share is None:
-        share = USUAL_SHARE if judged.all() and not settings.explore else 1.0
+        share = USUAL_SHARE if judged.all() else 1.0
     if not judged.any():
         return LabelShares(None, data, test, reads, generated)
     taught = judged if share == 1 else _split_judged(data, judged, share, settings.seed + 1)

@@ -27,8 +27,17 @@ class KeepConfident(Settings):
 class KeepWithinRisk(Settings):
     """As many pairs as an error bound allows; the others are written down for people."""
 
-    kind: Literal["risk"] = Field(description="label as many pairs as keep wrong labels below a share of all pairs")
-    error: float = Field(default=0.1, gt=0, lt=1, description="expected share of all pairs with a wrong label")
+    kind: Literal["risk"] = Field(description="label as many pairs as a bound on wrong labels allows")
+    error: float = Field(default=0.1, gt=0, lt=1, description="share of wrong labels that is allowed")
+    of: Literal["all", "labelled"] = Field(
+        default="all", description="a share of all pairs, in expectation; or of those that get a label, with certainty"
+    )
+    certainty: float = Field(default=0.9, gt=0, lt=1, description="of the bound on the labelled ones")
+
+    def conflicts(self) -> Iterator[tuple[str, str]]:
+        """Yield a certainty of what holds in expectation."""
+        if self.of == "all" and self.certainty != type(self).model_fields["certainty"].default:
+            yield "certainty", "belongs to --keep.of labelled"
 
 
 Keep = Annotated[KeepAll | KeepConfident | KeepWithinRisk, Field(discriminator="kind")]
@@ -152,7 +161,7 @@ class LabelSettings(FunctionSettings, RunSettings, ReadingSettings):
         if self.labels is not None and self.calibration_share is not None:
             yield "calibration_share", "is a share of DATA's own judgements, and --labels names others; choose one"
         if self.explore:
-            for name in ("keep", "hard", "label_model", "calibration", "test_share"):
+            for name in ("keep", "hard", "label_model", "calibration"):
                 if getattr(self, name) != type(self).model_fields[name].default:
                     yield name, "has no effect with --explore, which labels nothing"
         if self.keep.kind == "risk" and self.calibration == "none" and self.label_model == "majority":

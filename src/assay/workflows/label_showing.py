@@ -47,7 +47,7 @@ def show_labels(analysis: LabelAnalysis, metrics: dict[str, Any]) -> None:
     counts, told = metrics["counts"], metrics["hidden_judgements"]
     show(
         f"labelled {counts['labelled']:,} of {counts['to_label']:,} pairs; on {counts['without_a_vote']:,} nobody "
-        f"voted, {counts['left_to_people']:,} are left to people"
+        f"voted, {counts['not_sure_enough']:,} were not sure enough"
     )
     if told:
         low, high = told["accuracy"]["ci95"] or (np.nan, np.nan)
@@ -55,3 +55,17 @@ def show_labels(analysis: LabelAnalysis, metrics: dict[str, Any]) -> None:
             f"of {told['pairs']:,} hidden judgements {told['accuracy']['value']:.1%} agree ({low:.1%} to {high:.1%}); "
             f"a majority of votes: {told['accuracy_of_majority']['value']:.1%}"
         )
+    if metrics["risk"]:
+        _show_bound(metrics["risk"], told)
+
+
+def _show_bound(risk: dict[str, Any], told: dict[str, Any] | None) -> None:
+    """Print what was promised of wrong labels, and what came of it on judgements that took no part."""
+    labelled = risk["of"] == "labelled"
+    said = f"of {'the labels' if labelled else 'all pairs'} at most {risk['error']:.1%} are to be wrong"
+    said += f", with certainty {risk['certainty']:.0%}" if labelled else ", in expectation"
+    if told:
+        of_labels = told["accuracy_of_kept"] or told["accuracy"]
+        wrong = 1.0 - of_labels["value"] if labelled else told["wrong_of_all"]["value"]
+        said += f"; on hidden judgements {wrong:.1%} are"
+    show(said)

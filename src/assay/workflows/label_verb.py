@@ -6,27 +6,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from scipy.special import expit
 
 from assay.console import progress, say, show
 from assay.errors import DataError
-from assay.evaluation.exploring import explore
-from assay.feedback.label_models import duplicates
-from assay.feedback.labeling import FeatureFunction, LabelingFunction, Votes, apply
-from assay.feedback.labeling.applying import feature_values
+from assay.feedback.label_models import duplicates, never_apart
+from assay.feedback.labeling import LabelingFunction, Votes, apply
 from assay.feedback.labeling.builtin import features
+from assay.feedback.labeling.feature_store import feature_values
 from assay.feedback.labeling.pairing import ResponsePairs
 from assay.feedback.labeling.texts import first_responses
 from assay.feedback.labeling.writing import write_for_people, write_records, write_weak
-from assay.output import check_new, new_folder, write_atomic, write_json
+from assay.output import check_new, new_folder, write_json
 from assay.scorers.provenance import current_versions
 from assay.workflows.judge_functions import voters
 from assay.workflows.label_data import LabelShares, pairs_of, share_labels
+from assay.workflows.label_exploring import explore_features
 from assay.workflows.label_functions import gather
 from assay.workflows.label_report import write_label_report
 from assay.workflows.label_settings import LabelSettings
-from assay.workflows.label_showing import show_labels, show_proposals
+from assay.workflows.label_showing import show_labels
 from assay.workflows.labelled import Labelled, against_hidden, weigh
 
 
@@ -49,7 +48,7 @@ def label(settings: LabelSettings) -> dict[str, Any]:
     if settings.dry_run:
         return {"dry_run": True, "pairs": int((~teaching).sum()), "teaching": int(teaching.sum())}
     if settings.explore:
-        return _explore(settings, functions, pairs.take(teaching))
+        return explore_features(settings, functions, pairs.take(teaching))
     votes = _votes(settings, functions, pairs)
     for note in judges.notes() if judges is not None else ():
         say(note)
@@ -67,14 +66,7 @@ def label(settings: LabelSettings) -> dict[str, Any]:
 
 def _votes(settings: LabelSettings, functions: list[LabelingFunction], pairs: ResponsePairs) -> Votes:
     with progress(len(pairs.data), "voting: prompts") as bar:
-        done = 0
-
-        def advance(now: int, _: int) -> None:
-            nonlocal done
-            bar.advance(max(0, now - done))  # what holds a model goes through the records once more
-            done = max(done, now)
-
-        return apply(functions, pairs, workers=settings.workers, progress=advance)
+        return apply(functions, pairs, workers=settings.workers, progress=bar.reach)
 
 
 def _without_copies(votes: Votes) -> Votes:
@@ -112,7 +104,7 @@ def _refuse_none(settings: LabelSettings, done: Labelled) -> None:
         raise DataError(
             "no label can be promised to be right often enough",
             where="keep.error",
-            expected=f"wrong labels on at most {done.risk.error:.1%} of all pairs",
+            expected=f"at most {done.risk.error:.1%} of {done.risk.of} pairs with a wrong label",
             got=f"{done.risk.n} judged prompts to choose a threshold on, and none at which that holds",
             remedy="allow more errors, judge more pairs, or add better functions",
         )
@@ -133,6 +125,11 @@ def _warn(done: Labelled) -> None:
                 f"{row.name!r} is right in {row.accuracy.value:.1%} of {row.accuracy.n} judged pairs: "
                 "does it see the judgement, or what the judgement was made from?"
             )
+    for one, other, sign, together in never_apart(done.votes.votes, done.votes.names):
+        say(
+            f"{one!r} and {other!r} say {'the same' if sign > 0 else 'the opposite'} on all {together:,} pairs where "
+            "both vote: that is one voice, not two"
+        )
     if not done.teaching.any():
         say(
             "no judgement teaches here: functions are taken to err independently and to be right more often than not, "
@@ -140,6 +137,11 @@ def _warn(done: Labelled) -> None:
         )
         if len(done.votes.names) < 3:
             say("fewer than three functions vote, so their accuracies are a guess")
+        unsure = [row.name for row in done.analysis.rows if row.learned_ci95 and row.learned_ci95[0] < 0.5]
+        if unsure:
+            say(f"the votes alone do not tell that these are right more often than wrong: {', '.join(unsure)}")
+    if not done.model.model.settled:
+        say("EM did not settle: what the label model learned from the votes is hardly more than a guess")
     if done.model.calibration is not None:
         flags = done.model.calibration.flags
         if "few_judgements" in flags:
@@ -161,7 +163,8 @@ def _metrics(settings: LabelSettings, shares: LabelShares, done: Labelled) -> di
             "to_label": int(other.sum()),
             "without_a_vote": int((other & ~voted).sum()),
             "labelled": int(done.kept.sum()),
-            "left_to_people": int((other & voted & ~done.kept).sum()),
+            "not_sure_enough": int((other & voted & ~done.kept).sum()),
+            "for_people": int((other & ~done.kept).sum()) if settings.keep.kind != "all" else 0,
             "beyond_the_most": done.votes.pairs.left_out,
         },
         "confidence": {
@@ -201,31 +204,3 @@ def _write(settings: LabelSettings, shares: LabelShares, done: Labelled, metrics
         write_json(folder / "metrics.json", metrics)
         write_label_report(folder / "report.html", done.analysis, metrics, Path(settings.data).name)
     show(f"{settings.out}/records holds the labels; report.html and metrics.json tell of them")
-
-
-def _explore(settings: LabelSettings, functions: list[LabelingFunction], pairs: ResponsePairs) -> dict[str, Any]:
-    """Rank features; write the windows that it proposes."""
-    pairs = pairs.take(pairs.truth != 0)
-    if len(np.unique(pairs.group)) < 2:
-        raise DataError(
-            "there are too few judgements to explore",
-            where=settings.data,
-            expected="judged pairs of two prompts or more",
-            got=f"{len(pairs)} judged pairs",
-        )
-    known = features() | {each.name: each.feature for each in functions if isinstance(each, FeatureFunction)}
-    begin = first_responses(pairs.data)[pairs.row]
-    differences = {}
-    for name, feature in known.items():
-        values = feature_values(feature, pairs.data)
-        differences[name] = values[begin + pairs.first] - values[begin + pairs.second]
-    found = explore(differences, pairs.truth, pairs.group, seed=settings.seed)
-    show_proposals(found, len(pairs))
-    metrics = {"pairs": len(pairs), "proposals": [each.to_dict() for each in found]}
-    if settings.out:
-        kept = {each.name: {"least": each.least, "prefers": each.prefers} for each in found if each.holds}
-        with new_folder(settings.out, overwrite=settings.overwrite) as folder:
-            write_json(folder / "metrics.json", metrics)
-            write_atomic(folder / "windows.yaml", yaml.safe_dump(kept, sort_keys=False, allow_unicode=True))
-        show(f"{settings.out}/windows.yaml holds the windows of those that hold; edit it, and name it with --windows")
-    return metrics

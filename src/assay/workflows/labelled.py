@@ -14,7 +14,7 @@ from assay.evaluation.label_analysis import LabelAnalysis, analyse
 from assay.evaluation.label_calibration import CalibratedLabelModel, fit_label_model
 from assay.evaluation.metrics import brier_terms, nll_terms
 from assay.evaluation.reliability import calibration_error
-from assay.evaluation.selection import RiskControl, confident, control_risk
+from assay.evaluation.selection import RiskControl, confident, control_error_of_labels, control_risk
 from assay.feedback.label_models import (
     ConfusionLabelModel,
     CorrelatedLabelModel,
@@ -24,7 +24,7 @@ from assay.feedback.label_models import (
     SymmetricLabelModel,
 )
 from assay.feedback.labeling import Votes
-from assay.workflows.label_settings import Keep, LabelSettings
+from assay.workflows.label_settings import LabelSettings
 
 LabelModelName = Literal["auto", "correlated", "symmetric", "confusion", "logistic", "majority"]
 MODELS: dict[str, type[LabelModel]] = {
@@ -84,7 +84,7 @@ def weigh(settings: LabelSettings, votes: Votes, teaching: np.ndarray, longer: n
     fitted = _fit(settings, model, votes.votes, labels, group)
     logits = fitted.logits(votes.votes)
     voted = (votes.votes != 0).any(axis=1)
-    kept, risk = _kept(settings.keep, fitted, logits, labels, group)
+    kept, risk = _kept(settings, fitted, logits, labels, group)
     if settings.hard:
         voted &= logits != 0  # an even label has no side to be on
     learned = fitted.model.accuracy
@@ -124,9 +124,9 @@ def _fit(
 
 
 def _kept(
-    keep: Keep, fitted: CalibratedLabelModel, logits: np.ndarray, labels: np.ndarray, group: np.ndarray
+    settings: LabelSettings, fitted: CalibratedLabelModel, logits: np.ndarray, labels: np.ndarray, group: np.ndarray
 ) -> tuple[np.ndarray, RiskControl | None]:
-    p = expit(logits)
+    p, keep = expit(logits), settings.keep
     if keep.kind == "confident":
         return confident(p, keep.least), None
     if keep.kind == "all":
@@ -141,7 +141,12 @@ def _kept(
         )
     out = fitted.out_of_fold[known]
     calibrated = out if fitted.calibration is None else fitted.calibration.apply(out)
-    risk = control_risk(expit(calibrated), labels[known], keep.error, group[known])
+    judged = expit(calibrated), labels[known], keep.error, group[known]
+    risk = (
+        control_risk(*judged)
+        if keep.of == "all"
+        else control_error_of_labels(*judged, certainty=keep.certainty, seed=settings.seed)
+    )
     return confident(p, risk.threshold), risk
 
 
@@ -168,6 +173,7 @@ def against_hidden(done: Labelled, *, resamples: int, seed: int) -> dict[str, An
         "ece": found.value,
         "ece_null_band95": list(found.null_band95),
         "kept": float(kept.mean()),
+        "wrong_of_all": bootstrap.ratio((1.0 - hits) * kept, ones, proportion=True).to_dict(),
         "accuracy_of_kept": None,
     }
     if kept.any() and not kept.all():

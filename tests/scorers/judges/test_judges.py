@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from transformers import AutoModelForCausalLM
 from assay.errors import ConfigError, ModelError
 from assay.scorers.judges import Answer, LocalJudge, Question, RemoteJudge, Rules, in_both_orders, met
 from assay.scorers.judges.asking import check, comparison
-from assay.scorers.judges.remote import read_answer
+from assay.scorers.judges.replies import Reply, read_answer
 from tests.scorers.judges.server import Server, completion, serving, shown
 
 PROMPTS, FIRST, SECOND = ["p"] * 3, ["long answer", "b", "same"], ["a", "longer answer", "same"]
@@ -90,7 +91,7 @@ def test_local_judge_reads_the_next_token(tiny_causal: Path) -> None:
         ids = judge._encode(question)
         with torch.no_grad():
             logits = model(torch.tensor([ids])).logits[0, -1]
-        a, b = (torch.logsumexp(logits[judge._tokens_of(option)], 0) for option in "AB")
+        a, b = (torch.logsumexp(logits[tokens], 0) for tokens in judge._tokens_of(("A", "B")))
         assert log_odds == pytest.approx(float(a - b), abs=1e-4)
     assert judge.costs()["asked"] == 3 and judge.costs()["tokens"] > 60
 
@@ -125,7 +126,7 @@ def test_folder_that_is_not_there_is_no_judge(tmp_path: Path) -> None:
 def test_answers_are_read_from_probabilities_or_words(
     reply: dict[str, Any], options: tuple[str, str], expected: float
 ) -> None:
-    assert read_answer(reply, options).log_odds == pytest.approx(expected, nan_ok=True)
+    assert read_answer(Reply.model_validate(reply), options).log_odds == pytest.approx(expected, nan_ok=True)
 
 
 @pytest.fixture
@@ -183,10 +184,32 @@ def test_refused_key_is_not_tried_again(server: Server) -> None:
 
 
 def test_reply_that_is_no_completion(server: Server) -> None:
-    for broken in (b"<html>", b'{"error": "x"}', b"[]"):
+    for broken in (b"<html>", b'{"error": "x"}', b"[]", b'{"choices": {"a": 1}}', b'{"choices": []}'):
         server.broken = broken
         with pytest.raises(ModelError, match="the judge does not answer"):
             RemoteJudge(server.url, "m", tries=2, wait=0.01).ask([comparison("p", "long", "b", "Which?")])
+
+
+def test_reply_without_an_answer_is_asked_again_next_time(server: Server, tmp_path: Path) -> None:
+    server.broken = json.dumps(completion("")).encode()
+    question, cache = comparison("p", "long", "b", "Which?"), tmp_path / "answers.sqlite"
+    assert math.isnan(RemoteJudge(server.url, "m", cache=cache).ask([question])[0].log_odds)
+    server.broken = None
+    later = RemoteJudge(server.url, "m", cache=cache)
+    assert later.ask([question])[0].log_odds == pytest.approx(math.log(4))
+    assert later.costs()["cached"] == 0 and len(server.requests) == 2
+
+
+def test_probabilities_that_the_server_does_not_tell_are_left_out() -> None:
+    reply = completion("A", {"A": 0.5, "B": 0.25})
+    reply["choices"][0]["logprobs"]["content"][0]["top_logprobs"] += [{"token": "B", "logprob": None}]
+    assert read_answer(Reply.model_validate(reply), ("A", "B")).log_odds == pytest.approx(math.log(2))
+
+
+def test_answers_that_begin_alike_are_refused(tiny_causal: Path) -> None:
+    judge = LocalJudge(str(tiny_causal))
+    with pytest.raises(ModelError, match="begin with different tokens"):
+        judge.ask([Question("Which?", ("Yes", "yes"))])
 
 
 def test_nobody_there() -> None:

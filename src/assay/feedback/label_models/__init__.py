@@ -6,7 +6,7 @@ from assay.feedback.label_models.interface import LabelModel
 from assay.feedback.label_models.logistic import LogisticLabelModel
 from assay.feedback.label_models.majority import MajorityLabelModel
 from assay.feedback.label_models.symmetric import SymmetricLabelModel
-from assay.feedback.label_models.vote_table import duplicates
+from assay.feedback.label_models.vote_table import duplicates, never_apart
 
 __all__ = [
     "ConfusionLabelModel",
@@ -16,4 +16,5 @@ __all__ = [
     "MajorityLabelModel",
     "SymmetricLabelModel",
     "duplicates",
+    "never_apart",
 ]

@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 import numpy as np
-from scipy.special import expit, logit
+from scipy.special import logit
 
 from assay.errors import ConfigError, DataError
 from assay.feedback.label_models.interface import LabelModel, rate
+from assay.feedback.label_models.likelihood import most_likely
 from assay.feedback.label_models.vote_table import VoteTable
-
-_ROUNDS, _STILL = 500, 1e-6
 
 
 class ConfusionLabelModel(LabelModel):
@@ -64,7 +63,8 @@ class ConfusionLabelModel(LabelModel):
                 )
             self._take_rates(table, table.first, table.second)
         else:
-            self._by_em(table)
+            found = most_likely(table, prior=None, tied=False)
+            self.right_of_first, self.right_of_second, self.prior, self.settled = found
         first, second = self.right_of_first, self.right_of_second
         assert first is not None and second is not None
         self.accuracy = self.prior * first + (1.0 - self.prior) * second
@@ -81,16 +81,3 @@ class ConfusionLabelModel(LabelModel):
         assert a is not None and b is not None
         for_first, for_second = np.log(a) - np.log1p(-b), np.log1p(-a) - np.log(b)
         return np.asarray(logit(self.prior) + (rows > 0) @ for_first + (rows < 0) @ for_second)
-
-    def _by_em(self, table: VoteTable) -> None:
-        rows = table.rows.astype(np.float64)
-        says = np.abs(rows).sum(axis=1)
-        posterior = (0.5 * (says + rows.sum(axis=1)) + 0.5) / (says + 1.0)
-        free = table.count - table.labelled
-        for _ in range(_ROUNDS):
-            self._take_rates(table, free * posterior + table.first, free * (1.0 - posterior) + table.second)
-            found = expit(self._logits(rows))
-            moved = np.abs(found - posterior).max()
-            posterior = found
-            if moved < _STILL:
-                break

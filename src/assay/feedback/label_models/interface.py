@@ -24,11 +24,14 @@ class LabelModel(ABC):
     accuracy
         float64 ``[m]``: learned P(the vote is right) of each function; None where the model has no such numbers, or is
         not fitted.
+    settled
+        False where EM still moved after its last round, so that the numbers say little.
     """
 
     #: What settings and stored files call it.
     name: ClassVar[str]
     accuracy: np.ndarray | None = None
+    settled: bool = True
 
     def fit(self, votes: np.ndarray, labels: np.ndarray | None = None) -> Self:
         """Learn from votes, and from labels where there are some.

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from typing import ClassVar, Literal, Self
 
 import numpy as np
-from scipy.special import expit, logit
+from scipy.special import logit
 
 from assay.errors import ConfigError
-from assay.feedback.label_models.interface import LabelModel, labelled_accuracy, rate
+from assay.feedback.label_models.interface import LabelModel, labelled_accuracy
+from assay.feedback.label_models.likelihood import most_likely
 from assay.feedback.label_models.moments import triplet_accuracies
 from assay.feedback.label_models.vote_table import VoteTable
 
-_ROUNDS, _STILL = 500, 1e-7
 _MOST_CERTAIN = 1e-12
 
 
@@ -68,33 +68,14 @@ class SymmetricLabelModel(LabelModel):
             way = "labels" if table.labelled.any() else "em"
         if way == "labels":
             self.accuracy = labelled_accuracy(table)
+        elif way == "em":
+            self.accuracy, _, _, self.settled = most_likely(table, prior=self.prior, tied=True)
         else:
-            self.accuracy = self._by_em(table) if way == "em" else triplet_accuracies(table)
+            self.accuracy = triplet_accuracies(table)
 
     def _logits(self, rows: np.ndarray) -> np.ndarray:
         assert self.accuracy is not None
         return np.asarray(logit(self.prior) + rows @ _weights(self.accuracy))
-
-    def _by_em(self, table: VoteTable) -> np.ndarray:
-        rows = table.rows.astype(np.float64)
-        votes = np.abs(rows)
-        free = table.count - table.labelled
-        times_voted = table.count @ votes
-        # soft start: the share of votes, drawn towards one half
-        says = votes.sum(axis=1)
-        posterior = (0.5 * (says + rows.sum(axis=1)) + 0.5) / (says + 1.0)
-        accuracy = np.zeros(rows.shape[1])
-        for _ in range(_ROUNDS):
-            first = free * posterior + table.first
-            # the weight of right votes: first's where they say first, the others' where they say second
-            right = 0.5 * (table.count @ votes + (2.0 * first - table.count) @ rows)
-            found = rate(right, times_voted)
-            moved = np.abs(found - accuracy).max()
-            accuracy = found
-            if moved < _STILL:
-                break
-            posterior = expit(logit(self.prior) + rows @ _weights(accuracy))
-        return accuracy
 
 
 def _weights(accuracy: np.ndarray) -> np.ndarray:

@@ -163,3 +163,22 @@ def duplicates(votes: np.ndarray, names: Sequence[str] | None = None) -> list[tu
             found.append((name, seen[key]))
         seen.setdefault(key, name)
     return found
+
+
+def never_apart(
+    votes: np.ndarray, names: Sequence[str] | None = None, *, least: int = 20
+) -> list[tuple[str, str, int, int]]:
+    """Name the pairs of functions of which one tells all about the other wherever both vote.
+
+    Returns
+    -------
+    list of (one, other, sign, together)
+        Sign +1: they always say the same, -1: always the opposite; on ``together`` rows, ``least`` or more.
+    """
+    table = VoteTable.of(votes)
+    rows = table.rows.astype(np.float64)
+    products = (rows * table.count[:, None]).T @ rows
+    together = (np.abs(rows) * table.count[:, None]).T @ np.abs(rows)
+    named = [str(j) for j in range(votes.shape[1])] if names is None else names
+    alike = np.triu((np.abs(products) == together) & (together >= least), 1)
+    return [(named[i], named[j], int(np.sign(products[i, j])), int(together[i, j])) for i, j in np.argwhere(alike)]

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pyarrow as pa
-from datasets import Dataset
 
 from assay.errors import DataError
 from assay.feedback.labeling.checking import check_order
+from assay.feedback.labeling.feature_store import folder_of, keep_values, kept_values
 from assay.feedback.labeling.features import Feature, joined
 from assay.feedback.labeling.functions import Batch, FeatureFunction, LabelingFunction, MarginFunction
 from assay.feedback.labeling.pairing import ResponsePairs
 from assay.feedback.labeling.texts import BATCH_RECORDS, Texts, batches, first_responses
-from assay.feedback.store import cache_folder, cache_name, output_errors
 
 #: Called now and then with the number of records done, and of all.
 Progress = Callable[[int, int], None]
@@ -99,45 +95,77 @@ def apply(
             expected="one or more functions, all named differently",
             got=", ".join(twice) or "none",
         )
-    by_feature = {function.name: function for function in functions if isinstance(function, FeatureFunction)}
-    others = [function for function in functions if not isinstance(function, FeatureFunction)]
-    features = joined([function.feature for function in by_feature.values()])
-    folder = _folder_of(pairs.data, features, cache_dir) if keep else None
-    values = {feature.key: found for feature in features if (found := _kept(folder, feature)) is not None}
-    missing = [feature for feature in features if feature.key not in values]
+    done = compute(functions, pairs, workers=workers, cache_dir=cache_dir, keep=keep, progress=progress)
     votes = np.zeros((len(pairs), len(names)), np.int8, order="F")
+    seconds = dict(done.seconds)
+    for j, function in enumerate(functions):
+        started = time.perf_counter()
+        if isinstance(function, FeatureFunction):
+            votes[:, j] = function.votes_by(done.values[function.feature.key], done.first, done.second)
+        else:
+            votes[:, j] = done.votes[function.name]
+        seconds[function.name] += time.perf_counter() - started
+    return Votes(pairs, names, votes, seconds)
+
+
+@dataclass(frozen=True)
+class Computed:
+    """What functions need to vote, and the votes of those that compare texts themselves.
+
+    Attributes
+    ----------
+    values
+        Key of a feature -> its value of every response, float64 ``[N]``.
+    votes
+        Name of a function -> its votes, int8 ``[E]``.
+    first, second
+        int64 ``[E]``: the two responses of each pair, among all N.
+    seconds
+        Name of a function -> what it took, all processes together.
+    """
+
+    values: dict[str, np.ndarray]
+    votes: dict[str, np.ndarray]
+    first: np.ndarray
+    second: np.ndarray
+    seconds: dict[str, float]
+
+
+def compute(
+    functions: Sequence[LabelingFunction],
+    pairs: ResponsePairs,
+    *,
+    workers: int = 1,
+    cache_dir: str | Path | None = None,
+    keep: bool = True,
+    progress: Progress | None = None,
+) -> Computed:
+    """Go through all texts once: compute the features, each once, and let the other functions vote; see `apply`."""
+    others = [function for function in functions if not isinstance(function, FeatureFunction)]
+    feature_of = {function.name: function.feature for function in functions if isinstance(function, FeatureFunction)}
+    features = joined(list(feature_of.values()))
+    folder = folder_of(pairs.data, features, cache_dir) if keep else None
+    values = {feature.key: found for feature in features if (found := kept_values(folder, feature)) is not None}
+    missing = [feature for feature in features if feature.key not in values]
     seconds: dict[str, float] = defaultdict(float)
     offsets = first_responses(pairs.data)
-    first, second = offsets[pairs.row] + pairs.first, offsets[pairs.row] + pairs.second
     computed = {feature.key: np.empty(offsets[-1]) for feature in missing}
+    votes = {function.name: np.zeros(len(pairs), np.int8) for function in others}
     for done in _passes(pairs, missing, others, workers):
         for key, found in done.values.items():
             computed[key][done.begin : done.begin + len(found)] = found
         for name, found in done.votes.items():
-            votes[done.pairs, names.index(name)] = found
+            votes[name][done.pairs] = found
         for name, took in done.seconds.items():
             seconds[name] += took
         if progress is not None:
             progress(done.records, len(pairs.data))
     for feature in missing:
-        _keep(folder, feature, computed[feature.key])
-    values |= computed
-    for name, function in by_feature.items():
-        started = time.perf_counter()
-        votes[:, names.index(name)] = function.votes_by(values[function.feature.key], first, second)
-        seconds[name] += time.perf_counter() - started + seconds.get(function.feature.key, 0.0)
-    return Votes(pairs, names, votes, {name: seconds[name] for name in names})
-
-
-def feature_values(feature: Feature, data: Dataset, *, cache_dir: str | Path | None = None) -> np.ndarray:
-    """Return a feature of every response of ``data``, in order, float64 ``[N]``; kept on disk as by `apply`."""
-    folder = _folder_of(data, [feature], cache_dir)
-    found = _kept(folder, feature)
-    if found is None:
-        parts = [feature.values(texts) for _, texts in batches(data)]
-        found = np.concatenate(parts) if parts else np.zeros(0)
-        _keep(folder, feature, found)
-    return found
+        keep_values(folder, feature, computed[feature.key])
+    took_by = {name: seconds[feature.key] for name, feature in feature_of.items()}
+    took_by |= {function.name: seconds[function.name] for function in others}
+    first, second = offsets[pairs.row] + pairs.first, offsets[pairs.row] + pairs.second
+    return Computed(values | computed, votes, first, second, took_by)
 
 
 @dataclass(frozen=True)
@@ -234,52 +262,3 @@ def _worked(jobs: Iterator[_Job], workers: int) -> Iterator[_Done]:
         finally:
             for each in waiting:
                 each.cancel()
-
-
-def _worth_keeping(feature: Feature) -> bool:
-    return feature.kept and feature.takes != "column"  # columns are computed as fast as they are read
-
-
-def _folder_of(data: Dataset, features: Sequence[Feature], cache_dir: str | Path | None) -> Path | None:
-    """Return the folder of the features of these texts, by their content; None where nothing is worth keeping."""
-    if not any(_worth_keeping(feature) for feature in features):
-        return None
-    return cache_folder(cache_dir) / "features" / _content(data)
-
-
-def _content(data: Dataset) -> str:
-    """Hash prompts and responses, where one ends and the next begins included."""
-    digest = hashlib.blake2b(digest_size=16)
-    columns = data.select_columns(["prompt", "responses"]).with_format("arrow")
-    for start in range(0, len(data), BATCH_RECORDS):
-        table = columns[start : min(start + BATCH_RECORDS, len(data))].combine_chunks()
-        for name in ("prompt", "responses"):
-            sink = pa.BufferOutputStream()
-            with pa.ipc.new_stream(sink, pa.schema([table.schema.field(name)])) as stream:
-                stream.write_table(table.select([name]))
-            digest.update(sink.getvalue())
-    return digest.hexdigest()
-
-
-def _path(folder: Path, feature: Feature) -> Path:
-    return folder / f"{cache_name(feature.key)}.npy"
-
-
-def _kept(folder: Path | None, feature: Feature) -> np.ndarray | None:
-    if folder is None or not _worth_keeping(feature):
-        return None
-    try:
-        found: Any = np.load(_path(folder, feature), mmap_mode="r")
-    except (OSError, ValueError):
-        return None
-    return found if isinstance(found, np.ndarray) else None
-
-
-def _keep(folder: Path | None, feature: Feature, values: np.ndarray) -> None:
-    if folder is None or not _worth_keeping(feature):
-        return
-    with output_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        beside = folder / f".{cache_name(feature.key)}.partial.npy"
-        np.save(beside, values)
-        beside.replace(_path(folder, feature))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -31,7 +34,8 @@ class Feature:
     takes
         See `Takes`.
     version
-        Of whatever decides the numbers, such as a package's; values kept on disk are used again while it is the same.
+        Of whatever decides the numbers, such as a package's; values kept on disk are used again while it is the same,
+        and so is the text of the function itself. Raise it when something changes that the function calls.
     settings
         Keyword arguments for the function; part of the identity too.
     kept
@@ -48,10 +52,10 @@ class Feature:
     kept: bool = True
     here: bool = False
 
-    @property
+    @cached_property
     def key(self) -> str:
         """The identity of its values."""
-        return f"{self.name} {self.version} {sorted(self.settings.items())}"
+        return f"{self.name} {self.version} {sorted(self.settings.items())} {_source(self.compute)}"
 
     def values(self, texts: Texts) -> np.ndarray:
         """Return the feature of each response, float64 ``[N]``.
@@ -107,6 +111,14 @@ class Feature:
                 got=f"an array of shape {list(values.shape)}",
             )
         return values
+
+
+def _source(function: Callable[..., Any]) -> str:
+    """Return a digest of the text of a function; empty where it has none to read."""
+    try:
+        return hashlib.sha256(inspect.getsource(function).encode()).hexdigest()[:16]
+    except (OSError, TypeError):
+        return ""
 
 
 def failed(name: str, error: Exception, text: str | None = None) -> DataError:

@@ -53,6 +53,11 @@ class ResponsePairs:
         columns = ("row", "first", "second", "truth", "p", "group")
         return replace(self, **{name: getattr(self, name)[index] for name in columns})
 
+    def compact(self) -> ResponsePairs:
+        """Return the same pairs over the records that have one, so that nothing else is looked at."""
+        rows, row = np.unique(self.row, return_inverse=True)
+        return replace(self, data=self.data.select(rows), row=row.ravel())
+
     def swapped(self) -> ResponsePairs:
         """Return the same pairs in the other order."""
         return replace(self, first=self.second, second=self.first, truth=-self.truth, p=1.0 - self.p)

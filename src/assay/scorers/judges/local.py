@@ -90,14 +90,31 @@ class LocalJudge:
         return out[torch.arange(len(ids)), of.to(out.device)].float().cpu()
 
     def _log_odds(self, logits: torch.Tensor, options: tuple[str, str]) -> float:
-        first, second = (torch.logsumexp(logits[self._tokens_of(option)], dim=0) for option in options)
+        first, second = (torch.logsumexp(logits[tokens], dim=0) for tokens in self._tokens_of(options))
         return float(first - second)
 
-    def _tokens_of(self, option: str) -> list[int]:
-        """Return the tokens by which an answer can begin: with and without a space before it."""
-        found = {
-            ids[0]
-            for form in (option, f" {option}", option.lower(), f" {option.lower()}")
-            if (ids := self.tokenizer(form, add_special_tokens=False)["input_ids"])
-        }
-        return sorted(found)
+    def _tokens_of(self, options: tuple[str, str]) -> tuple[list[int], list[int]]:
+        """Return the tokens by which each answer can begin, with and without a space before it, and the other cannot.
+
+        Raises
+        ------
+        ModelError
+            If both begin alike, as where every letter or a space is a token of its own.
+        """
+        first, second = (
+            {
+                ids[0]
+                for form in (option, f" {option}", option.lower(), f" {option.lower()}")
+                if (ids := self.tokenizer(form, add_special_tokens=False)["input_ids"])
+            }
+            for option in options
+        )
+        if not (first - second and second - first):
+            raise ModelError(
+                "this model's next token does not tell its answer",
+                where=self.name,
+                expected=f"a tokenizer for which {options[0]!r} and {options[1]!r} begin with different tokens",
+                got=f"{self.tokenizer.convert_ids_to_tokens(sorted(first & second))}, with which both begin",
+                remedy="ask another model",
+            )
+        return sorted(first - second), sorted(second - first)

@@ -13,11 +13,15 @@ import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from assay.errors import ModelError
 from assay.scorers.judges.asking import Answer, Question
+from assay.scorers.judges.replies import Reply, Usage, read_answer
 
 _WORTH_ANOTHER_TRY = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 _MOST_LIKELY = 20
@@ -35,7 +39,8 @@ class RemoteJudge:
     key_variable
         Environment variable that holds the key; it is read there and never written anywhere.
     cache
-        SQLite file of answers; the same question to the same model is never paid twice, also after an interruption.
+        SQLite file of answers; the same question to the same model is never paid twice, also after an interruption. A
+        reply in which no answer is found is not kept: it is asked again next time.
     parallel
         Questions under way at a time.
     tries, wait
@@ -108,18 +113,18 @@ class RemoteJudge:
         if row is not None:
             with self._lock:
                 self._counts["cached"] += 1
-            return read_answer(json.loads(row[0]), question.options)
+            return read_answer(Reply.model_validate_json(row[0]), question.options)
         reply = self._send(packed)
-        answer = read_answer(reply, question.options)
-        usage = reply.get("usage") or {}
+        answer, usage = read_answer(reply, question.options), reply.usage or Usage()
         with self._lock:
-            self._store.execute("INSERT OR REPLACE INTO answers VALUES (?, ?)", (key, json.dumps(reply)))
-            self._store.commit()
-            self._counts["read"] += int(usage.get("prompt_tokens") or 0)
-            self._counts["written"] += int(usage.get("completion_tokens") or 0)
+            if not math.isnan(answer.log_odds):
+                self._store.execute("INSERT OR REPLACE INTO answers VALUES (?, ?)", (key, reply.model_dump_json()))
+                self._store.commit()
+            self._counts["read"] += usage.prompt_tokens or 0
+            self._counts["written"] += usage.completion_tokens or 0
         return answer
 
-    def _send(self, packed: str) -> dict[str, Any]:
+    def _send(self, packed: str) -> Reply:
         headers = {"Content-Type": "application/json"}
         if key := os.environ.get(self.key_variable):
             headers["Authorization"] = f"Bearer {key}"
@@ -134,15 +139,15 @@ class RemoteJudge:
             request = urllib.request.Request(place, packed.encode("utf-8", "surrogatepass"), headers)
             try:
                 with urllib.request.urlopen(request, timeout=self.timeout) as response:
-                    found = json.loads(response.read())
-                if isinstance(found, dict) and found.get("choices"):
-                    return found
-                problem = f"a reply without choices: {str(found)[:120]}"
+                    return Reply.model_validate_json(response.read())
+            except ValidationError as error:
+                told = error.errors(include_url=False)[0]
+                problem = f"no chat completion: {'.'.join(map(str, told['loc'])) or 'reply'}: {told['msg']}"
             except urllib.error.HTTPError as error:
                 problem = f"HTTP {error.code}: {error.read()[:160].decode('utf-8', 'replace')}"
                 if error.code not in _WORTH_ANOTHER_TRY:
                     break
-            except (OSError, ValueError) as error:  # no connection, time over, no JSON
+            except (OSError, HTTPException) as error:  # no connection, time over, half an answer
                 problem = f"{type(error).__name__}: {error}"
         raise ModelError(
             "the judge does not answer",
@@ -151,41 +156,3 @@ class RemoteJudge:
             got=f"{problem} (tried {attempt + 1} times)",
             remedy=f"check the address, the model's name and ${self.key_variable}; answers are kept for next time",
         )
-
-
-def read_answer(reply: dict[str, Any], options: tuple[str, str]) -> Answer:
-    """Read the log-odds of two answers from a chat completion: from log-probabilities, else from the words.
-
-    Of the first token that is neither space nor quote, the likeliest alternatives are added up by the option with which
-    they begin. Where the server gives no log-probabilities, the words decide: plus or minus infinity. NaN where neither
-    option is found.
-    """
-    choice = reply["choices"][0]
-    tokens = ((choice.get("logprobs") or {}).get("content")) or []
-    for token in tokens:
-        if not str(token.get("token", "")).strip(" \n\t\"'*`"):
-            continue
-        mass, listed = [0.0, 0.0], []
-        for each in token.get("top_logprobs") or [token]:
-            listed.append(math.exp(float(each.get("logprob") or 0.0)))
-            at = _option(str(each.get("token", "")), options)
-            if at is not None:
-                mass[at] += listed[-1]
-        if not any(mass):
-            break
-        # an option that is not listed is no likelier than the least likely one that is, nor than what is left
-        most = max(min(*listed, 1.0 - sum(listed)) if len(listed) > 1 else 1.0 - listed[0], 1e-6)
-        first, second = (value or most for value in mass)
-        return Answer(math.log(first) - math.log(second))
-    at = _option(str((choice.get("message") or {}).get("content") or ""), options)
-    return Answer(float("nan") if at is None else (math.inf, -math.inf)[at])
-
-
-def _option(text: str, options: tuple[str, str]) -> int | None:
-    """Return which option a text begins with, as a word of its own; None: neither."""
-    said = text.strip(" \n\t\"'*`([").lower()
-    for at, option in enumerate(options):
-        name = option.lower()
-        if said.startswith(name) and not said[len(name) : len(name) + 1].isalpha():
-            return at
-    return None
