@@ -20,8 +20,11 @@ CONTRASTS = (
     ("the default against a majority of votes", "majority", "accuracy", 0.01),
 )
 DEFAULT = "correlated"
-MEANS = ("nll_raw", "ece", "in_null_band", "sure")
-COLUMNS = ("label model", "accuracy", "95 % interval", "NLL raw", "NLL calibrated", "ECE", "in null band", "above 95 %")
+MEANS = ("nll_raw", "nll_temperature", "ece", "in_null_band", "sure")
+COLUMNS = (
+    "label model", "accuracy", "95 % interval", "the default is better by", "NLL raw", "temperature", "Platt",
+    "the default saves", "ECE", "in null band", "above 95 %",
+)  # fmt: skip
 NAMES = {
     "correlated": "correlated (default)",
     "symmetric": "symmetric, from judgements",
@@ -33,6 +36,7 @@ NAMES = {
     "length": "length alone",
     "snorkel": "snorkel LabelModel",
     "dawid_skene": "crowd-kit Dawid-Skene",
+    "dawid_skene_taught": "crowd-kit Dawid-Skene, with judgements",
     "bradley_terry": "crowd-kit noisy Bradley-Terry",
 }
 
@@ -97,7 +101,13 @@ def arms_of(cell: dict[str, Any]) -> dict[str, dict[str, Any]]:
         runs = [run["arms"][arm] for run in cell["runs"]]
         found[arm] = {
             "accuracy": hierarchical_effect(terms(cell, arm, "accuracy"), weight, group).to_dict(),
-            "nll_calibrated": -hierarchical_effect(terms(cell, arm, "nll"), weight, group).value,
+            "nll_platt": -hierarchical_effect(terms(cell, arm, "nll"), weight, group).value,
+            "default_over_this": {
+                metric: hierarchical_effect(
+                    terms(cell, DEFAULT, metric) - terms(cell, arm, metric), weight, group
+                ).to_dict()
+                for metric in ("accuracy", "nll")
+            },
             **{name: float(np.mean([run[name] for run in runs])) for name in MEANS},
             "temperature": float(np.median([run["temperature"] for run in runs])),
         }
@@ -117,10 +127,27 @@ def page(study: str, docstring: str, result: dict[str, Any]) -> str:
         for arm in (each for each in NAMES if each in about["arms"]):
             told = about["arms"][arm]
             low, high = told["accuracy"]["ci95"]
+            points, nats = (told["default_over_this"][metric]["ci95"] for metric in ("accuracy", "nll"))
             lines.append(
                 f"| {NAMES[arm]} | {100 * told['accuracy']['value']:.1f} % | {100 * low:.1f} to {100 * high:.1f} | "
-                f"{told['nll_raw']:.4f} | {told['nll_calibrated']:.4f} | {told['ece']:.3f} | "
+                f"{_between(points, 100, 1)} | {told['nll_raw']:.4f} | {told['nll_temperature']:.4f} | "
+                f"{told['nll_platt']:.4f} | {_between(nats, 1, 4)} | {told['ece']:.3f} | "
                 f"{100 * told['in_null_band']:.0f} % | {100 * told['sure']:.0f} % |"
             )
-    lines += ["", "Above 95 %: share of pairs that the raw model claims to know so surely.", "", ran_on(result), ""]
+    lines += [
+        "",
+        "Intervals are of 95 %; differences in points, and in nats after Platt. ECE, and whether it lies in the "
+        "band of a perfectly calibrated model: after Platt. Above 95 %: share of pairs that the raw model "
+        "claims to know so surely.",
+        "",
+        f"Peers: {', '.join(sorted({told for about in result['sets'].values() for told in about['peers']}))}.",
+        "",
+        ran_on(result),
+        "",
+    ]
     return "\n".join(lines)
+
+
+def _between(interval: Sequence[float], times: float, digits: int) -> str:
+    low, high = (times * end for end in interval)
+    return f"{low:+.{digits}f} to {high:+.{digits}f}" if low or high else "–"

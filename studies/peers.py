@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 import numpy as np
+from scipy.special import expit
+
+from assay.feedback.label_models import LabelModel
+from assay.feedback.label_models.vote_table import VoteTable
 
 
 def snorkel(votes: np.ndarray) -> np.ndarray:
@@ -19,15 +25,46 @@ def snorkel(votes: np.ndarray) -> np.ndarray:
 
 def crowd_kit_dawid_skene(votes: np.ndarray) -> np.ndarray:
     """Fit crowd-kit's Dawid-Skene; its columns stand in the order in which classes appeared, so they are named."""
-    import pandas
-    from crowdkit.aggregation import DawidSkene
+    return np.asarray(expit(DawidSkene().fit(votes).logits(votes)))
 
-    row, function = np.nonzero(votes)
-    answers = pandas.DataFrame({"task": row, "worker": function, "label": (votes[row, function] > 0).astype(int)})
-    found = DawidSkene(n_iter=100).fit_predict_proba(answers)
-    p = np.full(len(votes), 0.5)
-    p[found.index.to_numpy()] = found[1].to_numpy()
-    return p
+
+class DawidSkene(LabelModel):
+    """crowd-kit's Dawid-Skene as a label model: from votes, and from true labels where there are some."""
+
+    name = "crowd-kit"
+
+    def fit(self, votes: np.ndarray, labels: np.ndarray | None = None) -> Self:
+        """Fit; labels, +1, -1 or 0, are held fixed while it iterates."""
+        import pandas
+        from crowdkit.aggregation import DawidSkene as Aggregator
+
+        known = np.zeros(len(votes)) if labels is None else np.asarray(labels) * (votes != 0).any(axis=1)
+        row, function = np.nonzero(votes)
+        answers = pandas.DataFrame({"task": row, "worker": function, "label": (votes[row, function] > 0).astype(int)})
+        at = np.flatnonzero(known)
+        given = pandas.Series((known[at] > 0).astype(int), index=at) if len(at) else None
+        fitted = Aggregator(n_iter=100).fit(answers, given)
+        # of a function that never said so, nothing is known
+        cells = pandas.MultiIndex.from_product([range(votes.shape[1]), (0, 1)])
+        says = fitted.errors_.reindex(cells).reindex(columns=[0, 1]).fillna(1e-10).to_numpy().reshape(-1, 2, 2)
+        odds = np.log(np.clip(says, 1e-10, None))
+        self.for_vote = odds[:, :, 1] - odds[:, :, 0]
+        priors = np.clip(fitted.priors_.reindex([0, 1]).fillna(0).to_numpy(), 1e-10, None)
+        self.prior = float(np.log(priors[1] / priors[0]))
+        return self
+
+    def logits(self, votes: np.ndarray) -> np.ndarray:
+        """Return the log-odds by its error matrices and class shares."""
+        return np.asarray(self.prior + (votes < 0) @ self.for_vote[:, 0] + (votes > 0) @ self.for_vote[:, 1])
+
+    def _functions(self) -> int | None:
+        return None
+
+    def _learn(self, table: VoteTable) -> None:
+        raise NotImplementedError("it learns from all rows, in fit")
+
+    def _logits(self, rows: np.ndarray) -> np.ndarray:
+        return self.logits(rows)
 
 
 def crowd_kit_bradley_terry(votes: np.ndarray) -> np.ndarray:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from page import ran_on, verdict_table
+from sklearn.metrics import f1_score
 from summary import RESULTS, Contrast, DataSet, circumstances, describe_arm, finished_cells, verdict_row
 
+from assay.evaluation.verdicts import hierarchical_effect
 from assay.output import write_atomic, write_json
 
 NAMES = {
@@ -24,10 +26,14 @@ NAMES = {
     "logistic": "and logistic labels",
     "random": "and random labels",
     "true": "and the true labels",
+    "sampled": "and sampled responses, weak labels",
+    "sampled_random": "and sampled responses, random labels",
 }
 COLUMNS = (
     "accuracy",
     "95 % interval",
+    "over matched steps",
+    "macro-F1",
     "where longer wins",
     "where shorter wins",
     "NLL",
@@ -44,7 +50,8 @@ def write_weak_supervision(
     planned: Sequence[str],
     *,
     contrasts: Sequence[Contrast],
-    shares: Sequence[int],
+    fades: Contrast | None,
+    shares: Mapping[str, Sequence[int]],
 ) -> None:
     """Write ``results/weak_supervision.json``, ``.md`` and ``.svg`` from the finished cells."""
     cells = finished_cells(folder)
@@ -53,23 +60,33 @@ def write_weak_supervision(
         name, share, _ = cell["cell"].split(".")
         by_share[name, int(share)].append(cell)
     sets = {key: data_set(*key, many) for key, many in sorted(by_share.items())}
-    arms = {key: {arm: describe_arm(data, arm) for arm in data.arms} for key, data in sets.items()}
+    arms = {key: {arm: described(data, arm) for arm in data.arms} for key, data in sets.items()}
     curves = {name: curve_of(name, by_share, arms) for name in dict.fromkeys(name for name, _ in sets)}
+    informative = {name: learns(sets.get((name, shares[name][0]))) for name in curves}
     verdicts = []
     for (name, share), data in sets.items():
+        told = {"informative": informative[name]}
+        if share not in shares[name]:
+            continue
         for contrast in contrasts:
             terms = data.paired(contrast.better, contrast.worse, contrast.metric)
-            if terms is not None and share in shares:
+            if terms is not None:
                 where = f"{name}, {share} %"
-                verdicts.append(
-                    verdict_row(contrast.claim, contrast.metric, where, data, terms, contrast.smallest_effect)
-                )
+                row = verdict_row(contrast.claim, contrast.metric, where, data, terms, contrast.smallest_effect)
+                verdicts.append(row | told)
+        if fades is None or share != shares[name][0]:
+            continue
+        terms = difference(data, sets.get((name, shares[name][-1])), fades)
+        if terms is not None:
+            where = f"{name}, {share} against {shares[name][-1]} %"
+            verdicts.append(verdict_row(fades.claim, fades.metric, where, data, terms, fades.smallest_effect) | told)
     result = {
         "study": study,
         "verdicts": verdicts,
         "arms": {f"{name}.{share}": found for (name, share), found in arms.items()},
         "labels": {f"{name}.{share}": told_of(many) for (name, share), many in sorted(by_share.items())},
         "curves": curves,
+        "informative": informative,
         "training_seconds": sum(data.seconds for data in sets.values()),
         **circumstances(planned, cells),
     }
@@ -89,6 +106,53 @@ def data_set(name: str, share: int, cells: Sequence[dict[str, Any]]) -> DataSet:
     # a run of the reference arm from every cell comes first: baselines are read from it
     runs.sort(key=lambda cell: "baseline" not in cell["cell"])
     return DataSet(f"{name}, {share} %", runs)
+
+
+def described(data: DataSet, arm: str) -> dict[str, Any]:
+    """Return what is told of an arm: also what it has over the matched steps, and its macro-F1."""
+    found = describe_arm(data, arm)
+    terms = data.paired(arm, "steps")
+    if terms is not None and arm != "steps":
+        found["over_steps"] = hierarchical_effect(terms, data.weight, data.group).to_dict()
+    # an F1 needs pairs in either order: which response comes first is drawn
+    turned = np.random.default_rng(0).random(len(data.p)) < 0.5
+    first = (data.p > 0.5) != turned
+    scores = []
+    for delta in data.arms[arm].delta:
+        there = np.isfinite(delta) & (data.weight > 0)
+        scores.append(f1_score(first[there], ((delta > 0) != turned)[there], average="macro"))
+    return found | {"macro_f1": float(np.mean(scores))}
+
+
+def learns(data: DataSet | None) -> bool:
+    """Tell whether all true labels gain more on the smallest share than twice their standard error."""
+    terms = None if data is None else data.paired("true", "baseline")
+    if data is None or terms is None:
+        return False
+    effect = hierarchical_effect(terms, data.weight, data.group)
+    return effect.value > 2 * effect.standard_error
+
+
+def difference(small: DataSet, large: DataSet | None, contrast: Contrast) -> np.ndarray | None:
+    """Return by how much more a contrast gains with few judgements, on the test pairs of the seeds that both have."""
+    mine, theirs = (gains_by_seed(each, contrast) for each in (small, large))
+    seeds = [seed for seed in mine if seed in theirs]
+    if large is None or not seeds:
+        return None
+    shared = [key for key in small.index if key in large.index]
+    here, there = (np.array([each.index[key] for key in shared]) for each in (small, large))
+    found = np.full((len(seeds), len(small.index)), np.nan)
+    found[:, here] = [mine[seed][here] - theirs[seed][there] for seed in seeds]
+    return found
+
+
+def gains_by_seed(data: DataSet | None, contrast: Contrast) -> dict[int, np.ndarray]:
+    """Return a contrast's paired differences on each seed's judgements."""
+    terms = None if data is None else data.paired(contrast.better, contrast.worse, contrast.metric)
+    if data is None or terms is None:
+        return {}
+    worse = data.arms[contrast.worse].seeds
+    return dict(zip((seed for seed in data.arms[contrast.better].seeds if seed in worse), terms, strict=True))
 
 
 def told_of(cells: Sequence[dict[str, Any]]) -> dict[str, float]:
@@ -112,6 +176,12 @@ def curve_of(
         points.append((told["known"] + told["rest"], arms[first]["true"]["accuracy"]["value"]))
     points.sort()
     return {"judgements": [n for n, _ in points], "accuracy": [a for _, a in points]}
+
+
+def equal_to(curve: dict[str, list[float]], found: dict[str, Any]) -> str:
+    """Tell how many true judgements buy an accuracy, and the ends of its interval."""
+    low, high = (equal_number(curve, end) for end in found["ci95"])
+    return f"{equal_number(curve, found['value'])} ({low} to {high})"
 
 
 def equal_number(curve: dict[str, list[float]], accuracy: float) -> str:
@@ -141,7 +211,9 @@ def page(study: str, docstring: str, result: dict[str, Any]) -> str:
             f"{told['known']:,.0f} judgements known, {told['rest']:,.0f} labelled. Of the weak labels "
             f"{told['weak_accuracy']:.1%} are right (a majority's {told['majority_accuracy']:.1%}, the longer one's "
             f"{told['length_accuracy']:.1%}); their calibration error is inside the band of a perfect predictor in "
-            f"{told['weak_in_null_band']:.0%} of seeds. Equal to: so many true judgements alone buy this accuracy.",
+            f"{told['weak_in_null_band']:.0%} of seeds. Equal to: so many true judgements alone buy this accuracy, and "
+            "the ends of its interval, as read off the curve."
+            + ("" if result["informative"][name] else " **All true labels gain next to nothing here: uninformative.**"),
             "",
             f"| arm | {' | '.join(COLUMNS)} |",
             "|---" * (len(COLUMNS) + 1) + "|",
@@ -153,16 +225,25 @@ def page(study: str, docstring: str, result: dict[str, Any]) -> str:
             told_row = [
                 f"{100 * value:.1f} %",
                 f"{100 * low:.1f} to {100 * high:.1f}",
+                _gain(found.get("over_steps")),
+                f"{100 * found['macro_f1']:.1f} %",
                 *(f"{100 * found[f'accuracy_{side}_wins']:.1f} %" for side in ("longer", "shorter")),
                 f"{found['nll_calibrated']:.4f}",
                 f"{found['ece_calibrated']:.3f}",
                 f"{100 * found['ece_in_null_band_calibrated']:.0f} %",
-                equal_number(curve, value),
+                equal_to(curve, found["accuracy"]),
             ]
             lines.append(f"| {NAMES[arm]} | {' | '.join(told_row)} |")
         lines.append("")
     took = f"Training took {result['training_seconds'] / 60:.0f} minutes of one thread in all"
     return "\n".join([*lines, f"{took}, on {ran_on(result)}", ""])
+
+
+def _gain(effect: dict[str, Any] | None) -> str:
+    if effect is None:
+        return "–"
+    low, high = effect["ci95"]
+    return f"{100 * effect['value']:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
 
 
 def draw(path: Path, result: dict[str, Any]) -> None:
