@@ -26,11 +26,11 @@ from works import causal_39m, harmless, summaries, work_of
 from assay.feedback import read
 from assay.scorers import create_reward_model
 from assay.scorers.encoding import encode_records
-from assay.scorers.provenance import current_versions
 from assay.training import PreferenceArguments, PreferenceTrainer
 from assay.training.data import TextSource
 from assay.training.plan import plan_batches
 from assay.training.records import TrainingRecords
+from assay.versions import current_versions
 from assay.workflows import hardware
 
 PAIRS = (1_000, 10_000, 100_000)

@@ -21,7 +21,7 @@ import transformers
 from works import Work
 
 from assay.output import write_json
-from assay.scorers.provenance import current_versions
+from assay.versions import current_versions
 from assay.workflows import hardware
 
 

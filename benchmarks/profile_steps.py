@@ -19,7 +19,7 @@ from reward_training import SETUPS, portion_of
 from sides import Ours
 from works import WORKS, work
 
-from assay.scorers.provenance import current_versions
+from assay.versions import current_versions
 from assay.workflows import hardware
 
 #: Kind of operation -> what the profiler's names of it contain.

@@ -18,7 +18,7 @@ from assay.evaluation import brier, calibration_error, nll
 from assay.evaluation.metrics import accuracy_terms, brier_terms, decided, hard_labels, nll_terms
 from assay.evaluation.verdicts import hierarchical_effect, minimum_detectable_effect, verdict_on
 from assay.output import write_atomic, write_json
-from assay.scorers.provenance import current_versions
+from assay.versions import current_versions
 from assay.workflows import hardware
 
 RESULTS = Path(__file__).parent / "results"

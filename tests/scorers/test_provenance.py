@@ -12,7 +12,8 @@ import torch
 from assay.errors import ModelError
 from assay.scorers import ConversationEncoder, ConversationSettings, LoraOptions, RewardModel
 from assay.scorers.card import card_text
-from assay.scorers.provenance import Provenance, conversation_fingerprint, current_versions, weights_fingerprint
+from assay.scorers.provenance import Provenance, conversation_fingerprint, weights_fingerprint
+from assay.versions import current_versions
 from tests.conftest import causal_tokenizer
 
 SETTINGS = ConversationSettings("hh", 100, "</s>")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import math
 import re
@@ -101,6 +102,11 @@ def render_report(content: ReportContent) -> str:
             config_text=_yaml(content.config) if content.config else "",
         )
     )
+
+
+def now() -> str:
+    """Return the time of day for a page's heading, in UTC."""
+    return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def page_environment() -> Environment:

@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 from dataclasses import asdict, dataclass, field
-from importlib import metadata
 from typing import Any
 
 import torch
@@ -122,15 +121,3 @@ def base_fingerprint(state: dict[str, torch.Tensor]) -> str:
         digest.update(f"{name}{tuple(state[name].shape)}".encode())
         digest.update(some.to(torch.float32).numpy().tobytes())
     return digest.hexdigest()
-
-
-def current_versions() -> dict[str, str]:
-    """Return the versions of the libraries that decide a score."""
-    names = ("assay", "torch", "transformers", "tokenizers", "peft", "accelerate", "datasets", "numpy", "scikit-learn")
-    found = {}
-    for name in names:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found

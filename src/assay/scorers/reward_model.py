@@ -21,6 +21,7 @@ from assay.scorers.layout import Layout, overhead_on, plain_batch
 from assay.scorers.provenance import Provenance
 from assay.scorers.scoring import ScoringMixin
 from assay.scorers.traits import reads_vectors, shares_prefixes
+from assay.versions import current_versions
 
 
 class RewardModelConfig(PretrainedConfig):
@@ -244,7 +245,7 @@ class RewardModel(ScoringMixin, PreTrainedModel):
             "conversation": provenance.conversation_fingerprint(self.encoder),
             "head": provenance.weights_fingerprint(self.head_state() if head is None else head),
         }
-        self.record.versions = provenance.current_versions()
+        self.record.versions = current_versions()
 
     def select_member(self, index: int) -> None:
         """Keep one of several heads; the model then gives one score per text."""

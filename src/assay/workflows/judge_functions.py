@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from assay.errors import ConfigError
 from assay.feedback.labeling import Feature, FeatureFunction, LabelingFunction, MarginFunction, Window
 from assay.feedback.store import cache_folder
-from assay.scorers.judges import PRINCIPLES, Judge, LocalJudge, RemoteJudge, Rules, in_both_orders, met
 from assay.workflows.label_settings import JudgeAsking
+
+if TYPE_CHECKING:
+    from assay.scorers.judges import Judge
 
 #: Log-odds by which the answers to a yes-or-no question must differ.
 LEAST_DIFFERENCE = 0.5
@@ -68,6 +70,9 @@ def voters(settings: JudgeAsking) -> Voters:
     ConfigError, ModelError
         If rules or model cannot be read.
     """
+    # torch takes seconds to import, and most labelling needs none of it
+    from assay.scorers.judges import PRINCIPLES, Rules
+
     rules = Rules.read(settings.rules) if settings.rules is not None else Rules(PRINCIPLES, {})
     made = Voters(_judge(settings))
     for name, principle in rules.principles.items():
@@ -79,6 +84,8 @@ def voters(settings: JudgeAsking) -> Voters:
 
 
 def _judge(settings: JudgeAsking) -> Judge:
+    from assay.scorers.judges import LocalJudge, RemoteJudge
+
     if settings.local is not None:
         return LocalJudge(settings.local, token_budget=settings.token_budget)
     if settings.url is None or settings.model is None:
@@ -105,6 +112,8 @@ class _Comparing:
     principle: str
 
     def __call__(self, prompts: list[str], first: list[str], second: list[str]) -> np.ndarray:
+        from assay.scorers.judges import in_both_orders
+
         found = in_both_orders(self.voters.judge, prompts, first, second, self.principle)
         self.voters.orders.setdefault(self.name, Counter()).update(found.counts())
         return found.margins()
@@ -118,4 +127,6 @@ class _Checking:
     criterion: str
 
     def __call__(self, texts: list[str], prompts: list[str]) -> np.ndarray:
+        from assay.scorers.judges import met
+
         return met(self.judge, prompts, texts, self.criterion)

@@ -24,9 +24,10 @@ from assay.evaluation import (
     stored_form,
     write_report,
 )
+from assay.evaluation.report import now
 from assay.feedback import ReadReport, pairs, split, without_groups
 from assay.output import check_new, new_folder, write_json
-from assay.scorers.provenance import current_versions
+from assay.versions import current_versions
 from assay.workflows import hardware
 from assay.workflows.data import group_keys, read_judgements, seen_groups, write_seen_groups
 from assay.workflows.graded import combined_grades
@@ -40,7 +41,7 @@ from assay.workflows.judging import (
     margins_on,
     stored_baselines,
 )
-from assay.workflows.reporting import now, rated_notes
+from assay.workflows.reporting import rated_notes
 from assay.workflows.settings import CalibrateSettings, EvaluateSettings
 
 Baselines = Mapping[str, LengthBaseline | BagOfWords]

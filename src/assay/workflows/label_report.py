@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 
 from assay.evaluation.label_analysis import LabelAnalysis
-from assay.evaluation.report import page_environment
+from assay.evaluation.report import now, page_environment
 from assay.output import write_atomic
-from assay.workflows.reporting import now
 
 _STRONGEST = 6
 

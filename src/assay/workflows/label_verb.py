@@ -18,7 +18,7 @@ from assay.feedback.labeling.pairing import ResponsePairs
 from assay.feedback.labeling.texts import first_responses
 from assay.feedback.labeling.writing import write_for_people, write_records, write_weak
 from assay.output import check_new, new_folder, write_json
-from assay.scorers.provenance import current_versions
+from assay.versions import current_versions
 from assay.workflows.judge_functions import voters
 from assay.workflows.label_data import LabelShares, pairs_of, share_labels
 from assay.workflows.label_exploring import explore_features

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 
 from assay.evaluation import DataRow, ReportContent, mistakes, write_report
 from assay.evaluation import data_rows as check_rows
+from assay.evaluation.report import now
 from assay.feedback import Pairs, pairs
 from assay.feedback.check_report import CheckReport
 from assay.workflows.data import Shares
@@ -73,11 +73,6 @@ def write_run_report(
         created=now(),
     )
     write_report(path, content)
-
-
-def now() -> str:
-    """Return the time of day for a page's heading, in UTC."""
-    return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def _readable_throughput(result: Fit, metrics: dict[str, Any]) -> dict[str, Any]:

@@ -21,10 +21,10 @@ from assay.feedback import pairs
 from assay.output import check_new, new_folder, write_atomic, write_json
 from assay.scorers import RewardModel, backbones, create_reward_model
 from assay.scorers.encoding import encode_records
-from assay.scorers.provenance import current_versions
 from assay.training.data import TextSource
 from assay.training.plan import plan_batches
 from assay.training.records import TrainingRecords
+from assay.versions import current_versions
 from assay.workflows import hardware, ranks
 from assay.workflows.data import (
     Shares,
