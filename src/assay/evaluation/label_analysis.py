@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from assay.evaluation.intervals import RESAMPLES, Estimate, GroupBootstrap
+from assay.feedback.label_models.vote_table import VoteTable
 
 
 @dataclass(frozen=True)
@@ -121,41 +122,50 @@ def analyse(
     resamples, seed
         Of the bootstrap.
     """
-    said_first, said_second = votes > 0, votes < 0
-    voted = said_first | said_second
-    for_first, for_second = said_first.sum(axis=1), said_second.sum(axis=1)
-    voting = for_first + for_second
     known = np.flatnonzero(truth != 0)
-    right = np.where(voted[known], votes[known] == truth[known, None], np.nan)
+    right = np.where(votes[known] != 0, votes[known] == truth[known, None], np.nan)
     accuracies = _accuracies(right, group[known], resamples, seed)
-    count = max(len(votes), 1)
-    rows = []
-    for j, name in enumerate(names):
-        own = voted[:, j]
-        opposed = np.where(said_first[:, j], for_second, for_first) > 0
-        with_length = own & (longer != 0)
-        rows.append(
-            FunctionRow(
-                name,
-                votes=int(own.sum()),
-                coverage=float(own.mean()) if len(votes) else float("nan"),
-                overlap=float((own & (voting > 1)).sum() / count),
-                conflict=float((own & opposed).sum() / count),
-                accuracy=accuracies[j],
-                learned=None if learned is None else float(learned[j]),
-                learned_ci95=None if learned_ci95 is None else (float(learned_ci95[j, 0]), float(learned_ci95[j, 1])),
-                longer=_mean(votes[with_length, j] == longer[with_length]),
-                seconds=float((seconds or {}).get(name, 0.0)),
-            )
+    table = VoteTable.of(votes)
+    coverage, overlap, conflict = _shares(table)
+    rows = [
+        FunctionRow(
+            name,
+            votes=round(float(coverage[j]) * len(votes)),
+            coverage=float(coverage[j]),
+            overlap=float(overlap[j]),
+            conflict=float(conflict[j]),
+            accuracy=accuracies[j],
+            learned=None if learned is None else float(learned[j]),
+            learned_ci95=None if learned_ci95 is None else (float(learned_ci95[j, 0]), float(learned_ci95[j, 1])),
+            longer=_for_the_longer(votes[:, j], longer),
+            seconds=float((seconds or {}).get(name, 0.0)),
         )
+        for j, name in enumerate(names)
+    ]
     return LabelAnalysis(
         rows,
         pairs=len(votes),
         labelled=len(known),
-        silent=int((voting == 0).sum()),
-        agreement=_mean_products(votes.astype(np.float64), voted),
+        silent=int(table.count[~table.rows.any(axis=1)].sum()),
+        agreement=_mean_products(table),
         shared_errors=_correlations(right),
     )
+
+
+def _shares(table: VoteTable) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return coverage, overlap and conflict of each function, ``[m]``."""
+    weight = table.count / max(table.count.sum(), 1.0)
+    votes = table.rows != 0
+    for_first, for_second = (table.rows > 0).sum(axis=1), (table.rows < 0).sum(axis=1)
+    opposed = np.where(table.rows > 0, for_second[:, None], for_first[:, None]) > 0
+    several = (for_first + for_second > 1)[:, None]
+    return weight @ votes, weight @ (votes & several), weight @ (votes & opposed)
+
+
+def _for_the_longer(votes: np.ndarray, longer: np.ndarray) -> float:
+    """Return the share of a function's votes that are for the longer response; NaN where no length differs."""
+    with_length = int(np.count_nonzero((votes != 0) & (longer != 0)))
+    return int(np.count_nonzero((votes == longer) & (votes != 0))) / with_length if with_length else float("nan")
 
 
 def _accuracies(right: np.ndarray, group: np.ndarray, resamples: int, seed: int) -> list[Estimate]:
@@ -165,13 +175,11 @@ def _accuracies(right: np.ndarray, group: np.ndarray, resamples: int, seed: int)
     return GroupBootstrap(group, resamples, seed).ratios(np.nan_to_num(right), weight, proportion=True)
 
 
-def _mean(values: np.ndarray) -> float:
-    return float(values.mean()) if len(values) else float("nan")
-
-
-def _mean_products(votes: np.ndarray, voted: np.ndarray) -> np.ndarray:
-    together = voted.astype(np.float64).T @ voted
-    return np.divide(votes.T @ votes, together, out=np.full(together.shape, np.nan), where=together > 0)
+def _mean_products(table: VoteTable) -> np.ndarray:
+    rows = table.rows.astype(np.float64)
+    weighted = rows * table.count[:, None]
+    together = np.abs(weighted).T @ np.abs(rows)
+    return np.divide(weighted.T @ rows, together, out=np.full(together.shape, np.nan), where=together > 0)
 
 
 def _correlations(right: np.ndarray) -> np.ndarray:

@@ -204,11 +204,9 @@ def _passes(
 
 def _jobs(pairs: ResponsePairs, features: list[Feature], functions: list[LabelingFunction]) -> Iterator[_Job]:
     offsets = first_responses(pairs.data)
-    order = np.argsort(pairs.row, kind="stable")
-    rows = pairs.row[order]
-    for number, (begin, texts) in enumerate(batches(pairs.data)):
-        start, stop = number * BATCH_RECORDS, min((number + 1) * BATCH_RECORDS, len(pairs.data))
-        inside = order[np.searchsorted(rows, start) : np.searchsorted(rows, stop)]
+    stop = 0
+    for inside, (begin, texts) in zip(pairs.by_batch(BATCH_RECORDS), batches(pairs.data), strict=True):
+        stop = min(stop + BATCH_RECORDS, len(pairs.data))
         batch = None
         if functions:
             local = offsets[pairs.row[inside]] - begin

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 from datasets import Dataset
@@ -52,6 +54,13 @@ class ResponsePairs:
         """Return the pairs at ``index`` (positions or a mask)."""
         columns = ("row", "first", "second", "truth", "p", "group")
         return replace(self, **{name: getattr(self, name)[index] for name in columns})
+
+    def by_batch(self, records: int) -> Iterator[np.ndarray]:
+        """Go through batches of so many records: the positions of the pairs that lie in each, int64."""
+        order = np.argsort(self.row, kind="stable")
+        starts = np.arange(0, len(self.data) + records, records)
+        for start, stop in pairwise(np.searchsorted(self.row[order], starts).tolist()):
+            yield order[start:stop]
 
     def compact(self) -> ResponsePairs:
         """Return the same pairs over the records that have one, so that nothing else is looked at."""

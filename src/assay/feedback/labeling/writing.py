@@ -34,12 +34,9 @@ def write_weak(path: Path, pairs: ResponsePairs, p: np.ndarray) -> None:
     turned = pairs.first > pairs.second
     low, high = np.where(turned, pairs.second, pairs.first), np.where(turned, pairs.first, pairs.second)
     said = np.where(turned, 1.0 - p, p)
-    order = np.argsort(pairs.row, kind="stable")
-    rows = pairs.row[order]
 
     def tables() -> Iterator[pa.Table]:
-        for start, table in _tables(pairs.data):
-            inside = order[np.searchsorted(rows, start) : np.searchsorted(rows, start + len(table))]
+        for inside, (start, table) in zip(pairs.by_batch(BATCH_RECORDS), _tables(pairs.data), strict=True):
             counts = np.bincount(pairs.row[inside] - start, minlength=len(table))
             edges = _edges(counts, low[inside], high[inside], said[inside])
             yield _without_people(table, edges).filter(pa.array(counts > 0))
@@ -72,11 +69,8 @@ def write_records(path: Path, data: Dataset) -> None:
 
 def write_for_people(path: Path, pairs: ResponsePairs, p: np.ndarray) -> None:
     """Write a JSON line for each pair: ``prompt``, ``response_a``, ``response_b``, ``p`` (of a) and ``prompt_id``."""
-    order = np.argsort(pairs.row, kind="stable")
-    rows = pairs.row[order]
     with new_file(path) as file:
-        for start, table in _tables(pairs.data):
-            inside = order[np.searchsorted(rows, start) : np.searchsorted(rows, start + len(table))]
+        for inside, (start, table) in zip(pairs.by_batch(BATCH_RECORDS), _tables(pairs.data), strict=True):
             prompts, responses = table["prompt"], table["responses"]
             for at in inside:
                 local = int(pairs.row[at]) - start
