@@ -91,6 +91,30 @@ def test_too_few_labels_promise_nothing_and_flawless_ones_all() -> None:
         control_error_of_labels(sure, right, 0.1, certainty=1.0)
 
 
+def unequal(groups: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Draw prompts of one pair that are mostly right, and, one of five, of eight pairs that are mostly wrong."""
+    random = np.random.default_rng(seed)
+    size = np.where(random.random(groups) < 0.2, 8, 1)
+    group = np.repeat(np.arange(groups), size)
+    right = random.random(len(group)) < np.where(size[group] == 1, 0.97, 0.7)
+    return random.uniform(0.6, 0.99, len(group)), np.where(right, 1, -1), group
+
+
+def test_bounds_are_of_pairs_where_prompts_have_different_numbers_of_them() -> None:
+    p, truth, _ = unequal(50_000, seed=0)
+    wrong = truth < 0
+    shares, broken = [], 0
+    for seed in range(60):
+        drawn_pairs = unequal(400, seed + 1)
+        threshold = control_risk(drawn_pairs[0], drawn_pairs[1], 0.15, drawn_pairs[2]).threshold
+        shares.append((wrong & (p >= threshold)).mean())
+        threshold = control_error_of_labels(drawn_pairs[0], drawn_pairs[1], 0.15, drawn_pairs[2]).threshold
+        broken += bool((p >= threshold).any() and wrong[p >= threshold].mean() > 0.15)
+    # 20.6 % of all labels are wrong, and 8.4 % of a prompt's on the mean
+    assert np.mean(shares) <= 0.15 + 0.005 and np.mean(shares) > 0.1
+    assert broken <= 12
+
+
 def test_labels_of_one_prompt_count_once() -> None:
     p, truth, _ = drawn(150, seed=0)
     alone = control_error_of_labels(p, truth, 0.3)

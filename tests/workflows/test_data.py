@@ -66,6 +66,10 @@ def test_weak_labels_do_not_test(capsys: pytest.CaptureFixture[str]) -> None:
     assert shares.test is not None and set(pairs(shares.test).source) == {"judge"} and len(shares.test) == 20
     assert not groups(shares.test) & groups(shares.fit) and len(shares.fit) == 400 - 40
     assert "20 weak labels of prompts that test take no part" in capsys.readouterr().err
+    shares = share_out(from_rows(rows), test=None, test_share=0, validation_share=0.3, seed=0)
+    assert shares.validation is not None and set(pairs(shares.validation).source) == {"judge"}
+    shares = share_out(from_rows(rows), test=None, test_share=0, validation_share=0.1, seed=0)
+    assert len(shares.validation or ()) == 40  # 10 judgements of people would tell nothing
     weak = from_rows(row for row in rows if row["edges"][0]["source"] == "weak")
     assert len(share_out(weak, test=None, test_share=0.2, validation_share=0, seed=0).test or ()) > 50
     assert "not how good the model is" in capsys.readouterr().err

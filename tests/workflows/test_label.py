@@ -153,11 +153,11 @@ def test_thresholds_and_bounds_send_the_rest_to_people(cli: Cli, many_pairs: Pat
 def test_bound_on_given_labels(cli: Cli, many_pairs: Path, own: Path, tmp_path: Path) -> None:
     options = ("--functions", own, "--presets", "", "--calibration-share", 0.6, "--out", tmp_path / "labels")
     bound = ("--keep.kind", "risk", "--keep.of", "labelled")
-    said = cli("label", many_pairs, *options, *bound, "--keep.error", 0.35, "--keep.certainty", 0.8)
+    said = cli("label", many_pairs, *options, *bound, "--keep.error", 0.4, "--keep.certainty", 0.8)
     assert said.code == 0, said.err
-    assert "of the labels at most 35.0% are to be wrong, with certainty 80%; on hidden judgements" in said.out
+    assert "of the labels at most 40.0% are to be wrong, with certainty 80%; on hidden judgements" in said.out
     risk = metrics_of(tmp_path / "labels")["risk"]
-    assert risk["of"] == "labelled" and 0 < risk["wrong"] < 0.35 * risk["kept"]
+    assert risk["of"] == "labelled" and 0 < risk["wrong"] < 0.4 * risk["kept"]
     assert "of the labels, with certainty 80" in (tmp_path / "labels" / "report.html").read_text()
     said = cli("label", many_pairs, *options, *bound, "--keep.error", 0.01, "--overwrite")
     assert said.code == 2 and "at most 1.0% of labelled pairs with a wrong label" in said.err
@@ -177,6 +177,63 @@ def test_exploring_writes_windows_that_labelling_takes(cli: Cli, many_pairs: Pat
 def test_dry_run_writes_nothing(cli: Cli, many_pairs: Path, tmp_path: Path) -> None:
     said = cli("label", many_pairs, "--dry-run", "--out", tmp_path / "labels")
     assert said.code == 0 and "would label" in said.out and not (tmp_path / "labels").exists()
+
+
+def test_windows_keep_what_they_do_not_name(cli: Cli, many_pairs: Path, tmp_path: Path) -> None:
+    from assay.workflows.label_functions import gather
+    from assay.workflows.label_settings import FunctionSettings
+
+    path = tmp_path / "windows.yaml"
+    path.write_text("length: {most: 200}\nreading ease: {least: 10}\n")
+    found = {each.name: each for each in gather(FunctionSettings(windows=str(path)))}
+    length, ease = found["length"], found["reading ease"]
+    assert (length.window.least, length.window.most, length.prefers) == (20, 200, "more")  # type: ignore[attr-defined]
+    assert (ease.window.least, ease.window.most, ease.prefers) == (10, 50, "less")  # type: ignore[attr-defined]
+
+
+def test_only_ties_teach_nothing_and_that_is_said(cli: Cli, tmp_path: Path) -> None:
+    even = [{"a": 0, "b": 1, "p": 0.5}]
+    rows = [
+        {"prompt": f"p{i}", "responses": ["short", "much longer " * (2 + i)], "edges": even if i < 9 else []}
+        for i in range(40)
+    ]
+    path = tmp_path / "even.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    said = cli("label", path, "--out", tmp_path / "labels")
+    assert said.code == 0, said.err
+    assert "the 9 judgements are all even, so no judgement teaches here" in said.err
+
+
+def test_records_without_a_judgement_teach_nothing(
+    cli: Cli, many_pairs: Path, unjudged: Path, own: Path, tmp_path: Path
+) -> None:
+    mixed = tmp_path / "mixed.jsonl"
+    other = [{"prompt": f"o{i}", "responses": ["fine", "nonsense"], "edges": []} for i in range(7)]
+    judged = [
+        {"prompt": row["prompt"], "responses": [row["chosen"], row["rejected"]], "edges": [{"a": 0, "b": 1}]}
+        for row in map(json.loads, many_pairs.read_text().splitlines()[:130])
+    ]
+    mixed.write_text("\n".join(map(json.dumps, judged + other)))
+    said = cli("label", unjudged, "--labels", mixed, "--functions", own, "--out", tmp_path / "labels")
+    assert said.code == 0, said.err
+    assert "left out 7 records" in said.err and metrics_of(tmp_path / "labels")["counts"]["to_label"] == 390
+    mixed.write_text("\n".join(map(json.dumps, other)))
+    said = cli("label", unjudged, "--labels", mixed, "--functions", own)
+    assert said.code == 2 and "nothing is judged there" in said.err
+
+
+def test_all_judgements_teach_where_many_prompts_are_unjudged(
+    cli: Cli, many_pairs: Path, tmp_path: Path, own: Path
+) -> None:
+    rows = [json.loads(line) for line in many_pairs.read_text().splitlines()[::2]]
+    rows = [{"prompt": row["prompt"], "responses": [row["chosen"], row["rejected"]]} for row in rows]
+    path = tmp_path / "data.jsonl"
+    for unjudged, says in ((1, "10% of the judged prompts teach, the others judge"), (40, "all judgements teach")):
+        for number, row in enumerate(rows):
+            row["edges"] = [{"a": 0, "b": 1}] * (number >= unjudged)
+        path.write_text("\n".join(map(json.dumps, rows)))
+        said = cli("label", path, "--functions", own, "--presets", "", "--out", tmp_path / "labels", "--overwrite")
+        assert said.code == 0 and says in said.err, said.err
 
 
 def test_processes_label_alike(cli: Cli, many_pairs: Path, own: Path, tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ class RiskControl:
     n
         Groups that it was chosen on.
     kept, wrong
-        Share of the calibration pairs that it labels, and labels wrongly (the mean of groups' shares).
+        Share of the calibration pairs that it labels, and labels wrongly.
     of
         What the bound is a share of: "all" pairs, in expectation (`control_risk`), or the "labelled" ones, with
         ``certainty`` (`control_error_of_labels`).
@@ -56,14 +56,16 @@ class RiskControl:
 def control_risk(p: np.ndarray, truth: np.ndarray, error: float, groups: np.ndarray | None = None) -> RiskControl:
     r"""Choose how sure a label must be, by conformal risk control (Angelopoulos et al. 2024).
 
-    Label automatically what reaches the threshold and give the rest to people: then the expected share of pairs with a
-    wrong label is at most ``error``, whatever the probabilities are worth, where new groups are like these. The
-    threshold is the lowest at which
+    Label automatically what reaches the threshold and give the rest to people: then the expected number of wrong labels
+    is at most ``error`` times the expected number of pairs, whatever the probabilities are worth, where new groups are
+    like these. The loss of a group of :math:`s_g` pairs, of which :math:`k_g(\lambda)` are labelled wrongly, is
 
-    .. math:: \frac{n}{n + 1} \hat R(\lambda) + \frac{1}{n + 1} \le \text{error},
+    .. math:: L_g(\lambda) = k_g(\lambda) - \text{error} \cdot s_g \le (1 - \text{error}) \max_g s_g = B,
 
-    with :math:`\hat R` the mean over n groups of the share of the group's pairs that are labelled and wrong. With fewer
-    than ``1 / error - 1`` groups nothing can be promised, and nothing is labelled.
+    and the threshold is the lowest at which
+    :math:`\frac{n}{n + 1} \bar L(\lambda) + \frac{B}{n + 1} \le 0`; new groups are taken to be no larger than the
+    largest here. With groups of one size that is the paper's rule for the share; with fewer than ``1 / error - 1``
+    groups nothing can be promised, and nothing is labelled.
 
     Parameters
     ----------
@@ -72,26 +74,26 @@ def control_risk(p: np.ndarray, truth: np.ndarray, error: float, groups: np.ndar
     error
         Between 0 and 1.
     groups
-        ``[n]``: pairs of one group count as one; None: each by itself.
+        ``[n]``: pairs of one group come together; None: each by itself.
 
     Raises
     ------
     DataError
         If ``error`` is no share, or a truth is not known.
     """
-    confidence, wrong, group, size = _checked(p, truth, error, groups)
-    wrong = wrong / size[group] / len(size)
+    confidence, wrong, group = _checked(p, truth, error, groups)
+    size = np.bincount(group)
     order = np.argsort(-confidence, kind="stable")
-    risk = np.cumsum(wrong[order])
+    mistakes = np.cumsum(wrong[order])
     last = np.append(np.diff(confidence[order]) != 0, True)  # equal confidences come and go together
-    count = len(size)
-    allowed = last & (count / (count + 1) * risk + 1 / (count + 1) <= error)
+    worst = (1.0 - error) * size.max()
+    allowed = last & (mistakes - error * len(group) + worst <= 1e-9 * len(group))
     at = np.flatnonzero(allowed)
     if not len(at):
-        return RiskControl(float("inf"), error, count, 0.0, 0.0)
+        return RiskControl(float("inf"), error, len(size), 0.0, 0.0)
     threshold = float(confidence[order][at[-1]])
     kept = confidence >= threshold
-    return RiskControl(threshold, error, count, float((kept / size[group]).sum() / count), float(risk[at[-1]]))
+    return RiskControl(threshold, error, len(size), float(kept.mean()), float((kept * wrong).mean()))
 
 
 def control_error_of_labels(
@@ -108,9 +110,10 @@ def control_error_of_labels(
     That share is no monotone function of the threshold, so `control_risk` does not apply. This is learn-then-test by a
     fixed sequence (Angelopoulos et al. 2021): from high thresholds to low ones, the hypothesis "more than ``error`` of
     the labels are wrong" is tested at level 1 - ``certainty`` by the binomial distribution, until it is not rejected.
-    The first threshold gives ``4 ln(1 / (1 - certainty)) / error`` labels, enough for a test that can reject; with
-    fewer, none is given. Of each group one label is tested, drawn at random, since those of one prompt are wrong
-    together. Thresholds go by the confidences alone, and so do not look at what is tested.
+    The first threshold is one at which ``4 ln(1 / (1 - certainty)) / error`` labels are tested, enough for a test that
+    can reject; with fewer, none is given. Labels of one prompt are wrong together, so one of each group at most is tested: one drawn at
+    random, from a group of k labels with probability k over the largest k, which makes each label equally likely.
+    Thresholds go by the confidences alone, and so do not look at what is tested.
 
     Parameters
     ----------
@@ -128,29 +131,37 @@ def control_error_of_labels(
     """
     if not 0 < certainty < 1:
         raise DataError("certainty is a probability", expected="a number between 0 and 1", got=str(certainty))
-    confidence, wrong, group, size = _checked(p, truth, error, groups)
+    confidence, wrong, group = _checked(p, truth, error, groups)
     random = np.random.default_rng(seed)
     order = random.permutation(len(group))  # the first label of a group in this order is tested
-    passed = RiskControl(float("inf"), error, len(size), 0.0, 0.0, "labelled", certainty)
+    chance = random.random(int(group.max()) + 1)
+    passed = RiskControl(float("inf"), error, len(chance), 0.0, 0.0, "labelled", certainty)
     descending = np.sort(confidence)[::-1]
     first = int(np.ceil(_EACH_TEST * np.log(1.0 / (1.0 - certainty)) / error))
     for last in np.unique(np.linspace(first, len(confidence), _TESTS).astype(int)) if first <= len(confidence) else ():
         kept = confidence >= descending[last - 1]
         in_order = order[kept[order]]
-        tested = in_order[np.unique(group[in_order], return_index=True)[1]]
+        there, at, labels = np.unique(group[in_order], return_index=True, return_counts=True)
+        tested = in_order[at][chance[there] < labels / labels.max()]
+        if len(tested) < first:
+            continue
         # an even label is wrong half of the time: which half is drawn
         mistakes = int((wrong[tested] > random.random(len(tested))).sum())
         if binom.cdf(mistakes, len(tested), error) > 1.0 - certainty:
             break
-        share, missed = (float((each / size[group]).sum() / len(size)) for each in (kept, kept * wrong))
-        passed = replace(passed, threshold=float(descending[last - 1]), kept=share, wrong=missed)
+        passed = replace(
+            passed,
+            threshold=float(descending[last - 1]),
+            kept=float(kept.mean()),
+            wrong=float((kept * wrong).mean()),
+        )
     return passed
 
 
 def _checked(
     p: np.ndarray, truth: np.ndarray, error: float, groups: np.ndarray | None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return confidence and wrongness of each pair, its group's number, and the groups' sizes."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return confidence and wrongness of each pair, and its group's number."""
     if not 0 < error < 1:
         raise DataError("an error bound is a share", expected="a number between 0 and 1", got=str(error))
     p, truth = np.asarray(p, np.float64), np.asarray(truth)
@@ -159,4 +170,4 @@ def _checked(
     group = np.arange(len(p)) if groups is None else np.unique(groups, return_inverse=True)[1].ravel()
     # a vote of one half is wrong half of the time, however it is turned
     wrong = np.where(p == 0.5, 0.5, (p > 0.5) != (truth > 0))
-    return np.maximum(p, 1.0 - p), wrong, group, np.bincount(group)
+    return np.maximum(p, 1.0 - p), wrong, group

@@ -158,8 +158,8 @@ def share_out(
 ) -> Shares:
     """Split judgements by group: test first, then validation out of the rest.
 
-    Where some judgements are weak labels and others are of people, only the latter are drawn to test: agreement with a
-    label model is no measure of a reward model.
+    Where some judgements are weak labels and others are of people, only the latter are drawn to test, and to validate
+    where they are enough: agreement with a label model is no measure of a reward model.
     """
     removed = None
     if test is not None:
@@ -172,22 +172,32 @@ def share_out(
                 remedy="leave --test out: a share is then held out by group",
             )
     elif test_share > 0:
-        data, test = _hold_out_people(data, test_share, seed)
+        data, test = _hold_out_people(data, test_share, seed, "test")
     fit, validation = data, None
     if validation_share > 0:
         names, judgements = group_columns(data)
-        size = np.maximum(judgements, 1.0).sum()  # graded responses may come without a judgement
-        if validation_share * size >= FEWEST_VALIDATION and len(np.unique(names)) > 1:
+        size = np.maximum(judgements, 1.0)  # graded responses may come without a judgement
+        weak = _weak_only(data)
+        if validation_share * size.sum() >= FEWEST_VALIDATION and len(np.unique(names)) > 1:
             # another stream than the test split's, so that the two draws are independent
-            fit, validation = split(data, test=validation_share, seed=seed + 1_000_003)
+            drawn = seed + 1_000_003
+            if weak.any() and validation_share * size[~weak].sum() >= FEWEST_VALIDATION:
+                fit, validation = _hold_out_people(data, validation_share, drawn, "validate")
+            else:
+                fit, validation = split(data, test=validation_share, seed=drawn)
     return Shares(fit, validation, test, reads or [], removed)
 
 
-def _hold_out_people(data: Dataset, share: float, seed: int) -> tuple[Dataset, Dataset]:
-    """Split off a share of the judgements of people; weak labels in its groups take no part."""
+def _weak_only(data: Dataset) -> np.ndarray:
+    """Mark the records of which only weak labels are known, bool ``[records]``."""
     view = pairs(data)
     weak = np.bincount(view.row[view.source == WEAK], minlength=len(data)) > 0
-    weak &= np.bincount(view.row[view.source != WEAK], minlength=len(data)) == 0
+    return weak & (np.bincount(view.row[view.source != WEAK], minlength=len(data)) == 0)
+
+
+def _hold_out_people(data: Dataset, share: float, seed: int, purpose: str) -> tuple[Dataset, Dataset]:
+    """Split off a share of the judgements of people; weak labels in its groups take no part."""
+    weak = _weak_only(data)
     if weak.all():
         say("all judgements are weak labels: the test tells how well they are predicted, not how good the model is")
     if weak.all() or not weak.any():
@@ -195,7 +205,7 @@ def _hold_out_people(data: Dataset, share: float, seed: int) -> tuple[Dataset, D
     _, test = split(data.select(np.flatnonzero(~weak)), test=share, seed=seed)
     inside = np.isin(group_columns(data)[0], np.unique(group_columns(test)[0]))
     if (inside & weak).any():
-        say(f"{int((inside & weak).sum()):,} weak labels of prompts that test take no part")
+        say(f"{int((inside & weak).sum()):,} weak labels of prompts that {purpose} take no part")
     return data.select(np.flatnonzero(~inside)), test
 
 

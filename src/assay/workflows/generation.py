@@ -16,6 +16,7 @@ from assay.errors import DataError, ModelError
 from assay.feedback import as_chat, comparison, from_rows, prompt_text
 from assay.scorers import backbones
 from assay.scorers.batches import cut
+from assay.scorers.judges.replies import without_thinking
 from assay.workflows import hardware
 from assay.workflows.label_settings import Generation
 
@@ -29,8 +30,8 @@ class Generated:
     data
         Comparisons without judgements; ``meta`` says which model wrote each response.
     counts
-        Responses sampled; empty and repeated ones, left out; those that ended at the limit; prompts that were too long
-        for a model; prompts left with fewer than two responses, left out.
+        Responses sampled; empty ones (or nothing but thinking) and repeated ones, left out; those that ended at the
+        limit; prompts that were too long for a model; prompts left with fewer than two responses, left out.
     """
 
     data: Dataset
@@ -131,7 +132,7 @@ def _sampled(
                 )
             for k, new in enumerate(out[:, tokens.shape[1] :].tolist()):
                 ended = next((i for i, token in enumerate(new) if token in ends), None)
-                text = tokenizer.decode(new[:ended], skip_special_tokens=True).strip()
+                text = without_thinking(tokenizer.decode(new[:ended], skip_special_tokens=True))
                 yield rows[k // settings.responses], text, ended is not None
             bar.advance(len(rows))
 
@@ -146,7 +147,9 @@ def _padded_on_the_left(ids: Sequence[Sequence[int]], pad_id: int) -> tuple[torc
 
 def _prompt_ids(tokenizer: Any, prompt: list[Any]) -> list[int]:
     if getattr(tokenizer, "chat_template", None):
-        text = tokenizer.apply_chat_template(as_chat(prompt), tokenize=False, add_generation_prompt=True)
+        text = tokenizer.apply_chat_template(
+            as_chat(prompt), tokenize=False, add_generation_prompt=True, enable_thinking=False
+        )
         return list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
     return list(tokenizer(prompt_text(prompt), verbose=False)["input_ids"])
 

@@ -24,8 +24,10 @@ from assay.feedback.labeling.pairing import ResponsePairs
 from assay.feedback.splitting import group_columns
 from assay.workflows.label_settings import LabelSettings
 
-#: Share of DATA's judged groups that teach, where every pair of it is judged.
+#: Share of DATA's judged groups that teach, where hardly a prompt is left to label otherwise.
 USUAL_SHARE = 0.1
+#: Unjudged prompts for each judged one from which on all judgements teach.
+FEW_UNJUDGED = 0.1
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,17 @@ def share_labels(settings: LabelSettings) -> LabelShares:
     if settings.labels is not None:
         teaching, other = _read(settings, settings.labels)
         reads.append(other)
+        without = group_columns(teaching)[1] == 0
+        if without.any():
+            say(f"left out {int(without.sum()):,} records of {settings.labels} that hold no judgement")
+            teaching = teaching.select(np.flatnonzero(~without))
+        if not len(teaching):
+            raise DataError(
+                "nothing is judged there",
+                where=settings.labels,
+                expected="judgements, to teach the label model",
+                got=f"{int(without.sum()):,} records without one",
+            )
         teaching, found = without_groups(teaching, whole)
         if not len(teaching):
             raise DataError(
@@ -83,11 +96,13 @@ def share_labels(settings: LabelSettings) -> LabelShares:
         if found:
             say(f"left out {found.train_rows} records of {settings.labels}: {settings.data} holds their prompts too")
         return LabelShares(teaching, data, test, reads, generated)
-    share = settings.calibration_share
-    if share is None:
-        share = USUAL_SHARE if judged.all() else 1.0
     if not judged.any():
         return LabelShares(None, data, test, reads, generated)
+    share = settings.calibration_share
+    if share is None:
+        share = USUAL_SHARE if (~judged).sum() < FEW_UNJUDGED * judged.sum() else 1.0
+        told = "all judgements teach" if share == 1 else f"{share:.0%} of the judged prompts teach, the others judge"
+        say(f"{told} (--calibration-share)")
     taught = judged if share == 1 else _split_judged(data, judged, share, settings.seed + 1)
     return LabelShares(
         data.select(np.flatnonzero(taught & judged)), data.select(np.flatnonzero(~(taught & judged))), test, reads

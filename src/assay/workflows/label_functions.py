@@ -148,10 +148,13 @@ def windowed(found: dict[str, LabelingFunction], path: str) -> dict[str, Labelin
         if bad or not numbers or own.get("prefers", "more") not in ("more", "less"):
             raise ConfigError("this is no window", where=f"{path}: {name}", expected=shape, got=str(own))
         before = found.get(str(name))
-        usual = before.prefers if isinstance(before, FeatureFunction) else "more"
+        usual = before if isinstance(before, FeatureFunction) else function_of(known[str(name)], 0, np.inf, "more")
         try:
             changed[str(name)] = function_of(
-                known[str(name)], own.get("least", 0), own.get("most", np.inf), own.get("prefers", usual)
+                known[str(name)],
+                own.get("least", usual.window.least),
+                own.get("most", usual.window.most),
+                own.get("prefers", usual.prefers),
             )
         except DataError as error:
             raise ConfigError(error.problem, where=f"{path}: {name}", expected=error.expected, got=error.got) from error

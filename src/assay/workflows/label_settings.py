@@ -135,7 +135,7 @@ class LabelSettings(FunctionSettings, RunSettings, ReadingSettings):
         gt=0,
         le=1,
         description="share of DATA's judged groups that do so, the other judgements being hidden; none: all of them "
-        "where other pairs are left to label, else 0.1",
+        "where unjudged prompts are a tenth as many or more, else 0.1",
     )
     test_share: float = Field(
         default=0.0, ge=0, lt=1, description="share of DATA's judged groups that is written down apart, to test on"

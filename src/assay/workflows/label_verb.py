@@ -130,10 +130,12 @@ def _warn(done: Labelled) -> None:
             f"{one!r} and {other!r} say {'the same' if sign > 0 else 'the opposite'} on all {together:,} pairs where "
             "both vote: that is one voice, not two"
         )
-    if not done.teaching.any():
+    if not (done.votes.pairs.truth[done.teaching] != 0).any():
+        even = int(done.teaching.sum())
         say(
-            "no judgement teaches here: functions are taken to err independently and to be right more often than not, "
-            "and nothing tells how far to trust the labels"
+            (f"the {even:,} judgements are all even, so " if even else "")
+            + "no judgement teaches here: functions are taken to err independently and to be right more often than "
+            "not, and nothing tells how far to trust the labels"
         )
         if len(done.votes.names) < 3:
             say("fewer than three functions vote, so their accuracies are a guess")

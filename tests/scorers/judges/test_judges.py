@@ -81,7 +81,8 @@ def test_texts_are_shown_whole_whatever_they_hold() -> None:
     assert odd in text and "{prompt}" in text and odd in check("p", odd, "Is it?").text
 
 
-def test_local_judge_reads_the_next_token(tiny_causal: Path) -> None:
+def test_local_judge_reads_the_next_token(tiny_causal: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("assay.scorers.judges.local.LEAST_MASS", 0.0)
     judge = LocalJudge(str(tiny_causal), token_budget=64, max_length_tokens=1000)
     shown_first = ("a hammer", "a very long hammer", "x")
     questions = [comparison("Name a tool.", first, "a saw", "Which?") for first in shown_first]
@@ -94,6 +95,23 @@ def test_local_judge_reads_the_next_token(tiny_causal: Path) -> None:
         a, b = (torch.logsumexp(logits[tokens], 0) for tokens in judge._tokens_of(("A", "B")))
         assert log_odds == pytest.approx(float(a - b), abs=1e-4)
     assert judge.costs()["asked"] == 3 and judge.costs()["tokens"] > 60
+
+
+def test_next_token_that_is_hardly_ever_an_answer_says_nothing(
+    tiny_causal: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("assay.scorers.judges.local.LEAST_MASS", 0.5)
+    judge = LocalJudge(str(tiny_causal), max_length_tokens=1000)  # drawn weights: any token is as likely as another
+    assert math.isnan(judge.ask([comparison("p", "a", "b", "Which?")])[0].log_odds)
+    assert judge.costs()["no_answer"] == 1
+
+
+def test_models_do_not_think_first(tiny_causal: Path) -> None:
+    judge = LocalJudge(str(tiny_causal))
+    thinks = "{% if enable_thinking is not defined or enable_thinking %}thinking{% endif %}"
+    judge.tokenizer.chat_template = "{% for m in messages %}{{ m.content }}{% endfor %}" + thinks
+    question = Question("Which? answer", ("A", "B"))
+    assert judge._encode(question) == judge.tokenizer("Which? answer", add_special_tokens=False)["input_ids"]
 
 
 def test_question_that_is_too_long_is_not_answered(tiny_causal: Path) -> None:
@@ -115,6 +133,17 @@ def test_folder_that_is_not_there_is_no_judge(tmp_path: Path) -> None:
         (completion("B", {"B": 0.9}), ("A", "B"), -math.log(0.9 / 0.1)),
         # B is not listed, so it is no likelier than what is
         (completion("The", {"The": 0.6, "A": 0.3, "Both": 0.05}), ("A", "B"), math.log(0.3 / 0.05)),
+        # no alternatives, or options that are no answer: the words decide, after any thinking
+        (
+            {"choices": [{"message": {"content": "A"}, "logprobs": {"content": [{"token": "A", "logprob": -0.8}]}}]},
+            ("A", "B"),
+            math.inf,
+        ),
+        (completion("<think>", {"<think>": 0.999999, "A": 1e-8}), ("A", "B"), math.nan),
+        (completion("The", {"The": 0.99, "A": 1e-7}), ("A", "B"), math.nan),
+        (completion("<think>B? No:\n</think>\n\nA"), ("A", "B"), math.inf),
+        # an option that is not listed is not likelier than the one that is
+        (completion("A", {"A": 0.45}), ("A", "B"), 0.0),
         (completion("A"), ("A", "B"), math.inf),
         (completion(" **B**, since it is longer"), ("A", "B"), -math.inf),
         (completion("No."), ("Yes", "No"), -math.inf),

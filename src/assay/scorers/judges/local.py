@@ -12,6 +12,7 @@ from assay.errors import ModelError
 from assay.scorers import backbones
 from assay.scorers.batches import DEFAULT_TOKEN_BUDGET, cut, pad
 from assay.scorers.judges.asking import Answer, Question
+from assay.scorers.judges.replies import LEAST_MASS
 
 _ANSWER = "\n\nAnswer:"
 
@@ -48,7 +49,7 @@ class LocalJudge:
         self.model.to(self.device)
         self.token_budget = token_budget
         self.longest = max_length_tokens or backbones.window(config) or DEFAULT_TOKEN_BUDGET
-        self._asked = self._too_long = self._tokens = 0
+        self._asked = self._too_long = self._no_answer = self._tokens = 0
 
     def ask(self, questions: Sequence[Question]) -> list[Answer]:
         """Return the answers; see `Judge`."""
@@ -65,13 +66,17 @@ class LocalJudge:
         return found
 
     def costs(self) -> dict[str, Any]:
-        """Return questions, those that were too long, and tokens read."""
-        return {"asked": self._asked, "too_long": self._too_long, "tokens": self._tokens}
+        """Return questions, those that were too long, those whose next token is no answer, and tokens read."""
+        counts = {"asked": self._asked, "too_long": self._too_long, "no_answer": self._no_answer}
+        return counts | {"tokens": self._tokens}
 
     def _encode(self, question: Question) -> list[int]:
         if getattr(self.tokenizer, "chat_template", None):
             messages = [{"role": "user", "content": question.text}]
-            text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+            # the answer must come next: where a template can have the model think first, it shall not
+            text = self.tokenizer.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=True, enable_thinking=False
+            )
             return list(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
         return list(self.tokenizer(question.text + _ANSWER, verbose=False)["input_ids"])
 
@@ -90,7 +95,11 @@ class LocalJudge:
         return out[torch.arange(len(ids)), of.to(out.device)].float().cpu()
 
     def _log_odds(self, logits: torch.Tensor, options: tuple[str, str]) -> float:
-        first, second = (torch.logsumexp(logits[tokens], dim=0) for tokens in self._tokens_of(options))
+        chance = torch.log_softmax(logits, dim=0)
+        first, second = (torch.logsumexp(chance[tokens], dim=0) for tokens in self._tokens_of(options))
+        if float(torch.logaddexp(first, second).exp()) < LEAST_MASS:
+            self._no_answer += 1
+            return float("nan")
         return float(first - second)
 
     def _tokens_of(self, options: tuple[str, str]) -> tuple[list[int], list[int]]:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+import re
 
 from pydantic import BaseModel, Field
 
 from assay.scorers.judges.asking import Answer
 
-_AROUND = " \n\t\"'*`(["
+#: Least probability of both options together at which they are an answer at all.
+LEAST_MASS = 0.01
+_AROUND, _FLOOR = " \n\t\"'*`([", 1e-6
+_THINKING = re.compile(r"\A\s*<think>.*?(</think>|\Z)", re.DOTALL)
 
 
 class Alternative(BaseModel):
@@ -67,17 +71,22 @@ def read_answer(reply: Reply, options: tuple[str, str]) -> Answer:
     """Read the log-odds of two answers from a chat completion: from log-probabilities, else from the words.
 
     Of the first token that is neither space nor quote, the likeliest alternatives are added up by the option with which
-    they begin. Where the server gives no log-probabilities, the words decide: plus or minus infinity. NaN where neither
-    option is found.
+    they begin. Where the server gives no alternatives, or the options have next to nothing of their probability, the
+    words decide, after any thinking: plus or minus infinity. NaN where neither option is found.
     """
     choice = reply.choices[0]
     tokens = (choice.logprobs.content if choice.logprobs else None) or []
     first = next((token for token in tokens if token.token.strip(_AROUND)), None)
-    said = None if first is None else _by_probabilities(first.top_logprobs or [first], options)
+    said = None if first is None else _by_probabilities(first.top_logprobs or [], options)
     if said is not None:
         return said
-    at = _option((choice.message.content if choice.message else None) or "", options)
+    at = _option(without_thinking((choice.message.content if choice.message else None) or ""), options)
     return Answer(float("nan") if at is None else (math.inf, -math.inf)[at])
+
+
+def without_thinking(text: str) -> str:
+    """Return what follows a model's thinking aloud, ``<think>…</think>``; nothing, where it has not ended."""
+    return _THINKING.sub("", text).strip()
 
 
 def _by_probabilities(listed: list[Alternative], options: tuple[str, str]) -> Answer | None:
@@ -86,12 +95,11 @@ def _by_probabilities(listed: list[Alternative], options: tuple[str, str]) -> An
         at = _option(each.token, options)
         if at is not None:
             mass[at] += each.probability
-    if not any(mass):
+    if sum(mass) < LEAST_MASS:
         return None
     known = [each.probability for each in listed if each.probability > 0]
-    left = 1.0 - sum(known)
     # an option that is not listed is no likelier than the least likely one that is, nor than what is left
-    most = max(min(*known, left) if len(known) > 1 else left, 1e-6)
+    most = max(min(*known, 1.0 - sum(known)), _FLOOR)
     one, other = (value or most for value in mass)
     return Answer(math.log(one) - math.log(other))
 
