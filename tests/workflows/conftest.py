@@ -128,3 +128,30 @@ def metrics_of(folder: Path) -> dict[str, Any]:
 def tree(folder: Path) -> list[str]:
     """List everything below a folder."""
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+OWN = """
+from assay.feedback.labeling import FIRST, SECOND, ABSTAIN, feature_function, labeling_function
+
+GOOD = {"fine", "clear", "answer", "example", "helps"}
+
+@feature_function(least=1)
+def good_words(text):
+    return sum(word in GOOD for word in text.split())
+
+@feature_function(least=1, prefers="less")
+def nonsense(text):
+    return text.split().count("nonsense")
+
+@labeling_function
+def clear(pair):
+    said = "clear" in pair.first, "clear" in pair.second
+    return FIRST if said == (True, False) else SECOND if said == (False, True) else ABSTAIN
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    path = tmp_path / "my_functions.py"
+    path.write_text(OWN)
+    return path

@@ -11,32 +11,6 @@ import pytest
 from assay.feedback import pairs, read
 from tests.workflows.conftest import Cli, metrics_of, tree
 
-OWN = """
-from assay.feedback.labeling import FIRST, SECOND, ABSTAIN, feature_function, labeling_function
-
-GOOD = {"fine", "clear", "answer", "example", "helps"}
-
-@feature_function(least=1)
-def good_words(text):
-    return sum(word in GOOD for word in text.split())
-
-@feature_function(least=1, prefers="less")
-def nonsense(text):
-    return text.split().count("nonsense")
-
-@labeling_function
-def clear(pair):
-    said = "clear" in pair.first, "clear" in pair.second
-    return FIRST if said == (True, False) else SECOND if said == (False, True) else ABSTAIN
-"""
-
-
-@pytest.fixture
-def own(tmp_path: Path) -> Path:
-    path = tmp_path / "my_functions.py"
-    path.write_text(OWN)
-    return path
-
 
 @pytest.fixture
 def unjudged(tmp_path: Path, many_pairs: Path) -> Path:
@@ -179,18 +153,6 @@ def test_dry_run_writes_nothing(cli: Cli, many_pairs: Path, tmp_path: Path) -> N
     assert said.code == 0 and "would label" in said.out and not (tmp_path / "labels").exists()
 
 
-def test_windows_keep_what_they_do_not_name(cli: Cli, many_pairs: Path, tmp_path: Path) -> None:
-    from assay.workflows.label_functions import gather
-    from assay.workflows.label_settings import FunctionSettings
-
-    path = tmp_path / "windows.yaml"
-    path.write_text("length: {most: 200}\nreading ease: {least: 10}\n")
-    found = {each.name: each for each in gather(FunctionSettings(windows=str(path)))}
-    length, ease = found["length"], found["reading ease"]
-    assert (length.window.least, length.window.most, length.prefers) == (20, 200, "more")  # type: ignore[attr-defined]
-    assert (ease.window.least, ease.window.most, ease.prefers) == (10, 50, "less")  # type: ignore[attr-defined]
-
-
 def test_only_ties_teach_nothing_and_that_is_said(cli: Cli, tmp_path: Path) -> None:
     even = [{"a": 0, "b": 1, "p": 0.5}]
     rows = [
@@ -236,51 +198,6 @@ def test_all_judgements_teach_where_many_prompts_are_unjudged(
         assert said.code == 0 and says in said.err, said.err
 
 
-def test_processes_label_alike(cli: Cli, many_pairs: Path, own: Path, tmp_path: Path) -> None:
-    for workers in (1, 2):
-        said = cli("label", many_pairs, "--functions", own, "--out", tmp_path / str(workers), "--workers", workers)
-        assert said.code == 0, said.err
-    one, two = (pairs(read(str(tmp_path / name / "records" / "weak.parquet"))) for name in "12")
-    assert (one.p == two.p).all()
-
-
-def test_copies_and_silent_functions_are_left_out_and_told(cli: Cli, many_pairs: Path, tmp_path: Path) -> None:
-    path = tmp_path / "copies.py"
-    path.write_text(
-        OWN
-        + "\n\n@feature_function(least=1)\ndef again(text):\n    return good_words.feature.compute(text)\n"
-        + "\n\n@feature_function(least=1)\ndef never(text):\n    return 0\n"
-        + "\n\n@feature_function(least=2, prefers='less')\ndef opposed(text):\n    return again.feature.compute(text)\n"
-    )
-    said = cli("label", many_pairs, "--functions", path, "--presets", "", "--out", tmp_path / "labels")
-    assert said.code == 0, said.err
-    assert "left out 'again': it votes as 'good_words' on every pair" in said.err
-    assert "left out 'never': it never votes here" in said.err
-    assert "'good_words' and 'opposed' say the opposite on all" in said.err
-    names = [row["name"] for row in metrics_of(tmp_path / "labels")["functions"]]
-    assert names == ["good_words", "nonsense", "clear", "opposed"]
-
-
-@pytest.mark.parametrize(
-    ("body", "says"),
-    [
-        ("@labeling_function\ndef mine(pair):\n    return 7\n", "labeling function mine"),
-        ("@labeling_function\ndef mine(pair):\n    raise KeyError('x')\n", "it raised KeyError"),
-        ("@labeling_function\ndef mine(pair):\n    return pair.label\n", "there is no pair.label"),
-        ("@labeling_function\ndef mine(pair):\n    return FIRST\n", "does not say the opposite"),
-        ("def mine(pair):\n    return 1\n", "no labeling function in this file"),
-        ("import nothing_of_that_name\n", "cannot be run"),
-        ("@feature_function()\ndef length(text):\n    return 1\n", "is there already"),
-    ],
-)
-def test_own_functions_that_break_are_named(cli: Cli, many_pairs: Path, tmp_path: Path, body: str, says: str) -> None:
-    path = tmp_path / "mine.py"
-    path.write_text("from assay.feedback.labeling import *\n" + body)
-    said = cli("label", many_pairs, "--functions", path, "--out", tmp_path / "labels")
-    assert said.code == 2 and says in said.err, said.err
-    assert not (tmp_path / "labels").exists()
-
-
 @pytest.mark.parametrize(
     ("options", "says"),
     [
@@ -305,31 +222,6 @@ def test_wrong_settings_are_told(
     said = cli("label", many_pairs, "--out", tmp_path / "labels", *options)
     assert said.code == 2 and says in said.err, said.err
     assert not (tmp_path / "labels").exists()
-
-
-def test_windows_that_are_none(cli: Cli, many_pairs: Path, tmp_path: Path) -> None:
-    for text, says in (
-        ("length: {least: 5, most: 2}", "no room"),
-        ("length: {lest: 5}", "this is no window"),
-        ("size: {least: 5}", "'size' is not one of"),
-        ("[1]", "windows belong to functions"),
-    ):
-        path = tmp_path / "windows.yaml"
-        path.write_text(text)
-        said = cli("label", many_pairs, "--windows", path)
-        assert said.code == 2 and says in said.err, said.err
-
-
-def test_a_reward_model_and_an_encoder_vote(
-    cli: Cli, many_pairs: Path, trained: Path, tiny_encoder: Path, tmp_path: Path
-) -> None:
-    said = cli(
-        "label", many_pairs, "--presets", "", "--scorers", trained / "model", "--similarity", tiny_encoder,
-        "--out", tmp_path / "labels",
-    )  # fmt: skip
-    assert said.code == 0, said.err
-    names = [row["name"] for row in metrics_of(tmp_path / "labels")["functions"]]
-    assert names == ["scorer model", "similarity"]
 
 
 def test_responses_without_a_second_one(cli: Cli, tmp_path: Path) -> None:
@@ -392,12 +284,3 @@ def test_prompts_of_the_test_do_not_teach_from_elsewhere(cli: Cli, many_pairs: P
     assert len(test) > 40 and len(human) == 60 and not set(test.group) & set(human.group)
     said = cli("label", many_pairs, *options)
     assert said.code == 2 and "every judged prompt is also among those to be labelled" in said.err
-
-
-def test_two_scorers_of_one_name_both_vote(cli: Cli, many_pairs: Path, trained: Path, tmp_path: Path) -> None:
-    said = cli(
-        "label", many_pairs, "--presets", "", "--scorers", trained / "model", trained / "model", "--workers", 2,
-        "--out", tmp_path / "labels",
-    )  # fmt: skip
-    assert said.code == 0, said.err
-    assert "left out 'scorer model 2': it votes as 'scorer model' on every pair" in said.err

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from tests.workflows.conftest import Cli, metrics_of
-from tests.workflows.test_label import OWN
+from tests.workflows.conftest import OWN, Cli, metrics_of
 
 
 def test_hidden_judgements_choose_nothing(cli: Cli, many_pairs: Path, tmp_path: Path) -> None:

@@ -111,8 +111,9 @@ def control_error_of_labels(
     fixed sequence (Angelopoulos et al. 2021): from high thresholds to low ones, the hypothesis "more than ``error`` of
     the labels are wrong" is tested at level 1 - ``certainty`` by the binomial distribution, until it is not rejected.
     The first threshold is one at which ``4 ln(1 / (1 - certainty)) / error`` labels are tested, enough for a test that
-    can reject; with fewer, none is given. Labels of one prompt are wrong together, so one of each group at most is tested: one drawn at
-    random, from a group of k labels with probability k over the largest k, which makes each label equally likely.
+    can reject; with fewer, none is given. Labels of one prompt are wrong together, so one of each group at most is
+    tested: one drawn at random, from a group of k labels with probability k over the largest k, which makes each label
+    equally likely.
     Thresholds go by the confidences alone, and so do not look at what is tested.
 
     Parameters

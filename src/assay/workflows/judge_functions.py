@@ -100,6 +100,7 @@ def _judge(settings: JudgeAsking) -> Judge:
         tries=settings.tries,
         price_in=settings.price_in,
         price_out=settings.price_out,
+        max_tokens=settings.max_tokens,
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -25,6 +24,7 @@ from assay.feedback.labeling import (
     preset,
     similarity,
 )
+from assay.feedback.labeling.finding import load_module
 from assay.feedback.labeling.patterns import read_themes
 from assay.workflows.judge_functions import Voters
 from assay.workflows.label_settings import FunctionSettings
@@ -100,15 +100,10 @@ def own_functions(path: str) -> list[LabelingFunction]:
     if not place.is_file():
         raise ConfigError("there is no such file", where=path, expected="a Python file with labeling functions")
     name = f"assay_functions_{place.stem}_{hashlib.sha256(str(place).encode()).hexdigest()[:8]}"
-    spec = importlib.util.spec_from_file_location(name, place)
-    if spec is None or spec.loader is None:
-        raise ConfigError("this is no Python file", where=path, expected="a name that ends with .py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # processes that are forked find its functions by this name
+    sys.modules.pop(name, None)  # it may have changed since
     try:
-        spec.loader.exec_module(module)
+        module = load_module(name, str(place))
     except Exception as error:
-        del sys.modules[name]
         raise ConfigError(
             f"the file of labeling functions cannot be run: {type(error).__name__}: {error}", where=path
         ) from error

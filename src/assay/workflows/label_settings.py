@@ -56,6 +56,9 @@ class JudgeAsking(Settings):
     cache: str | None = Field(default=None, description="file of answers; none: in the cache folder of datasets")
     parallel: int = Field(default=8, ge=1, description="questions under way at a time")
     tries: int = Field(default=5, ge=1, description="times that a question is sent while the server fails")
+    max_tokens: int = Field(
+        default=8, ge=1, description="longest answer of a server; a model that thinks aloud first needs hundreds"
+    )
     price_in: float = Field(default=0.0, ge=0, description="price of a million tokens read")
     price_out: float = Field(default=0.0, ge=0, description="price of a million tokens written")
     token_budget: int = Field(default=8192, ge=16, description="padded tokens per forward pass of a local model")
@@ -67,7 +70,7 @@ class JudgeAsking(Settings):
         if self.url is not None and self.model is None:
             yield "model", "is needed with --judge.url"
         if self.local is not None:
-            for name in ("model", "cache", "parallel", "tries", "price_in", "price_out", "key_variable"):
+            for name in ("model", "cache", "parallel", "tries", "price_in", "price_out", "key_variable", "max_tokens"):
                 if getattr(self, name) != type(self).model_fields[name].default:
                     yield name, "belongs to --judge.url"
         elif self.token_budget != type(self).model_fields["token_budget"].default:

@@ -25,6 +25,7 @@ from assay.feedback.labeling import (
     Window,
     by_scorer,
     check_labeling_function,
+    features,
     labeling_function,
     preset,
     similarity,
@@ -129,14 +130,37 @@ def test_features_by_hand() -> None:
 
 
 def test_presets_are_those_of_the_paper() -> None:
-    assert {name: PRESETS[name]["numbers"][0] for name in PRESETS if name != "general"} == {
-        "hh": 3,
-        "mt_bench": 1,
-        "ultrafeedback_binarized": 1,
-        "ultrafeedback_preferences": 2,
+    inf = float("inf")
+    published = {
+        "length": (20, inf, "more"),
+        "reading ease": (5, 50, "less"),
+        "lexical diversity": (0.1, inf, "less"),
+        "sentiment": (0.05, inf, "more"),
+        "numbers": (1, inf, "more"),
+        "phrases": (1, inf, "more"),
     }
+    assert PRESETS["mt_bench"] == PRESETS["ultrafeedback_binarized"] == published
+    assert PRESETS["ultrafeedback_preferences"] == published | {"numbers": (2, inf, "more")}
+    assert PRESETS["hh"] == published | {"numbers": (3, inf, "more"), "offensive words": (1, inf, "less")}
+    assert published.items() <= PRESETS["general"].items()
     with pytest.raises(ConfigError, match="no such preset"):
         preset("hhh")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("refusal", "I’m sorry, but I can’t help with that.", 1),
+        ("phrases", "I’m not sure, I don’t know.", -1),
+        ("phrases", "First, mix.\nThen, bake.", 1),
+        ("structure", "- - - a", 1),
+        ("structure", "1. - item\n\n  * two\n# three\nfour - five", 3),
+        ("structure", "```\n- x\n```", 3),
+    ],
+)
+def test_features_of_common_texts(name: str, text: str, value: int) -> None:
+    texts = Texts.of(["p"], [[text]])
+    assert features()[name].values(texts).tolist() == [value]
 
 
 def test_functions_of_a_file(own: ModuleType) -> None:

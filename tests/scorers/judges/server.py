@@ -33,6 +33,7 @@ class Server:
         self.requests: list[dict[str, Any]] = []
         self.failures: list[int] = []
         self.broken: bytes | None = None
+        self.refuses: tuple[str, ...] = ()
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -40,6 +41,12 @@ class Server:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 outer.requests.append({"body": body, "key": self.headers.get("Authorization"), "path": self.path})
                 status = outer.failures.pop() if outer.failures else 200
+                refused = next((name for name in outer.refuses if name in body), None)
+                if refused:
+                    self.send_response(400)
+                    self.end_headers()
+                    self.wfile.write(json.dumps({"error": f"'{refused}' is not supported"}).encode())
+                    return
                 first, second = shown(body["messages"][0]["content"])
                 answer = "A" if len(first) > len(second) else "B"
                 content = (

@@ -204,6 +204,20 @@ def test_judge_that_is_down_is_named_and_answers_are_kept(server: Server, tmp_pa
     assert later.costs()["cached"] == 1
 
 
+def test_server_that_knows_less_is_asked_for_less(server: Server) -> None:
+    server.refuses = ("logprobs", "max_tokens")
+    judge = RemoteJudge(server.url, "m", parallel=1, wait=0.01)
+    judge.ask([comparison("p", "long", "b", "Which?"), comparison("q", "long", "b", "Which?")])
+    first, second, third, last = (request["body"] for request in server.requests)
+    assert {"logprobs", "top_logprobs", "max_tokens"} <= set(first)
+    assert "logprobs" not in second and "max_tokens" in second
+    assert set(third) == set(last) == {"model", "messages", "temperature", "max_completion_tokens"}
+    assert judge.costs()["retries"] == 0
+    server.refuses = ("messages",)
+    with pytest.raises(ModelError, match="'messages' is not supported"):
+        judge.ask([comparison("r", "long", "b", "Which?")])
+
+
 def test_refused_key_is_not_tried_again(server: Server) -> None:
     server.failures = [401] * 3
     judge = RemoteJudge(server.url, "m", wait=0.01)

@@ -45,6 +45,11 @@ class ConfusionLabelModel(LabelModel):
         """With the estimator of that name."""
         return self.estimator == "labels"
 
+    @property
+    def needs_both_kinds(self) -> bool:
+        """Unless it learns by EM."""
+        return self.estimator != "em"
+
     def _functions(self) -> int | None:
         return None if self.right_of_first is None else len(self.right_of_first)
 

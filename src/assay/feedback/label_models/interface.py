@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from copy import copy
 from typing import Any, ClassVar, Self
 
@@ -99,21 +99,48 @@ class LabelModel(ABC):
             If the model has no accuracies.
         """
         if self.accuracy is None:
-            raise ModelError(f"{self.name} has no accuracies to give intervals of")
+            raise ModelError(
+                f"{self.name} has no accuracies to give intervals of", remedy="ask for predicted_intervals of its P"
+            )
+        found = [model.accuracy for model in self._refits(votes, labels, groups, resamples, seed)]
+        return _quantiles(found, self.accuracy.shape, level)
+
+    def predicted_intervals(
+        self,
+        of: np.ndarray,
+        votes: np.ndarray,
+        labels: np.ndarray | None = None,
+        groups: np.ndarray | None = None,
+        *,
+        level: float = 0.95,
+        resamples: int = 200,
+        seed: int = 0,
+    ) -> np.ndarray:
+        """Return intervals of P(first better) of the votes ``of`` ``[k, m]``, float64 ``[k, 2]``; see `intervals`."""
+        found = [model.predict(of) for model in self._refits(votes, labels, groups, resamples, seed)]
+        return _quantiles(found, (len(of),), level)
+
+    def _refits(
+        self, votes: np.ndarray, labels: np.ndarray | None, groups: np.ndarray | None, resamples: int, seed: int
+    ) -> Iterator[Self]:
+        """Yield copies of this model, each fitted to a bootstrap sample; one that cannot be fitted is left out."""
         table = VoteTable.of(votes, labels)
         group = np.arange(len(table.index)) if groups is None else np.unique(groups, return_inverse=True)[1].ravel()
         random = np.random.default_rng(seed)
-        drawn = np.empty((resamples, table.rows.shape[1]))
-        for sample in drawn:
-            size = int(group.max()) + 1
+        size = int(group.max()) + 1
+        for _ in range(resamples):
             times = np.bincount(random.integers(size, size=size), minlength=size).astype(np.float64)
             other, again = copy(self), table.weighted(labels, times[group])
-            if table.labelled.any() and not (again.first.any() and again.second.any()):
-                sample[:] = np.nan  # a sample without labels of both kinds tells of another estimator
-                continue
+            one_kind = not (again.first.any() and again.second.any())
+            if table.labelled.any() and (not again.labelled.any() or (one_kind and self.needs_both_kinds)):
+                continue  # it would tell of another estimator
             other._learn(again)
-            sample[:] = other.accuracy
-        return np.nanquantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0).T
+            yield other
+
+    @property
+    def needs_both_kinds(self) -> bool:
+        """Whether labels, where there are some, must be of both kinds."""
+        return False
 
     @property
     def needs_labels(self) -> bool:
@@ -174,3 +201,10 @@ def labelled_accuracy(table: VoteTable) -> np.ndarray:
     says_first, says_second = table.rows > 0, table.rows < 0
     right = table.first @ says_first + table.second @ says_second
     return rate(right, table.labelled @ (says_first | says_second))
+
+
+def _quantiles(drawn: list[Any], shape: tuple[int, ...], level: float) -> np.ndarray:
+    """Return the ends of the middle ``level`` of draws, ``[*shape, 2]``; NaN where there is none."""
+    if not drawn:
+        return np.full((*shape, 2), np.nan)
+    return np.moveaxis(np.quantile(np.stack(drawn), [(1 - level) / 2, (1 + level) / 2], axis=0), 0, -1)

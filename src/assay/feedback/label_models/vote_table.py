@@ -94,7 +94,9 @@ def checked_votes(votes: np.ndarray, functions: int | None = None) -> np.ndarray
 
 
 def _first_bad(given: np.ndarray) -> str:
-    bad = ~np.isin(given, (-1, 0, 1))
+    bad = np.array([[each not in (-1, 0, 1) for each in row] for row in given.tolist()])
+    if not bad.any():
+        return f"numbers of type {given.dtype}"
     row, column = map(int, np.argwhere(bad)[0])
     return f"row {row}, column {column}: {given[row, column]!r}; {int(bad.sum())} in all"
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pickle
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -243,11 +245,32 @@ def _votes_of(function: LabelingFunction, batch: Batch) -> np.ndarray:
     return found.astype(np.int8)
 
 
+def _check_sendable(job: _Job) -> None:
+    """Raise DataError, with its name, for the first feature or function that other processes could not get."""
+    sent: list[Feature | LabelingFunction] = [*job.features, *job.functions]
+    for each in sent:
+        try:
+            pickle.dumps(each)
+        except Exception as error:
+            raise DataError(
+                "it cannot be sent to another process",
+                where=f"labeling function {each.name}",
+                expected="functions at the top level of a file, under the name that they are given there",
+                got=str(error).splitlines()[0][:200],
+                remedy="move it there, or use one process (--workers 1)",
+            ) from error
+
+
 def _worked(jobs: Iterator[_Job], workers: int) -> Iterator[_Done]:
     """Work through the jobs, a few at a time in other processes; what is not yet needed is not yet read."""
     if workers <= 1:
         yield from map(_work, jobs)
         return
+    first = next(jobs, None)
+    if first is None:
+        return
+    _check_sendable(first)
+    jobs = chain([first], jobs)
     with ProcessPoolExecutor(workers) as pool:
         waiting: deque[Future[_Done]] = deque()
         try:

@@ -112,7 +112,8 @@ def asks_back(column: pa.Array) -> pa.Array:
 
 def structure(column: pa.Array) -> pa.Array:
     """Return how many lines are list items, headings or code fences."""
-    return pc.count_substring_regex(column, r"(?m)^\s*(?:[-*•]\s|\d+[.)]\s|#{1,6}\s|```)")
+    # the search goes on after each match as if a text began there, so a match takes its line to the end
+    return pc.count_substring_regex(column, r"(?m)^[ \t]*(?:[-*•][ \t]|\d+[.)][ \t]|#{1,6}[ \t]|```)[^\n]*")
 
 
 def from_package(name: str) -> str:

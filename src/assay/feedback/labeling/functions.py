@@ -13,6 +13,7 @@ import numpy as np
 
 from assay.errors import AssayError, DataError
 from assay.feedback.labeling.features import Feature, Window, failed
+from assay.feedback.labeling.finding import file_of, named_object
 from assay.feedback.labeling.texts import Texts
 
 FIRST, SECOND, ABSTAIN = 1, -1, 0
@@ -167,10 +168,10 @@ class UserFunction(LabelingFunction):
         """Call the plain function, for tests of it."""
         return self.function(*args, **{**self._made, **kwargs})
 
-    def __reduce__(self) -> tuple[Callable[..., Any], tuple[str, str]]:
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[str, str, str | None]]:
         module, name = self.function.__module__, self.function.__qualname__
         try:
-            found = named_object(module, name)
+            found = named_object(module, name, file_of(module))
         except (ImportError, AttributeError):
             found = None
         if found is not self:
@@ -178,7 +179,7 @@ class UserFunction(LabelingFunction):
                 f"labeling function {self.name} cannot be sent to another process: it is not found as {module}.{name}; "
                 "define it at the top level of a file, under the name it is given there"
             )
-        return named_object, (module, name)
+        return named_object, (module, name, file_of(module))
 
     @cached_property
     def _made(self) -> dict[str, Any]:
@@ -226,16 +227,6 @@ def texts_of(batch: Batch) -> tuple[list[str], list[str], list[str]]:
     prompts = [texts.prompts[i] for i in texts.prompt_of[batch.first]]
     first, second = ([lines[i] for i in side] for side in (batch.first, batch.second))
     return prompts, first, second
-
-
-def named_object(module: str, name: str) -> Any:
-    """Return what a module calls by this (dotted) name."""
-    import importlib
-
-    found: Any = importlib.import_module(module)
-    for part in name.split("."):
-        found = getattr(found, part)
-    return found
 
 
 @overload
@@ -305,10 +296,11 @@ class _Named:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.function(*args, **kwargs)
 
-    def __reduce__(self) -> tuple[Callable[..., Any], tuple[str, str]]:
-        return _inside, (self.function.__module__, self.function.__qualname__)
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[str, str, str | None]]:
+        module = self.function.__module__
+        return _inside, (module, self.function.__qualname__, file_of(module))
 
 
-def _inside(module: str, name: str) -> Any:
-    found = named_object(module, name)
+def _inside(module: str, name: str, path: str | None = None) -> Any:
+    found = named_object(module, name, path)
     return found.feature.compute if isinstance(found, FeatureFunction) else found

@@ -64,6 +64,7 @@ REFUSALS: tuple[str, ...] = (
 
 def themes_found(column: pa.Array, *, themes: Mapping[str, tuple[str, ...]]) -> Any:
     """Return how many themes each text touches, each counted once, int ``[N]``."""
+    column = _plain(column)
     touched = (pc.match_substring_regex(column, _any_of(of), ignore_case=True) for of in themes.values())
     return sum(found.cast(pa.int64()).to_numpy() for found in touched)
 
@@ -75,11 +76,17 @@ def good_less_bad(column: pa.Array, *, good: Mapping[str, tuple[str, ...]], bad:
 
 def times_found(column: pa.Array, *, patterns: tuple[str, ...]) -> pa.Array:
     """Return how often one of the patterns occurs in each text, ``[N]``."""
-    return pc.count_substring_regex(column, _any_of(patterns), ignore_case=True)
+    return pc.count_substring_regex(_plain(column), _any_of(patterns), ignore_case=True)
+
+
+def _plain(column: pa.Array) -> pa.Array:
+    """Write typographic apostrophes as plain ones, which patterns have."""
+    return pc.replace_substring(column, "’", "'")
 
 
 def _any_of(patterns: tuple[str, ...]) -> str:
-    return "|".join(f"(?:{pattern})" for pattern in patterns)
+    """Join patterns; ``.`` goes beyond the end of a line, as sentences do."""
+    return "(?s)" + "|".join(f"(?:{pattern})" for pattern in patterns).replace("’", "'")
 
 
 def read_themes(path: str | Path) -> tuple[dict[str, tuple[str, ...]], dict[str, tuple[str, ...]]]:

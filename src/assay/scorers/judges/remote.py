@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import sqlite3
 import threading
 import time
@@ -25,6 +26,9 @@ from assay.scorers.judges.replies import Reply, Usage, read_answer
 
 _WORTH_ANOTHER_TRY = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 _MOST_LIKELY = 20
+_REFUSALS = frozenset({400, 404, 422})
+#: What a server may not know, and what is asked for in its place.
+_DISPENSABLE = {"top_logprobs": None, "logprobs": None, "temperature": None, "max_tokens": "max_completion_tokens"}
 
 
 class RemoteJudge:
@@ -47,6 +51,8 @@ class RemoteJudge:
         How often a question is asked when the server fails, and the seconds before the second time, doubled each time.
     timeout
         Seconds until an answer must be there.
+    max_tokens
+        Longest answer; a model that thinks aloud first needs hundreds.
     price_in, price_out
         Per million tokens read and written, in any currency.
     """
@@ -64,13 +70,15 @@ class RemoteJudge:
         timeout: float = 60.0,
         price_in: float = 0.0,
         price_out: float = 0.0,
+        max_tokens: int = 8,
     ) -> None:
         if not url.startswith(("http://", "https://")):
             raise ModelError("a judge's address is a URL", where=url, expected="http://… or https://…, up to /v1")
         self.url, self.model, self.name = url.rstrip("/"), model, model
         self.key_variable = key_variable
         self.parallel, self.tries, self.wait, self.timeout = parallel, tries, wait, timeout
-        self.price_in, self.price_out = price_in, price_out
+        self.price_in, self.price_out, self.max_tokens = price_in, price_out, max_tokens
+        self._unknown: set[str] = set()
         self._lock = threading.Lock()
         self._counts = dict.fromkeys(("asked", "cached", "requests", "retries", "unanswered", "read", "written"), 0)
         if cache is not None:
@@ -101,7 +109,7 @@ class RemoteJudge:
         body = {
             "model": self.model,
             "messages": [{"role": "user", "content": question.text}],
-            "max_tokens": 8,
+            "max_tokens": self.max_tokens,
             "temperature": 0,
             "logprobs": True,
             "top_logprobs": _MOST_LIKELY,
@@ -114,7 +122,7 @@ class RemoteJudge:
             with self._lock:
                 self._counts["cached"] += 1
             return read_answer(Reply.model_validate_json(row[0]), question.options)
-        reply = self._send(packed)
+        reply = self._send(body)
         answer, usage = read_answer(reply, question.options), reply.usage or Usage()
         with self._lock:
             if not math.isnan(answer.log_odds):
@@ -124,12 +132,14 @@ class RemoteJudge:
             self._counts["written"] += usage.completion_tokens or 0
         return answer
 
-    def _send(self, packed: str) -> Reply:
+    def _send(self, body: dict[str, Any]) -> Reply:
         headers = {"Content-Type": "application/json"}
         if key := os.environ.get(self.key_variable):
             headers["Authorization"] = f"Bearer {key}"
         place, problem = f"{self.url}/chat/completions", ""
-        for attempt in range(self.tries):
+        attempt = 0
+        while attempt < self.tries:
+            packed = json.dumps(self._understood(body))
             if attempt:
                 with self._lock:
                     self._counts["retries"] += 1
@@ -144,15 +154,36 @@ class RemoteJudge:
                 told = error.errors(include_url=False)[0]
                 problem = f"no chat completion: {'.'.join(map(str, told['loc'])) or 'reply'}: {told['msg']}"
             except urllib.error.HTTPError as error:
-                problem = f"HTTP {error.code}: {error.read()[:160].decode('utf-8', 'replace')}"
+                said = error.read().decode("utf-8", "replace")
+                problem = f"HTTP {error.code}: {said[:160]}"
+                if error.code in _REFUSALS and self._learn_from(said):
+                    continue
                 if error.code not in _WORTH_ANOTHER_TRY:
+                    attempt += 1
                     break
             except (OSError, HTTPException) as error:  # no connection, time over, half an answer
                 problem = f"{type(error).__name__}: {error}"
+            attempt += 1
         raise ModelError(
             "the judge does not answer",
             where=place,
             expected="an OpenAI-compatible server",
-            got=f"{problem} (tried {attempt + 1} times)",
+            got=f"{problem} (tried {attempt} times)",
             remedy=f"check the address, the model's name and ${self.key_variable}; answers are kept for next time",
         )
+
+    def _understood(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Return a question without what this server was found not to know."""
+        kept = {name: value for name, value in body.items() if name not in self._unknown}
+        instead = ((_DISPENSABLE[name], body[name]) for name in self._unknown)
+        return kept | {other: value for other, value in instead if other is not None}
+
+    def _learn_from(self, refusal: str) -> bool:
+        """Note which parameters a refusal names; return whether it is worth asking without them."""
+        named = {name for name in _DISPENSABLE if re.search(rf"\b{name}\b", refusal)}
+        if "logprobs" in named:
+            named.add("top_logprobs")  # which means nothing without it
+        with self._lock:
+            new = named - self._unknown
+            self._unknown |= named
+        return bool(new)
