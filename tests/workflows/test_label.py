@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -284,3 +285,32 @@ def test_prompts_of_the_test_do_not_teach_from_elsewhere(cli: Cli, many_pairs: P
     assert len(test) > 40 and len(human) == 60 and not set(test.group) & set(human.group)
     said = cli("label", many_pairs, *options)
     assert said.code == 2 and "every judged prompt is also among those to be labelled" in said.err
+
+
+def test_judgements_may_have_other_columns(cli: Cli, many_pairs: Path, own: Path, tmp_path: Path) -> None:
+    rows = [json.loads(line) for line in many_pairs.read_text().splitlines()]
+    data, judged = tmp_path / "data.jsonl", tmp_path / "judged.jsonl"
+    data.write_text("\n".join(json.dumps({"q": r["prompt"], "x": [r["chosen"], r["rejected"]]}) for r in rows[130:]))
+    judged.write_text(
+        "\n".join(json.dumps({"ask": r["prompt"], "good": r["chosen"], "bad": r["rejected"]}) for r in rows[:130])
+    )
+    options = ("--labels", judged, "--mapping.prompt", "q", "--mapping.responses", "x", "--functions", own)
+    theirs = ("--labels-mapping.prompt", "ask", "--labels-mapping.chosen", "good", "--labels-mapping.rejected", "bad")
+    said = cli("label", data, *options, *theirs, "--out", tmp_path / "labels")
+    assert said.code == 0, said.err
+    assert metrics_of(tmp_path / "labels")["counts"]["teaching"] == 130
+    said = cli("label", data, *theirs)
+    assert said.code == 2 and "says what the columns of --labels are" in said.err
+
+
+def test_pairs_of_judged_prompts_that_nobody_compared(cli: Cli, many_pairs: Path, own: Path, tmp_path: Path) -> None:
+    options = ("--functions", own, "--presets", "", "--calibration-share", 0.5)
+    said = cli("label", many_pairs, *options, "--out", tmp_path / "few")
+    assert "pairs of judged prompts, which nobody compared, are not labelled" in said.err
+    left = int(re.search(r"([0-9,]+) pairs of judged prompts", said.err).group(1))  # type: ignore[union-attr]
+    said = cli("label", many_pairs, *options, "--pairs-of-judged", "--out", tmp_path / "all")
+    assert said.code == 0 and "nobody compared" not in said.err
+    few, more = (metrics_of(tmp_path / name)["counts"] for name in ("few", "all"))
+    assert more["to_label"] - few["to_label"] == left > 400 and more["teaching"] == few["teaching"]
+    seen = pairs(read(str(tmp_path / "all" / "records" / "weak.parquet")))
+    assert len({(seen.row[i], seen.a[i], seen.b[i]) for i in range(len(seen))}) == len(seen) == more["labelled"]

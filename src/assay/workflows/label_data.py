@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from datasets import Dataset, concatenate_datasets
@@ -20,7 +21,7 @@ from assay.feedback import (
     without_groups,
 )
 from assay.feedback.labeling import response_pairs
-from assay.feedback.labeling.pairing import ResponsePairs
+from assay.feedback.labeling.pairing import ResponsePairs, pairs_not_judged
 from assay.feedback.splitting import group_columns
 from assay.workflows.label_settings import LabelSettings
 
@@ -110,7 +111,9 @@ def share_labels(settings: LabelSettings) -> LabelShares:
 
 
 def _read(settings: LabelSettings, source: str) -> tuple[Dataset, ReadReport]:
-    way = {"split": settings.split} if source == settings.data else {"split": None}
+    way: dict[str, Any] = {"split": settings.split} if source == settings.data else {"split": None}
+    if source == settings.labels and settings.labels_mapping is not None:
+        way |= {"mapping": settings.labels_mapping, "format": "auto", "group": None}
     data, report = read_with_report(source, **settings.reading() | way | {"ratings": "comparisons"})
     kind = kind_of(data)
     wanted = kind == "prompts" and settings.generate is not None and source == settings.data
@@ -155,7 +158,9 @@ def pairs_of(settings: LabelSettings, shares: LabelShares) -> tuple[ResponsePair
     parts = [part for part in (shares.teaching, shares.to_label) if part is not None and len(part)]
     data = concatenate_datasets(parts) if len(parts) > 1 else parts[0]
     teaching_rows = 0 if shares.teaching is None else len(shares.teaching)
-    pairs = response_pairs(data, seed=settings.seed, most=settings.most_pairs)
+    pairs = response_pairs(data, seed=settings.seed, most=settings.most_pairs, of_judged=settings.pairs_of_judged)
+    if not (settings.pairs_of_judged or settings.explore) and (free := pairs_not_judged(data)):
+        say(f"{free:,} pairs of judged prompts, which nobody compared, are not labelled (--pairs-of-judged)")
     teaching = (pairs.row < teaching_rows) & ~np.isnan(pairs.p)
     if not len(pairs):
         raise DataError(

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from assay.config import Positional, Settings
+from assay.feedback import ColumnMapping
 from assay.workflows.settings import ReadingSettings, RunSettings
 
 
@@ -151,6 +152,12 @@ class LabelSettings(FunctionSettings, RunSettings, ReadingSettings):
     )
     keep: Keep = Field(default=KeepAll(), description="which labels are written")
     hard: bool = Field(default=False, description="write the likelier side as certain, in place of its probability")
+    pairs_of_judged: bool = Field(
+        default=False, description="label the pairs of judged prompts that nobody compared, too"
+    )
+    labels_mapping: ColumnMapping | None = Field(
+        default=None, description="columns of --labels, where they are not those of DATA"
+    )
     most_pairs: int = Field(default=45, ge=1, description="unjudged pairs of one prompt that are labelled")
     generate: Generation | None = Field(default=None, description="for prompts without responses: sample some first")
     explore: bool = Field(
@@ -163,6 +170,8 @@ class LabelSettings(FunctionSettings, RunSettings, ReadingSettings):
         yield from super().conflicts()
         if self.labels is not None and self.calibration_share is not None:
             yield "calibration_share", "is a share of DATA's own judgements, and --labels names others; choose one"
+        if self.labels_mapping is not None and self.labels is None:
+            yield "labels_mapping", "says what the columns of --labels are"
         if self.explore:
             for name in ("keep", "hard", "label_model", "calibration"):
                 if getattr(self, name) != type(self).model_fields[name].default:

@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 from scipy.special import expit, logit
 
-from assay.feedback.label_models import ConfusionLabelModel, SymmetricLabelModel, never_apart
+from assay.feedback.label_models import (
+    ConfusionLabelModel,
+    CorrelatedLabelModel,
+    LabelModel,
+    LogisticLabelModel,
+    SymmetricLabelModel,
+    never_apart,
+)
 from assay.feedback.label_models.likelihood import most_likely
 from assay.feedback.label_models.vote_table import VoteTable
 from tests.feedback.label_models.test_label_models import planted
@@ -84,3 +91,21 @@ def test_functions_of_one_voice_are_named() -> None:
         ("alike", "opposite", -1, together),
     ]
     assert never_apart(votes[:19]) == []
+
+
+def test_labels_of_one_kind_have_intervals() -> None:
+    votes, truth = planted([0.8, 0.7, 0.6], rows=500)
+    turned, ones = votes * truth[:, None], np.ones(500)
+    model = SymmetricLabelModel("labels").fit(turned, ones)
+    low, high = model.intervals(turned, ones).T
+    assert (low < model.accuracy).all() and (model.accuracy < high).all()  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("model", [LogisticLabelModel(), CorrelatedLabelModel(), ConfusionLabelModel("labels")])
+def test_predictions_have_intervals(model: LabelModel) -> None:
+    votes, truth = planted([0.8, 0.7, 0.6], rows=500)
+    found = model.fit(votes, truth).predicted_intervals(votes[:20], votes, truth, resamples=100)
+    p = model.predict(votes[:20])
+    assert found.shape == (20, 2) and (found[:, 0] <= p).mean() > 0.9 and (p <= found[:, 1]).mean() > 0.9
+    fewer = model.fit(votes[:50], truth[:50]).predicted_intervals(votes[:20], votes[:50], truth[:50], resamples=100)
+    assert np.diff(fewer).mean() > np.diff(found).mean()

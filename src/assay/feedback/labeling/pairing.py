@@ -72,7 +72,7 @@ class ResponsePairs:
         return replace(self, first=self.second, second=self.first, truth=-self.truth, p=1.0 - self.p)
 
 
-def response_pairs(data: Dataset, *, seed: int = 0, most: int = MOST_PAIRS) -> ResponsePairs:
+def response_pairs(data: Dataset, *, seed: int = 0, most: int = MOST_PAIRS, of_judged: bool = False) -> ResponsePairs:
     """List the pairs of comparisons: of a judged record those judged, of another one all pairs of its responses.
 
     Parameters
@@ -83,12 +83,18 @@ def response_pairs(data: Dataset, *, seed: int = 0, most: int = MOST_PAIRS) -> R
         Of the order in which responses are shown, and of the draw below.
     most
         Pairs of one prompt that nobody judged; where there are more, so many are drawn.
+    of_judged
+        Whether to list the pairs of judged records that nobody judged, too.
     """
     judged = _judged(data)
     responses, edges = list_lengths(data, "responses"), list_lengths(data, "edges")
     random = np.random.default_rng(seed)
-    free = np.flatnonzero((edges == 0) & (responses > 1))
+    free = np.flatnonzero(((edges == 0) | of_judged) & (responses > 1))
     row, low, high, left_out = _all_pairs(free, responses[free], most, random)
+    if of_judged:
+        new = _not_among(judged, row, low, high, int(responses.max(initial=1)))
+        row, low, high = row[new], low[new], high[new]
+        left_out = int((responses * (responses - 1) // 2).sum()) - len(judged) - len(row)
     row, low, high = (np.concatenate(both) for both in ((judged.row, row), (judged.first, low), (judged.second, high)))
     p = np.concatenate([judged.p, np.full(len(row) - len(judged), np.nan)])
     order = np.lexsort((high, low, row))
@@ -100,6 +106,21 @@ def response_pairs(data: Dataset, *, seed: int = 0, most: int = MOST_PAIRS) -> R
     truth = np.nan_to_num(np.sign(p - 0.5)).astype(np.int8)
     first, second = np.where(turned, high, low), np.where(turned, low, high)
     return ResponsePairs(data, row, first, second, truth, p, group, left_out)
+
+
+def _not_among(judged: ResponsePairs, row: np.ndarray, low: np.ndarray, high: np.ndarray, width: int) -> np.ndarray:
+    """Mark the pairs that are not judged, bool, as many as there are."""
+
+    def key(row: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+        return (row * width + low) * width + high
+
+    return ~np.isin(key(row, low, high), key(judged.row, judged.first, judged.second))
+
+
+def pairs_not_judged(data: Dataset) -> int:
+    """Count the pairs of judged records that nobody judged."""
+    responses, edges = list_lengths(data, "responses"), list_lengths(data, "edges")
+    return int((responses * (responses - 1) // 2)[edges > 0].sum()) - len(_judged(data))
 
 
 def _judged(data: Dataset) -> ResponsePairs:
