@@ -4,15 +4,15 @@ Fixed before the run:
   * data: real outputs of models. gsm8k test (four models; right beats wrong), summeval (16 systems; grades) and
     fine_grained_rlhf (four answers; ties as one half). A fifth of the groups tests, 10 seeds draw which. Of the other
     groups a tenth is known; the judgements on the rest are hidden, and its pairs are labelled by all built-in
-    functions, for gsm8k also by wrong sums (``<<2+2=5>>``) and missing answers, weighed by a label model that only the
-    known judgements taught.
-  * arms there: known judgements alone (``baseline``), with matched steps (``steps``), with soft weak labels
-    (``soft``), with a majority's, with random ones, with the hidden ones (``true``).
+    functions, for gsm8k also by wrong sums (``<<2+2=5>>``) and missing answers, weighed by a label model that only
+    the known judgements taught.
+  * arms there: known judgements alone (``baseline``), with the steps of the weak arms (``steps``), with soft weak
+    labels (``soft``), with a majority's, with random ones, with the hidden ones (``true``).
   * sampled responses: prompts of hh_rlhf's helpful parts (``helpful``), of which a tenth of the train side is known;
     for the rest, whose responses are set aside, stories260K writes four responses of 64 tokens, which are labelled as
     above (``sampled``) and at random (``sampled_random``); beside them weak labels on people's responses (``soft``)
-    and the true ones. A model this small tells stories, whatever it is asked: that is the kind of response least like
-    what is judged.
+    and the true ones; ``steps_sampled`` has the steps of ``sampled``. A model this small tells stories, whatever it
+    is asked: that is the kind of response least like what is judged.
   * MiniLM frozen, 10 passes (summeval: 2), other settings as `assay train` has them.
   * contrasts, accuracy, smallest effect 1 point: soft against matched steps; soft against random labels; sampled
     against matched steps. Hierarchical bootstrap over seeds and split groups.
@@ -76,7 +76,7 @@ NAMES = [f"{name}.{SHARE}.{seed}" for seed in range(SEEDS) for name in SETS]
 CONTRASTS = (
     Contrast("soft weak labels against matched steps", "soft", "steps", 0.01),
     Contrast("soft weak labels against random ones", "soft", "random", 0.01),
-    Contrast("sampled responses against matched steps", "sampled", "steps", 0.01),
+    Contrast("sampled responses against matched steps", "sampled", "steps_sampled", 0.01),
 )
 KEPT = ("soft", "majority", "random")
 _SUM = re.compile(r"<<([0-9.+\-*/() ]+)=([0-9.\-]+)>>")
@@ -126,12 +126,13 @@ def run_cell(cell: str, data: Path) -> dict[str, Any]:
     arms |= {arm: concatenate_datasets([known, labelled[arm]]) for arm in KEPT}
     if name == "helpful":
         made, told = sampled(functions, known, rest, seed, data)
-        arms |= {arm: concatenate_datasets([known, own]) for arm, own in made.items()}
+        arms |= {arm: concatenate_datasets([known, own]) for arm, own in made.items()} | {"steps_sampled": known}
         about |= told
     passes: int = source["passes"]
     epochs = dict.fromkeys(arms, passes)
-    target = arms["sampled" if name == "helpful" else "soft"]
-    epochs["steps"] = matched_epochs(passes, judgements_of(known), judgements_of(target))
+    for arm, like in (("steps", "soft"), ("steps_sampled", "sampled")):
+        if arm in arms:
+            epochs[arm] = matched_epochs(passes, judgements_of(known), judgements_of(arms[like]))
     common, runs = train_arms(
         {arm: (own, epochs[arm]) for arm, own in arms.items()}, test, seed, **source.get("options", {})
     )

@@ -16,7 +16,7 @@ from assay.output import write_atomic, write_json
 #: (claim, peer, metric, smallest effect)
 CONTRASTS = (
     ("the default against snorkel", "snorkel", "nll", 0.002),
-    ("the default against Dawid-Skene", "dawid_skene", "nll", 0.002),
+    ("the default against Dawid-Skene with judgements", "dawid_skene_taught", "nll", 0.002),
     ("the default against a majority of votes", "majority", "accuracy", 0.01),
 )
 DEFAULT = "correlated"

@@ -11,7 +11,7 @@ from assay.feedback.label_models import LabelModel
 from assay.feedback.label_models.vote_table import VoteTable
 
 
-def snorkel(votes: np.ndarray) -> np.ndarray:
+def snorkel(votes: np.ndarray, l2: float = 0.5) -> np.ndarray:
     """Fit snorkel's LabelModel to votes alone; its abstention is -1, its class 1 the first response."""
     import torch
     from snorkel.labeling.model import LabelModel
@@ -19,7 +19,7 @@ def snorkel(votes: np.ndarray) -> np.ndarray:
     torch.set_num_threads(1)  # on two threads it takes many times as long
     classes = np.where(votes == 0, -1, (votes > 0).astype(int))
     model = LabelModel(cardinality=2, verbose=False)
-    model.fit(classes, n_epochs=500, l2=0.5, class_balance=[0.5, 0.5], seed=0, progress_bar=False)
+    model.fit(classes, n_epochs=500, l2=l2, class_balance=[0.5, 0.5], seed=0, progress_bar=False)
     return np.asarray(model.predict_proba(classes)[:, 1])
 
 

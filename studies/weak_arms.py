@@ -26,11 +26,11 @@ def train_arms(
     arms: dict[str, tuple[Dataset, int]], test: Dataset, seed: int, **options: Any
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Train a head on a frozen backbone for each arm, given its records and passes; return the test and the runs."""
-    runs = {}
+    runs: dict[str, Any] = {}
     common: dict[str, Any] = {}
     for arm, (taught, passes) in arms.items():
         run, _ = train_and_judge(Shares(taught, None, test), f"frozen_{arm}", seed, epochs=passes, **options)
-        told = ("group", "row", "p", "w", "length", *(("bag_of_words",) if arm == "baseline" else ()))
+        told = ("group", "row", "p", "w", "length", *(() if runs else ("bag_of_words",)))
         common |= {key: run[key] for key in told}
         kept = {key: run[key] for key in ("seed", "train_pairs", "temperature", "seconds")}
         runs[arm] = kept | {"delta": np.round(run["delta"], 3).tolist()}

@@ -9,14 +9,15 @@ Fixed before the run (Hauptvogel et al. 2024, whose sets of judgements are large
     labelled by all built-in functions (ubp: the published ones), weighed by a label model that only these judgements
     taught and calibrated.
   * arms: baseline alone; baseline with as many passes as make the steps of the others (``steps``); baseline and the
-    rest with soft labels (``soft``, the default of `assay label`), with hard ones (``hard``), with hard ones above 0.6
-    (``sure``: the published 0.8 and 0.95 keep next to nothing once labels are calibrated), from a majority
-    (``majority``), from length alone (``by_length``), from logistic regression (``logistic``), at random (``random``),
-    and with the true ones (``true``). For the curve of true labels, also 20 and 40 % (ubp: 40 and 70) alone.
+    rest with soft labels (``soft``, the default of `assay label`), with hard ones (``hard``), with hard ones above
+    0.6 (``sure``: the published 0.8 and 0.95 keep next to nothing once labels are calibrated), from a majority
+    (``majority``), from length alone (``by_length``), from logistic regression (``logistic``), at random
+    (``random``), and with the true ones (``true``). For the curve of true labels, also 20 and 40 % (ubp: 40 and 70)
+    alone, with matched steps too.
   * MiniLM frozen, 10 passes, other settings as `assay train` has them; every arm is calibrated by cross-fitting on
     what judgements by people it has.
-  * contrasts, accuracy, smallest effect 1 point: soft against the baseline with matched steps, at each share; that gain
-    at the smallest share against that at the largest (it fades); soft against a majority's labels. Hierarchical
+  * contrasts, accuracy, smallest effect 1 point: soft against the baseline with matched steps, at each share; that
+    gain at the smallest share against that at the largest (it fades); soft against a majority's labels. Hierarchical
     bootstrap over seeds and split groups. A set on which all true labels gain less on the smallest share than twice
     their standard error is uninformative.
 
@@ -73,16 +74,16 @@ def run_cell(cell: str, data: Path) -> dict[str, Any]:
     records = read_set(name, data)
     train, test = split(records, test=0.2, seed=seed)
     rest, known = split(train, test=int(share) / 100, seed=seed + 1000)
-    arms: dict[str, tuple[Dataset, int]] = {"baseline": (known, PASSES)}
+    arms: dict[str, tuple[Dataset, int]] = {}
     told: dict[str, Any] = {"known": len(pairs(known)), "rest": len(pairs(rest))}
     if int(share) in SHARES[name]:
         functions = preset("ultrafeedback_preferences" if name == "ubp" else "general")
         labelled, about = weak_labels(functions, known, rest, seed)
-        whole = concatenate_datasets([known, labelled["soft"]])
-        arms["steps"] = (known, matched_epochs(PASSES, judgements_of(known), judgements_of(whole)))
+        arms["baseline"] = (known, PASSES)
         arms |= {arm: (concatenate_datasets([known, own]), PASSES) for arm, own in labelled.items()}
         arms["true"] = (concatenate_datasets([known, rest]), PASSES)
         told |= about
+    arms["steps"] = (known, matched_epochs(PASSES, judgements_of(known), judgements_of(train)))
     common, runs = train_arms(arms, test, seed)
     reading = {"records": len(records), "edges": len(pairs(records)), "dropped": {}}
     return {"reading": reading, "told": told, "test": common, "arms": runs}

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from equal_to import Point, equal_to
 from page import ran_on, verdict_table
 from sklearn.metrics import f1_score
 from summary import RESULTS, Contrast, DataSet, circumstances, describe_arm, finished_cells, verdict_row
@@ -26,6 +27,7 @@ NAMES = {
     "logistic": "and logistic labels",
     "random": "and random labels",
     "true": "and the true labels",
+    "steps_sampled": "known ones alone, steps of the sampled",
     "sampled": "and sampled responses, weak labels",
     "sampled_random": "and sampled responses, random labels",
 }
@@ -61,7 +63,16 @@ def write_weak_supervision(
         by_share[name, int(share)].append(cell)
     sets = {key: data_set(*key, many) for key, many in sorted(by_share.items())}
     arms = {key: {arm: described(data, arm) for arm in data.arms} for key, data in sets.items()}
-    curves = {name: curve_of(name, by_share, arms) for name in dict.fromkeys(name for name, _ in sets)}
+    labels = {f"{name}.{share}": told_of(many) for (name, share), many in sorted(by_share.items())}
+    points = {name: curve_of(name, sets, labels) for name in dict.fromkeys(name for name, _ in sets)}
+    curves = {
+        name: {"judgements": [p.judgements for p in own], "accuracy": [p.accuracy for p in own]}
+        for name, own in points.items()
+    }
+    for (name, share), found in arms.items():
+        for arm in found:
+            if arm in sets[name, share].arms and arm in NAMES:
+                found[arm]["equal_to"] = equal_to(points[name], sets[name, share], arm)
     informative = {name: learns(sets.get((name, shares[name][0]))) for name in curves}
     verdicts = []
     for (name, share), data in sets.items():
@@ -84,7 +95,7 @@ def write_weak_supervision(
         "study": study,
         "verdicts": verdicts,
         "arms": {f"{name}.{share}": found for (name, share), found in arms.items()},
-        "labels": {f"{name}.{share}": told_of(many) for (name, share), many in sorted(by_share.items())},
+        "labels": labels,
         "curves": curves,
         "informative": informative,
         "training_seconds": sum(data.seconds for data in sets.values()),
@@ -103,16 +114,15 @@ def data_set(name: str, share: int, cells: Sequence[dict[str, Any]]) -> DataSet:
         for cell in cells
         for arm, run in cell["arms"].items()
     ]
-    # a run of the reference arm from every cell comes first: baselines are read from it
-    runs.sort(key=lambda cell: "baseline" not in cell["cell"])
     return DataSet(f"{name}, {share} %", runs)
 
 
 def described(data: DataSet, arm: str) -> dict[str, Any]:
     """Return what is told of an arm: also what it has over the matched steps, and its macro-F1."""
     found = describe_arm(data, arm)
-    terms = data.paired(arm, "steps")
-    if terms is not None and arm != "steps":
+    steps = "steps_sampled" if arm.startswith("sampled") else "steps"
+    terms = data.paired(arm, steps)
+    if terms is not None and not arm.startswith("steps"):
         found["over_steps"] = hierarchical_effect(terms, data.weight, data.group).to_dict()
     # an F1 needs pairs in either order: which response comes first is drawn
     turned = np.random.default_rng(0).random(len(data.p)) < 0.5
@@ -126,7 +136,7 @@ def described(data: DataSet, arm: str) -> dict[str, Any]:
 
 def learns(data: DataSet | None) -> bool:
     """Tell whether all true labels gain more on the smallest share than twice their standard error."""
-    terms = None if data is None else data.paired("true", "baseline")
+    terms = None if data is None else data.paired("true", "steps")
     if data is None or terms is None:
         return False
     effect = hierarchical_effect(terms, data.weight, data.group)
@@ -161,38 +171,15 @@ def told_of(cells: Sequence[dict[str, Any]]) -> dict[str, float]:
     return {key: float(np.mean([cell["told"][key] for cell in cells if key in cell["told"]])) for key in sorted(keys)}
 
 
-def curve_of(
-    name: str, by_share: dict[tuple[str, int], list[dict[str, Any]]], arms: dict[tuple[str, int], dict[str, Any]]
-) -> dict[str, list[float]]:
-    """Return numbers of true judgements and the accuracy that they buy, rising in number."""
-    points = [
-        (told_of(many)["known"], arms[key]["baseline"]["accuracy"]["value"])
-        for key, many in by_share.items()
-        if key[0] == name
-    ]
-    first = min((key for key in by_share if key[0] == name and "true" in arms[key]), default=None)
+def curve_of(name: str, sets: dict[tuple[str, int], DataSet], told: dict[str, dict[str, float]]) -> list[Point]:
+    """Return the points of the curve of true judgements, all with as many steps: how many, on which set, which arm."""
+    shares = sorted(share for other, share in sets if other == name)
+    points = [Point(told[f"{name}.{share}"]["known"], sets[name, share], "steps") for share in shares]
+    first = next((share for share in shares if "true" in sets[name, share].arms), None)
     if first is not None:
-        told = told_of(by_share[first])
-        points.append((told["known"] + told["rest"], arms[first]["true"]["accuracy"]["value"]))
-    points.sort()
-    return {"judgements": [n for n, _ in points], "accuracy": [a for _, a in points]}
-
-
-def equal_to(curve: dict[str, list[float]], found: dict[str, Any]) -> str:
-    """Tell how many true judgements buy an accuracy, and the ends of its interval."""
-    low, high = (equal_number(curve, end) for end in found["ci95"])
-    return f"{equal_number(curve, found['value'])} ({low} to {high})"
-
-
-def equal_number(curve: dict[str, list[float]], accuracy: float) -> str:
-    """Tell how many true judgements buy this accuracy, along the rising hull of the curve on a logarithmic scale."""
-    number, level = np.array(curve["judgements"]), np.maximum.accumulate(curve["accuracy"])
-    if len(number) < 2 or accuracy < level[0]:
-        return f"below {number[0]:,.0f}"
-    if accuracy > level[-1]:
-        return f"above {number[-1]:,.0f}"
-    rising = np.append(True, np.diff(level) > 0)
-    return f"{np.exp(np.interp(accuracy, level[rising], np.log(number[rising]))):,.0f}"
+        counts = told[f"{name}.{first}"]
+        points.append(Point(counts["known"] + counts["rest"], sets[name, first], "true"))
+    return points
 
 
 def page(study: str, docstring: str, result: dict[str, Any]) -> str:
@@ -205,14 +192,14 @@ def page(study: str, docstring: str, result: dict[str, Any]) -> str:
         if "soft" not in arms:
             continue
         name, share = key.split(".")
-        told, curve = result["labels"][key], result["curves"][name]
+        told = result["labels"][key]
         lines += [f"## {name}, {share} % known", ""]
         lines += [
             f"{told['known']:,.0f} judgements known, {told['rest']:,.0f} labelled. Of the weak labels "
             f"{told['weak_accuracy']:.1%} are right (a majority's {told['majority_accuracy']:.1%}, the longer one's "
             f"{told['length_accuracy']:.1%}); their calibration error is inside the band of a perfect predictor in "
-            f"{told['weak_in_null_band']:.0%} of seeds. Equal to: so many true judgements alone buy this accuracy, and "
-            "the ends of its interval, as read off the curve."
+            f"{told['weak_in_null_band']:.0%} of seeds. Equal to: so many true judgements alone buy this accuracy with "
+            "as many steps (95 % interval over seeds and prompts of curve and arm together)."
             + ("" if result["informative"][name] else " **All true labels gain next to nothing here: uninformative.**"),
             "",
             f"| arm | {' | '.join(COLUMNS)} |",
@@ -231,7 +218,7 @@ def page(study: str, docstring: str, result: dict[str, Any]) -> str:
                 f"{found['nll_calibrated']:.4f}",
                 f"{found['ece_calibrated']:.3f}",
                 f"{100 * found['ece_in_null_band_calibrated']:.0f} %",
-                equal_to(curve, found["accuracy"]),
+                found["equal_to"],
             ]
             lines.append(f"| {NAMES[arm]} | {' | '.join(told_row)} |")
         lines.append("")
