@@ -98,7 +98,7 @@ def test_labels_of_one_kind_have_intervals() -> None:
     turned, ones = votes * truth[:, None], np.ones(500)
     model = SymmetricLabelModel("labels").fit(turned, ones)
     low, high = model.intervals(turned, ones).T
-    assert (low < model.accuracy).all() and (model.accuracy < high).all()  # type: ignore[operator]
+    assert (low < model.accuracy).all() and (model.accuracy < high).all()
 
 
 @pytest.mark.parametrize("model", [LogisticLabelModel(), CorrelatedLabelModel(), ConfusionLabelModel("labels")])
