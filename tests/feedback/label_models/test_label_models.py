@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from assay.errors import DataError, ModelError
+from assay.errors import ConfigError, DataError, ModelError
 from assay.feedback import SymmetricLabelModel
 from assay.feedback.label_models import (
     ConfusionLabelModel,
@@ -114,14 +114,21 @@ def test_function_counted_three_times_fools_em_but_not_the_correlated_model() ->
     assert ((p > 0.5) == (truth > 0))[sure].mean() == pytest.approx(0.79, abs=0.02)
 
     labels = np.where(np.arange(len(truth)) < 1000, truth, 0)
-    once, thrice = (nll(CorrelatedLabelModel().fit(v, labels).predict(v), truth) for v in (votes, tripled))
-    assert thrice == pytest.approx(once, abs=0.002)
-    assert nll(SymmetricLabelModel("labels").fit(tripled, labels).predict(tripled), truth) > once + 0.05
+    cost = {}
+    for name, model in (
+        ("whole", CorrelatedLabelModel(independence=0.0)),
+        ("default", CorrelatedLabelModel()),
+        ("none", SymmetricLabelModel("labels")),
+    ):
+        once, thrice = (nll(model.fit(v, labels).predict(v), truth) for v in (votes, tripled))
+        cost[name] = thrice - once
+    assert cost["whole"] == pytest.approx(0.0, abs=0.002)
+    assert 0.002 < cost["default"] < cost["none"] / 3 and cost["none"] > 0.05
 
 
 def test_correlated_model_of_copies_of_one_function_says_its_accuracy() -> None:
     votes, truth = planted([0.8], coverage=1.0)
-    model = CorrelatedLabelModel(spread=1e6).fit(np.repeat(votes, 3, axis=1), truth)
+    model = CorrelatedLabelModel(spread=1e6, independence=0.0).fit(np.repeat(votes, 3, axis=1), truth)
     model.ridge = 1e-9
     assert model.accuracy is not None
     expected = model.accuracy[0]
@@ -133,6 +140,8 @@ def test_correlated_model_of_copies_of_one_function_says_its_accuracy() -> None:
 def test_correlated_model_of_independent_functions_is_the_symmetric_one() -> None:
     model = CorrelatedLabelModel()
     model.accuracy, model.correlation = np.array([0.8, 0.7, 0.6]), np.eye(3)
+    with pytest.raises(ConfigError, match="no share"):
+        CorrelatedLabelModel(independence=2.0)
     rows = np.array(list(itertools.product([-1, 0, 1], repeat=3)))
     assert model.predict(rows) == pytest.approx(SymmetricLabelModel.with_accuracies([0.8, 0.7, 0.6]).predict(rows))
 

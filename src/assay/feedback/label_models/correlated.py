@@ -7,6 +7,7 @@ from typing import ClassVar
 import numpy as np
 from scipy.special import logit
 
+from assay.errors import ConfigError
 from assay.feedback.label_models.interface import LabelModel, labelled_accuracy
 from assay.feedback.label_models.vote_table import VoteTable, distinct
 
@@ -27,20 +28,25 @@ class CorrelatedLabelModel(LabelModel):
 
     .. math::
         \mathrm{logit} P(\text{first}) = \sum_{j \in S} w_j v_j, \qquad
-        \sigma w = (R_S + \lambda I)^{-1} \big(\sigma \,\mathrm{logit}(a)\big)_S .
+        \sigma w = (R'_S + \lambda I)^{-1} \big(\sigma \,\mathrm{logit}(a)\big)_S , \qquad R' = (1 - \tau) R + \tau I.
 
-    Where errors are independent these are the weights of `SymmetricLabelModel`; copies of a function share one weight
-    between them. (Linear discriminant analysis has :math:`\mu / \sigma` in place of :math:`\sigma\,\mathrm{logit}(a)`,
-    equal for weak functions, and is too sure of strong ones.) Agreement :math:`E[v_i v_j]`, which has most of the
-    unknowns, is learned from all pairs, labelled or not; labels have to tell one number a function. With few labels
-    these numbers are drawn to their common mean, as far as chance explains their differences (DerSimonian and Laird
-    1986). Swapping the responses turns P into 1 - P exactly.
+    Where errors are independent these are the weights of `SymmetricLabelModel`; with :math:`\tau = 0` copies of a
+    function share one weight between them. But functions also agree because two responses differ much, and then are
+    right more often than R allows for, so by default R is drawn halfway to I. (Linear discriminant analysis has
+    :math:`\mu / \sigma` in place of :math:`\sigma\,\mathrm{logit}(a)`, equal for weak functions, and is too sure of
+    strong ones.) Agreement :math:`E[v_i v_j]`, which has most of the unknowns, is learned from all pairs, labelled or
+    not; labels have to tell one number a function. With few labels these numbers are drawn to their common mean,
+    halfway as far as chance explains their differences (DerSimonian and Laird 1986). Both halves were chosen,
+    against none and all, on judgements that studies/label_models.py does not use. Swapping the responses turns P into
+    1 - P exactly.
 
     Parameters
     ----------
     spread
         Deviation of the weights beforehand: :math:`\lambda = 1 / (n \cdot \mathrm{spread}^2)` with n labelled pairs,
         the ridge that belongs to noise of size :math:`R / n` on the right-hand side.
+    independence
+        :math:`\tau`, from 0 (what functions have in common counts once) to 1 (they are taken to err independently).
 
     Attributes
     ----------
@@ -50,8 +56,10 @@ class CorrelatedLabelModel(LabelModel):
 
     name: ClassVar[str] = "correlated"
 
-    def __init__(self, *, spread: float = 0.25) -> None:
-        self.spread = spread
+    def __init__(self, *, spread: float = 0.25, independence: float = 0.5) -> None:
+        if not 0 <= independence <= 1:
+            raise ConfigError("this is no share", where="independence", expected="0 to 1", got=str(independence))
+        self.spread, self.independence = spread, independence
         self.correlation: np.ndarray | None = None
         self.ridge = 0.0
 
@@ -83,7 +91,7 @@ class CorrelatedLabelModel(LabelModel):
         deviation = 2.0 * np.sqrt(self.accuracy * (1.0 - self.accuracy))
         wanted = deviation * logit(self.accuracy)
         diagonal = (1.0 + self.ridge) * np.eye(len(wanted))
-        between = self.correlation * (diagonal == 0)
+        between = (1.0 - self.independence) * self.correlation * (diagonal == 0)
         found = np.empty(patterns.shape)
         step = max(1, _CHUNK // len(wanted) ** 2)
         for start in range(0, len(patterns), step):
@@ -95,7 +103,7 @@ class CorrelatedLabelModel(LabelModel):
 
 
 def _towards_their_mean(accuracy: np.ndarray, voted: np.ndarray) -> np.ndarray:
-    """Draw accuracies ``[m]`` to their mean as far as the noise of so many votes explains their differences."""
+    """Draw accuracies ``[m]`` to their mean, half as far as the noise of so many votes explains their differences."""
     number = voted + 2.0
     middle = (number * accuracy).sum() / number.sum()
     noise = middle * (1.0 - middle) / number
@@ -104,7 +112,8 @@ def _towards_their_mean(accuracy: np.ndarray, voted: np.ndarray) -> np.ndarray:
     surplus = (precision * (accuracy - mean) ** 2).sum() - (len(accuracy) - 1)
     scale = precision.sum() - (precision**2).sum() / precision.sum()
     true_variance = max(0.0, surplus / scale) if scale > 0 else 0.0
-    return np.asarray(mean + true_variance / (true_variance + noise) * (accuracy - mean))
+    drawn = mean + true_variance / (true_variance + noise) * (accuracy - mean)
+    return np.asarray(0.5 * (drawn + accuracy))
 
 
 def _of_errors(agreement: np.ndarray, together: np.ndarray, truth: np.ndarray) -> np.ndarray:
