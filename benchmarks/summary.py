@@ -129,7 +129,7 @@ def label_models(result: dict[str, Any]) -> list[str]:
         "## Weighing votes of ten functions on a million pairs",
         "",
         f"* Fit and predict on one thread: {at_most(result['ours']['seconds'], 's', WEIGHING['seconds'])}, over "
-        f"snorkel's label model **{result['ratio']:.1f}**, {spread}; over crowd-kit's Dawid-Skene on a tenth of the pairs "
+        f"snorkel's label model **{result['ratio']:.1f}**, {spread}; over crowd-kit's Dawid-Skene on a tenth of them "
         f"{others['over crowd-kit, 100,000 rows']:.0f}. The default model, with judgements: "
         f"{result['seconds']['ours, correlated']:.2f} s.",
         f"* Casting simple votes, each: {at_most(per_vote['windows'], 'microseconds', WEIGHING['per_vote'])} from "
