@@ -141,8 +141,8 @@ def label_models(result: dict[str, Any]) -> list[str]:
     if whole:
         lines.append(
             f"* `assay label` on a file of {whole['rows']:,} pairs ({whole['bytes_read'] / 2**20:,.0f} MiB), four "
-            f"functions, the default model taught and calibrated on judgements: {whole['labelling_seconds']:.0f} s "
-            f"after {whole['reading_seconds']:.0f} s of reading; peak memory "
+            f"functions, the default model taught and calibrated on judgements: {whole['labelling_seconds']:.0f} s, "
+            f"reading included ({whole['reading_seconds']:.0f} s by itself); peak memory "
             f"{whole['peak_memory_bytes'] / 2**20:,.0f} MiB."
         )
     lines.append(

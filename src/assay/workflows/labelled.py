@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+import pyarrow as pa
 from scipy.special import expit
 
 from assay.errors import DataError
@@ -79,7 +80,7 @@ def weigh(settings: LabelSettings, votes: Votes, teaching: np.ndarray, longer: n
         If nobody voted, or a model that needs judgements has none, or too few to calibrate on.
     """
     labels = np.where(teaching, votes.pairs.truth, 0).astype(np.int8)
-    group = votes.pairs.group.astype(str)
+    group = numbered(votes.pairs.group)
     model = _model(settings.label_model, bool((labels != 0).any()))
     fitted = _fit(settings, model, votes.votes, labels, group)
     logits = fitted.logits(votes.votes)
@@ -103,6 +104,11 @@ def weigh(settings: LabelSettings, votes: Votes, teaching: np.ndarray, longer: n
         seed=settings.seed,
     )
     return Labelled(votes, teaching, fitted, logits, kept & voted & ~teaching, risk, analysis)
+
+
+def numbered(names: np.ndarray) -> np.ndarray:
+    """Return a number for each name, the same for the same, int32: a million strings would be sorted for seconds."""
+    return np.asarray(pa.array(names, pa.string()).dictionary_encode().indices)
 
 
 def _model(name: LabelModelName, has_labels: bool) -> LabelModel:
@@ -157,7 +163,7 @@ def against_hidden(done: Labelled, *, resamples: int, seed: int) -> dict[str, An
     if not len(at):
         return None
     delta, truth, kept = done.logits[at], (pairs.truth[at] + 1.0) / 2.0, done.kept[at]
-    bootstrap = GroupBootstrap(pairs.group[at].astype(str), resamples, seed)
+    bootstrap = GroupBootstrap(numbered(pairs.group[at]), resamples, seed)
     hits = np.where(delta == 0, 0.5, (delta > 0) == (truth > 0.5))
     majority = np.sign(done.votes.votes[at].sum(axis=1, dtype=np.int64))
     by_majority = np.where(majority == 0, 0.5, (majority > 0) == (truth > 0.5))
