@@ -139,13 +139,12 @@ def test_bound_on_given_labels(cli: Cli, many_pairs: Path, own: Path, tmp_path: 
 
 
 def test_exploring_writes_windows_that_labelling_takes(cli: Cli, many_pairs: Path, own: Path, tmp_path: Path) -> None:
-    said = cli("label", many_pairs, "--functions", own, "--presets", "", "--explore", "--out", tmp_path / "found")
+    options = ("--functions", own, "--presets", "", "--calibration-share", 0.5)
+    said = cli("label", many_pairs, *options, "--explore", "--out", tmp_path / "found")
     assert said.code == 0, said.err
     windows = tmp_path / "found" / "windows.yaml"
     assert "good_words" in windows.read_text()
-    again = cli(
-        "label", many_pairs, "--functions", own, "--presets", "", "--windows", windows, "--out", tmp_path / "labels"
-    )
+    again = cli("label", many_pairs, *options, "--windows", windows, "--out", tmp_path / "labels")
     assert again.code == 0, again.err
 
 

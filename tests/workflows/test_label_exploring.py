@@ -55,3 +55,12 @@ def test_functions_without_a_feature_are_ranked_and_largest_differences_stay(
     windows = yaml.safe_load((out / "windows.yaml").read_text())
     assert windows["good_words"]["most"] == 4 and windows["good_words"]["prefers"] == "more"
     assert "clear" not in windows and "most" not in windows["nonsense"]
+
+
+def test_nothing_that_holds_is_told(cli: Cli, many_pairs: Path, tmp_path: Path) -> None:
+    out = tmp_path / "found"
+    said = cli("label", many_pairs, "--calibration-share", 0.05, "--explore", "--out", out)
+    assert said.code == 0 and "no window holds" in said.out and "--calibration-share" in said.out, said.err
+    assert yaml.safe_load((tmp_path / "found" / "windows.yaml").read_text()) == {}
+    again = cli("label", many_pairs, "--windows", tmp_path / "found" / "windows.yaml", "--out", tmp_path / "labels")
+    assert again.code == 0, again.err

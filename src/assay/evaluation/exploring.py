@@ -12,7 +12,7 @@ from scipy.stats import beta
 from assay.evaluation.intervals import GroupBootstrap
 
 FOLDS, LEVEL, RESAMPLES = 5, 0.95, 10_000
-_FEWEST_GROUPS = 5  # with votes; fewer have no spread to speak of
+_FEWEST_GROUPS = 20  # with votes; draws of fewer hardly reach the corrected tails
 _QUANTILES = np.linspace(0.0, 0.9, 10)
 
 
@@ -31,7 +31,7 @@ class Proposal:
         of the group that is judged.
     interval
         Of that accuracy, over split groups, with Bonferroni's correction for the number of features; None with fewer
-        than five groups that vote.
+        than 20 groups that vote.
     holds
         Whether the interval lies above one half.
     information

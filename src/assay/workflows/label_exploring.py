@@ -57,7 +57,12 @@ def explore_features(
         with new_folder(settings.out, overwrite=settings.overwrite) as folder:
             write_json(folder / "metrics.json", metrics)
             write_atomic(folder / "windows.yaml", yaml.safe_dump(kept, sort_keys=False, allow_unicode=True))
-        show(f"{settings.out}/windows.yaml holds the windows of those that hold; edit it, and name it with --windows")
+        show(
+            f"{settings.out}/windows.yaml holds the windows of those that hold; edit it, and name it with --windows"
+            if kept
+            else f"no window holds, so {settings.out}/windows.yaml is empty; more judgements tell more: of this data "
+            f"{len(pairs):,} were looked at (--calibration-share)"
+        )
     return metrics
 
 
