@@ -188,14 +188,15 @@ class Tagged(Settings):
     target: Annotated[Plain | Margin, Field(discriminator="kind")] = Plain(smoothing=0.1)
 
 
-def test_tagged_alternatives() -> None:
-    def read(*argv: str) -> Any:
-        return parse(Tagged, list(argv), prog="p", summary="").target
+def read(*argv: str) -> Any:
+    return parse(Tagged, list(argv), prog="p", summary="").target
 
+
+def test_tagged_alternatives() -> None:
     assert read("--target.kind", "mmpo", "--target.gamma", "2") == Margin(gamma=2.0)
     assert read("--target.kind", "plain") == Plain(smoothing=0.1)
     assert read("--target.smoothing", "0.3") == Plain(smoothing=0.3)
-    with pytest.raises(ConfigError, match=r"--target.gamma: does not belong to the kind chosen beside it"):
+    with pytest.raises(ConfigError, match=r"--target.gamma: belongs to --target.kind mmpo"):
         read("--target.gamma", "2")
 
 
@@ -223,3 +224,27 @@ def test_unknown_name_is_read_as_its_nearest_without_further_complaint() -> None
     assert problems("--target.gama", "2", "--target.gamma", "3") == expected
     assert problems("--gamma", "2") == ["--gamma: no such setting; did you mean --target.gamma?"]
     assert problems("--freze-backbone", "e") == ["--freze-backbone: no such setting; did you mean --freeze-backbone?"]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--target", "mmpo", "--target.gamma", "3"], Margin(gamma=3.0)),
+        (["--target.gamma", "3", "--target", "mmpo"], Margin(gamma=3.0)),
+        (["--target=plain", "--target.smoothing", "0.2"], Plain(smoothing=0.2)),
+        (["--target", '{"kind": "mmpo"}'], Margin()),
+    ],
+)
+def test_one_word_names_the_kind(words: list[str], expected: Any) -> None:
+    assert read(*words) == expected
+
+
+def test_one_word_names_the_kind_in_files_and_in_python(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("target: mmpo\n")
+    assert read("--config", str(tmp_path / "a.yaml"), "--target.gamma", "2") == Margin(gamma=2.0)
+    assert Tagged.model_validate({"target": "mmpo"}).target == Margin()
+
+
+def test_an_unknown_kind_is_named_with_the_nearest() -> None:
+    with pytest.raises(ConfigError, match=r"--target: expected 'plain' or 'mmpo', got 'mmpoo'; did you mean mmpo\?"):
+        read("--target", "mmpoo")

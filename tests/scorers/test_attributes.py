@@ -32,7 +32,9 @@ def drawn(head: AttributeHead) -> AttributeHead:
 @pytest.fixture(params=["tiny_causal", "tiny_encoder"])
 def model(request: pytest.FixtureRequest) -> RewardModel:
     backbone = request.getfixturevalue(request.param)
-    made = create_reward_model(ModelOptions(backbone=str(backbone), head="attributes", attributes=("style", "truth")))
+    made = create_reward_model(
+        ModelOptions(backbone=str(backbone), head="attributes", head_options={"dimensions": ("style", "truth")})
+    )
     drawn(made.head)  # type: ignore[arg-type]
     return made
 
@@ -75,7 +77,7 @@ def test_scores_are_the_same_wherever_they_are_computed(model: RewardModel, tmp_
     )
     model.save_pretrained(tmp_path / "model")
     again = RewardModel.from_pretrained(tmp_path / "model")
-    assert again.config.attributes == ["style", "truth"]
+    assert again.config.head_options["dimensions"] == ["style", "truth"]
     np.testing.assert_allclose(again.score(PROMPTS, REPLIES), model.score(PROMPTS, REPLIES), atol=1e-6)
 
 
@@ -83,7 +85,9 @@ def test_scores_are_the_same_wherever_they_are_computed(model: RewardModel, tmp_
 def test_a_prompt_too_long_for_the_gate_is_cut_on_its_side_and_counted(
     tiny_encoder: Path, side: Literal["left", "right"]
 ) -> None:
-    options = ModelOptions(backbone=str(tiny_encoder), head="attributes", attributes=("truth",), max_length_tokens=64)
+    options = ModelOptions(
+        backbone=str(tiny_encoder), head="attributes", head_options={"dimensions": ("truth",)}, max_length_tokens=64
+    )
     whole = create_reward_model(options)
     model = create_reward_model(replace(options, max_length_tokens=12, truncation=side))
     long = "Name a sea. " * 4 + "What is the tool for?"

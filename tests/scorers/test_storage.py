@@ -26,9 +26,9 @@ LORA = LoraOptions(rank=2)
     "options",
     [
         {},
-        {"head": "mlp", "head_hidden": 8},
+        {"head": "mlp", "head_options": {"hidden": 8}},
         {"members": 3},
-        {"head": "mlp", "members": 2, "head_hidden": 8, "pooling": "mean"},
+        {"head": "mlp", "members": 2, "head_options": {"hidden": 8}, "pooling": "mean"},
         {"layout": "native"},
         {"lora": LORA},
         {"lora": LORA, "layout": "native"},

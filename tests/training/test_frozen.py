@@ -22,7 +22,7 @@ from assay.workflows import fitting, heads, teaching
 from assay.workflows.data import Shares
 from assay.workflows.judging import margins_on
 from assay.workflows.options import arguments as arguments_of
-from assay.workflows.options import resolved
+from assay.workflows.options import head_rate, resolved
 from assay.workflows.settings import TrainSettings
 from tests.training.support import assert_equal, encoded, new_model, planted, weights
 
@@ -86,7 +86,7 @@ def test_the_kept_head_is_the_one_trained_on_everything_alone(bert: str, out: Pa
     records = encoded(model, data)
     features = model.features([records.text(index).tolist() for index in range(len(records.lengths))])
     args = arguments_of(settings, out, settings.seed)
-    args.learning_rate, args.max_grad_norm, args.bf16 = settings.head_learning_rate, 0.0, False
+    args.learning_rate, args.max_grad_norm, args.bf16 = head_rate(settings), 0.0, False
     args.save_strategy, args.patience = "no", 0
     alone = PreferenceTrainer(heads._HeadOnly(model), args, TrainingRecords(records, features=features))
     alone.train()

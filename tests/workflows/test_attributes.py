@@ -40,7 +40,7 @@ MAPPING = ["--mapping.prompt", "prompt", "--mapping.responses", "responses", "--
     [
         ["--freeze-backbone", "--epochs", 15, "--calibration-folds", 2],
         ["--epochs", 2, "--learning-rate", 1e-2],
-        ["--epochs", 1, "--lora.rank", 2, "--attributes", "truth"],
+        ["--epochs", 1, "--lora.rank", 2, "--head.dimensions", "truth"],
         ["--freeze-backbone", "--epochs", 5, "--clean.kind", "flip", "--clean.members", 2, "--clean.folds", 2],
     ],
     ids=["frozen", "full", "lora", "cleaned"],
@@ -50,12 +50,12 @@ def test_attributes_are_learned(cli: Cli, tiny_encoder: Path, words: list[Any]) 
     said = cli("train", graded_file(), "--out", "run", *common, *words)
     assert said.code == 0, said.err
     metrics = json.loads(Path("run/metrics.json").read_text(encoding="utf-8"))
-    names = ["truth"] if "--attributes" in words else ["style", "truth"]
+    names = ["truth"] if "--head.dimensions" in words else ["style", "truth"]
     assert list(metrics["feedback"]["attributes"]) == names
     assert metrics["evaluation"]["accuracy"]["value"] > 0.6
     model = RewardModel.from_pretrained("run")
     found, counts = model.attributes(["Question 3 about the sea?"] * 2, ["certainly a fine clear answer", "no"])
-    assert found.shape == (2, len(names)) and model.config.attributes == names
+    assert found.shape == (2, len(names)) and model.config.head_options["dimensions"] == names
     np.testing.assert_allclose(counts.sum(axis=1), 1.0, atol=1e-5)
     if len(words) == 5:
         assert (found[0] > found[1]).all()  # both attributes tell the best from the worst
@@ -67,7 +67,7 @@ def test_attributes_are_learned(cli: Cli, tiny_encoder: Path, words: list[Any]) 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--attributes", "wit"], "no response is graded in wit"),
+        (["--head.dimensions", "wit"], "no response is graded in wit"),
         (["--objective.kind", "listnet"], "use --objective.kind pairwise"),
         (["--layout", "native"], "native"),
     ],
@@ -82,5 +82,5 @@ def test_what_does_not_fit_is_refused(cli: Cli, tiny_encoder: Path, words: list[
 def test_data_without_grades_and_heads_without_attributes(cli: Cli, tiny_encoder: Path, pairs_file: Path) -> None:
     said = cli("train", pairs_file, "--out", "run", "--backbone", tiny_encoder, "--head", "attributes")
     assert said.code == 2 and "no attributes to learn" in said.err
-    said = cli("train", pairs_file, "--out", "run", "--backbone", tiny_encoder, "--attributes", "style")
-    assert said.code == 2 and "belongs to --head attributes" in said.err
+    said = cli("train", pairs_file, "--out", "run", "--backbone", tiny_encoder, "--head.dimensions", "style")
+    assert said.code == 2 and "belongs to --head.kind attributes" in said.err

@@ -90,7 +90,7 @@ def test_train_says_how_the_data_is_shared_out(cli: Cli, pairs_file: Path, tiny_
 @pytest.mark.parametrize(
     ("flags", "part"),
     [
-        (("--freeze-backbone", "--head", "mlp", "--head-hidden", "8"), "backbone"),
+        (("--freeze-backbone", "--head", "mlp", "--head.hidden", "8"), "backbone"),
         (("--lora.rank", "4"), "adapter"),
         (("--layout", "native"), "backbone"),
     ],

@@ -27,6 +27,16 @@ class Settings(BaseModel):
         """Yield (dotted field, what is wrong) for *every* impossible combination; a subclass overrides this."""
         yield from ()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _spell_kinds(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        fields = cls.model_fields
+        return {
+            name: as_kind(fields[name].annotation, value) if name in fields else value for name, value in given.items()
+        }
+
     @model_validator(mode="after")
     def _refuse_conflicts(self) -> Self:
         if found := list(self.conflicts()):
@@ -77,6 +87,34 @@ def container(member: Any) -> tuple[type | None, Any]:
 def is_list(annotation: Any) -> bool:
     """Tell whether a flag of this type takes several words."""
     return any(container(member)[0] is list for member in members(annotation))
+
+
+def has_kinds(annotation: Any) -> bool:
+    """Tell whether a type is one of several settings models, told apart by their ``kind``."""
+    models = [member for member in members(annotation) if is_settings(member)]
+    return len(models) > 1 and all("kind" in model.model_fields for model in models)
+
+
+def as_kind(annotation: Any, value: Any) -> Any:
+    """Return the settings that a single word stands for: ``mlp`` is ``{"kind": "mlp"}`` where there are kinds."""
+    return {"kind": value} if isinstance(value, str) and has_kinds(annotation) else value
+
+
+def kinds_with(annotation: Any, path: tuple[str | int, ...]) -> list[str]:
+    """Return the kinds of the settings at a path's end that know its last name; empty where there are no kinds."""
+    for key in path[:-1]:
+        held = [member.model_fields[str(key)] for member in members(annotation) if _knows(member, str(key))]
+        if not held:
+            return []
+        annotation = held[0].annotation
+    if not path or not has_kinds(annotation):
+        return []
+    fields = [member.model_fields["kind"] for member in members(annotation) if _knows(member, str(path[-1]))]
+    return [str(kind) for field in fields for kind in get_args(field.annotation)]
+
+
+def _knows(member: Any, name: str) -> bool:
+    return is_settings(member) and name in member.model_fields
 
 
 def locate(annotation: Any, name: str) -> Slot | None:

@@ -13,8 +13,10 @@ import yaml
 from assay.config.fields import (
     Settings,
     Slot,
+    as_kind,
     container,
     flag,
+    has_kinds,
     is_list,
     is_positional,
     is_settings,
@@ -86,6 +88,7 @@ class Given:
 
     def _normal(self, annotation: Any, value: Any, path: Keys, where: str) -> Any:
         """Spell all keys as the models do; unknown ones are noted, and read as their nearest to go on."""
+        value = as_kind(annotation, value)
         inner = {kind: value_type for kind, value_type in map(container, members(annotation)) if kind}
         if isinstance(value, list) and list in inner:
             return [
@@ -149,6 +152,11 @@ class Given:
         if not slot and positive and bool in members(positive.annotation):
             return shown, positive, False
         slot = slot or self._unknown(self.model, name, shown, "--")
+        following = text if equals else next(iter(rest), "")
+        if slot and has_kinds(slot.annotation) and following and not following.startswith(("--", "{")):
+            # one word names the kind, and leaves what else was given of it
+            kind = locate(slot.annotation, "kind")
+            slot = Slot((*slot.path, "kind"), kind.annotation if kind else str)
         count = 0 if equals else count_words(slot.annotation if slot else str, rest)
         if count is None and slot:
             self.problems.append(f"{shown}: needs a value")

@@ -12,11 +12,13 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, PydanticUndefined
 
-from assay.config.fields import Settings, is_settings, members
+from assay.config.fields import Settings, is_settings, kinds_with, members
 from assay.config.gather import Given, Keys, merge
 from assay.errors import ConfigError
 
 S = TypeVar("S", bound=Settings)
+#: Where errors name the words that were allowed.
+_CHOICES = {"literal_error": "expected", "union_tag_invalid": "expected_tags"}
 _COMBINATIONS = {"conflicts", "value_error", "assertion_error"}
 
 
@@ -129,7 +131,17 @@ def _lines(given: Given, path: Keys, details: list[ErrorDetails]) -> Iterator[st
     if kind == "missing":
         yield f"{prefix}required, and not given"
     elif kind == "extra_forbidden":
-        yield f"{prefix}does not belong to the kind chosen beside it"
+        kinds = kinds_with(given.model, path)
+        yield f"{prefix}" + (
+            f"belongs to {given.source((*path[:-1], 'kind'))} {' or '.join(kinds)}"
+            if kinds
+            else "does not belong to the kind chosen beside it"
+        )
+    elif kind == "union_tag_invalid":
+        guess = _nearest_choice(plain)
+        yield f"{prefix}expected {_listed(plain[0]['ctx']['expected_tags'])}, got {plain[0]['ctx']['tag']!r}" + (
+            f"; did you mean {guess}?" if guess else ""
+        )
     elif kind in _COMBINATIONS:
         yield prefix + message.removeprefix("Value error, ").removeprefix("Assertion failed, ")
     elif message.startswith("Input should "):
@@ -151,11 +163,17 @@ def _expected(error: ErrorDetails) -> str:
 
 def _nearest_choice(details: list[ErrorDetails]) -> str | None:
     """Return the nearest of the words that were allowed."""
-    allowed = [
-        w for e in details if e["type"] == "literal_error" for w in re.findall("'([^']*)'", e["ctx"]["expected"])
-    ]
-    close = difflib.get_close_matches(str(details[0]["input"]), allowed, n=1)
+    told = [e["ctx"][_CHOICES[e["type"]]] for e in details if e["type"] in _CHOICES]
+    allowed = [word for choices in told for word in re.findall("'([^']*)'", choices)]
+    given = details[0]["ctx"]["tag"] if details[0]["type"] == "union_tag_invalid" else details[0]["input"]
+    close = difflib.get_close_matches(str(given), allowed, n=1)
     return close[0] if close else None
+
+
+def _listed(tags: str) -> str:
+    """Join the tags of a union as pydantic joins the choices of a literal."""
+    *first, last = re.findall("'[^']*'", tags)
+    return f"{', '.join(first)} or {last}" if first else last
 
 
 def _short(value: Any) -> str:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
+from assay.scorers.heads import Head
 
-class AttributeHead(nn.Module):
+
+class AttributeHead(Head):
     r"""Score a response by its attributes, weighed by what its prompt asks for (after ArmoRM, Wang et al. 2024).
 
     .. math:: s(x, y) = \sum_a \mathrm{softmax}(G\,h(x) + b)_a \; (W_a\,h(y) + c_a)
@@ -24,6 +28,8 @@ class AttributeHead(nn.Module):
     members
         M, how many heads are trained side by side.
     """
+
+    reads: ClassVar[frozenset[str]] = frozenset({"prompts"})
 
     def __init__(self, width: int, count: int, members: int = 1) -> None:
         super().__init__()

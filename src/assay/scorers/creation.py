@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
@@ -32,7 +33,7 @@ class ModelOptions:
     pooling
         ``"auto"``: last token for causal backbones; for encoders the mean over the reply where a separator stands
         before it (template ``pair``), else over all tokens. See `assay.scorers.pooling`.
-    head, head_hidden, members
+    head, head_options, members
         See `assay.scorers.heads`.
     template, end_token, max_length_tokens, truncation
         See `ConversationSettings`; ``end_token`` ``"auto"``: with the chat template as it renders, else the
@@ -45,8 +46,6 @@ class ModelOptions:
         What is dropped in training, at the rates that the backbone was pretrained with. ``"hidden"``: states, but no
         attention weights, which no fused kernel drops on CPUs or in packed rows. ``"all"``: these too. ``"none"``:
         nothing, as in the trainers of TRL.
-    attributes
-        Dimensions that an ``"attributes"`` head learns.
     attention
         ``"auto"``: what transformers chooses, in place of SDPA `assay.scorers.attention`; or ``"sdpa"``, ``"eager"``,
         ``"flex_attention"`` (on GPUs: rows are packed, and nothing is padded). A matter of speed that is not stored.
@@ -58,7 +57,7 @@ class ModelOptions:
     layout: Literal["assay", "native"] = "assay"
     pooling: Pooling | Literal["auto"] = "auto"
     head: HeadKind = "linear"
-    head_hidden: int = 256
+    head_options: Mapping[str, Any] = field(default_factory=dict)
     members: int = 1
     template: str = "auto"
     end_token: str = "auto"
@@ -67,7 +66,6 @@ class ModelOptions:
     lora: LoraOptions | None = None
     freeze_backbone: bool = False
     dropout: Literal["hidden", "all", "none"] = "hidden"
-    attributes: tuple[str, ...] = ()
     attention: str = "auto"
     seed: int = 0
 
@@ -110,10 +108,9 @@ def create_reward_model(options: ModelOptions) -> RewardModel:
         layout=options.layout,
         causal=causal,
         head=options.head,
-        head_hidden=options.head_hidden,
+        head_options=dict(options.head_options),
         head_seed=options.seed,
         members=options.members,
-        attributes=list(options.attributes),
         adapter=options.lora is not None,
         **shape,
     )

@@ -3,17 +3,48 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from assay.scorers.attributes import AttributeHead
-
-HeadKind = Literal["linear", "mlp", "attributes"]
+HeadKind = Literal["linear", "mlp", "attributes", "prototypes", "kernel"]
 
 
-class LinearHead(nn.Module):
+class Head(nn.Module):
+    """From vectors ``[N, d]`` to scores ``[N, M]`` of M members that are trained side by side and share nothing.
+
+    All its weights and buffers begin with the dimension of the members, so that one of them can be taken out. Scores
+    are computed in float32 also where weights are kept in 16 bits: texts of high scores would tie.
+    """
+
+    #: What it is told of each text beside its vector: entries of `assay.scorers.interface.Batch`.
+    reads: ClassVar[frozenset[str]] = frozenset()
+    #: Its weights that weight decay leaves alone.
+    undecayed: ClassVar[frozenset[str]] = frozenset()
+
+    def penalty(self) -> Tensor | None:
+        """Return what the loss adds for the weights of each member as they are, ``[M]``; None: nothing."""
+        return None
+
+    def end_step(self) -> None:
+        """Do what is to be done after each step of the optimiser."""
+
+
+def layer_normed(states: Tensor, plain: int = 0) -> Tensor:
+    """Return vectors ``[N, d]`` as float32 with mean 0 and variance 1 each, but for the last ``plain`` columns.
+
+    These are no states: the logarithm of the number of tokens, which stands beside a mean (`assay.scorers.pooling`).
+    """
+    states = states.float()
+    width = states.shape[-1] - plain
+    normed = functional.layer_norm(states[..., :width], (width,))
+    return torch.cat([normed, states[..., width:]], dim=-1) if plain else normed
+
+
+class LinearHead(Head):
     """Score ``h @ W``, without a bias: Bradley-Terry sees differences only.
 
     Zero at the start, so the first loss is log 2 for every pair, whatever the backbone.
@@ -24,24 +55,29 @@ class LinearHead(nn.Module):
         d, the size of a text's vector.
     members
         M, how many heads are trained side by side.
+    normalise
+        Bring each vector to mean 0 and variance 1 before (`layer_normed`).
+    plain
+        Last columns that are left out of that.
     """
 
-    def __init__(self, width: int, members: int = 1) -> None:
+    def __init__(self, width: int, members: int = 1, normalise: bool = False, plain: int = 0) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(members, width))
+        self.normalise, self.plain = normalise, plain
 
     def forward(self, states: Tensor) -> Tensor:
         """Return scores ``[N, M]`` of vectors ``[N, d]``."""
-        # also where all weights are kept in 16 bits: texts of high scores would tie
-        return states.float() @ self.weight.float().T
+        states = layer_normed(states, self.plain) if self.normalise else states.float()
+        return states @ self.weight.float().T
 
 
-class MLPHead(nn.Module):
+class MLPHead(Head):
     """Score by one hidden layer with dropout; the output layer starts at zero, so the first loss is log 2.
 
     Parameters
     ----------
-    width, members
+    width, members, normalise, plain
         As for `LinearHead`.
     hidden
         Size of the hidden layer.
@@ -51,7 +87,16 @@ class MLPHead(nn.Module):
         Seeds the hidden layer, through a generator of its own.
     """
 
-    def __init__(self, width: int, members: int = 1, hidden: int = 256, dropout: float = 0.1, seed: int = 0) -> None:
+    def __init__(
+        self,
+        width: int,
+        members: int = 1,
+        hidden: int = 256,
+        dropout: float = 0.1,
+        seed: int = 0,
+        normalise: bool = False,
+        plain: int = 0,
+    ) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(seed)
         bound = 1.0 / math.sqrt(width)
@@ -59,28 +104,50 @@ class MLPHead(nn.Module):
         self.bias = nn.Parameter(torch.zeros(members, hidden))
         self.outer = nn.Parameter(torch.zeros(members, hidden))
         self.dropout = nn.Dropout(dropout)
+        self.normalise, self.plain = normalise, plain
 
     def forward(self, states: Tensor) -> Tensor:
         """Return scores ``[N, M]`` of vectors ``[N, d]``."""
-        inside = torch.einsum("nd,mdh->nmh", states.float(), self.inner.float()) + self.bias.float()
-        return (self.dropout(nn.functional.gelu(inside)) * self.outer.float()).sum(dim=-1)
+        states = layer_normed(states, self.plain) if self.normalise else states.float()
+        inside = torch.einsum("nd,mdh->nmh", states, self.inner.float()) + self.bias.float()
+        return (self.dropout(functional.gelu(inside)) * self.outer.float()).sum(dim=-1)
 
 
 def make_head(
-    kind: HeadKind,
-    width: int,
-    *,
-    members: int = 1,
-    hidden: int = 256,
-    dropout: float = 0.1,
-    seed: int = 0,
-    attributes: int = 0,
-) -> nn.Module:
-    """Build a head by name."""
-    if kind == "linear":
-        return LinearHead(width, members)
-    if kind == "mlp":
-        return MLPHead(width, members, hidden, dropout, seed)
-    if kind == "attributes":
-        return AttributeHead(width, attributes, members)
-    raise ValueError(f"unknown head {kind!r}; expected 'linear', 'mlp' or 'attributes'")
+    kind: str, width: int, *, members: int = 1, seed: int = 0, plain: int = 0, options: Mapping[str, Any] | None = None
+) -> Head:
+    """Build a head by name.
+
+    Parameters
+    ----------
+    kind
+        One of `HeadKind`.
+    width, members
+        d and M.
+    seed
+        Of what is drawn at random in it.
+    plain
+        See `layer_normed`.
+    options
+        What else the class of the head takes.
+
+    Raises
+    ------
+    ValueError
+        If there is no such head.
+    """
+    from assay.scorers.attributes import AttributeHead
+    from assay.scorers.kernel import KernelHead
+    from assay.scorers.prototypes import PrototypeHead
+
+    given = dict(options or {})
+    makers: dict[str, Callable[[], Head]] = {
+        "linear": lambda: LinearHead(width, members, plain=plain, **given),
+        "mlp": lambda: MLPHead(width, members, seed=seed, plain=plain, **given),
+        "attributes": lambda: AttributeHead(width, len(given["dimensions"]), members),
+        "prototypes": lambda: PrototypeHead(width, members, seed=seed, plain=plain, **given),
+        "kernel": lambda: KernelHead(width, members, seed=seed, plain=plain, **given),
+    }
+    if kind not in makers:
+        raise ValueError(f"unknown head {kind!r}; expected one of {', '.join(makers)}")
+    return makers[kind]()

@@ -65,6 +65,10 @@ class Batch(TypedDict, total=False):
         ``[N, A]`` float32: grades of each text by dimension, NaN where there is none.
     text_weight
         ``[N]`` or ``[N, members]`` float32: weight of the record that each text belongs to.
+    owners
+        ``[N]`` int64: number of the prompt that each text answers; for heads that must not meet what it built.
+    classes
+        ``[N]`` or ``[N, members]`` int8: chosen (1), rejected (-1), or neither (0); in training only.
     """
 
     rows: list[Rows]
@@ -81,6 +85,8 @@ class Batch(TypedDict, total=False):
     record_weight: Tensor
     attributes: Tensor
     text_weight: Tensor
+    owners: Tensor
+    classes: Tensor
 
 
 class Scorer(Protocol):

@@ -47,6 +47,8 @@ class Provenance:
         Data card: what the model was trained on, in numbers.
     versions
         Libraries at training time.
+    prototypes
+        Of a head that has them: class, use, and nearest training responses of each.
     """
 
     conversation: ConversationSettings
@@ -55,6 +57,7 @@ class Provenance:
     calibration: dict[str, Any] | None = None
     data: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
+    prototypes: list[dict[str, Any]] = field(default_factory=list)
 
     def write(self, folder: str | os.PathLike[str]) -> None:
         """Write ``assay.json`` into ``folder``."""

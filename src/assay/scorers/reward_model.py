@@ -15,9 +15,10 @@ from assay.scorers import provenance, storage
 from assay.scorers.attributes import AttributeHead
 from assay.scorers.calling import states_of_blocks
 from assay.scorers.conversation import ConversationEncoder
-from assay.scorers.heads import make_head
+from assay.scorers.heads import Head, make_head
 from assay.scorers.interface import Batch, Rows
 from assay.scorers.layout import Layout, overhead_on, plain_batch
+from assay.scorers.pooling import Pooling, pooled_width
 from assay.scorers.provenance import Provenance
 from assay.scorers.scoring import ScoringMixin
 from assay.scorers.traits import reads_vectors, shares_prefixes
@@ -44,10 +45,8 @@ class RewardModelConfig(PretrainedConfig):
         Size of a text's pooled vector.
     causal
         Whether earlier states ignore later tokens.
-    head, head_hidden, head_dropout, head_seed, members
+    head, head_options, head_seed, members
         See `assay.scorers.heads`.
-    attributes
-        Dimensions that an ``"attributes"`` head learns.
     adapter
         Whether the backbone carries LoRA weights; it is then stored as ``adapter/`` beside the name of its base.
     """
@@ -64,18 +63,16 @@ class RewardModelConfig(PretrainedConfig):
         causal: bool = True,
         width: int = 0,
         head: str = "linear",
-        head_hidden: int = 256,
-        head_dropout: float = 0.1,
+        head_options: dict[str, Any] | None = None,
         head_seed: int = 0,
         members: int = 1,
         adapter: bool = False,
-        attributes: list[str] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.base_model, self.layout, self.pooling, self.causal, self.width = base_model, layout, pooling, causal, width
-        self.head, self.head_hidden, self.head_dropout, self.head_seed = head, head_hidden, head_dropout, head_seed
-        self.members, self.adapter, self.attributes = members, adapter, list(attributes or [])
+        self.head, self.head_options, self.head_seed = head, dict(head_options or {}), head_seed
+        self.members, self.adapter = members, adapter
         self.separator_id, self.segments = separator_id, segments
 
 
@@ -90,6 +87,8 @@ class Output(TypedDict):
         Scores ``[N]`` or ``[N, members]``.
     attributes
         ``[N, members, A]``, of heads that have them.
+    penalty
+        ``[]`` or ``[members]``, of heads whose own weights are to be kept apart.
     views
         States ``[N, d]`` of the texts under two draws of dropout, where they were asked for.
     """
@@ -97,6 +96,7 @@ class Output(TypedDict):
     margins: Tensor
     values: Tensor
     attributes: NotRequired[Tensor]
+    penalty: NotRequired[Tensor]
     views: NotRequired[tuple[Tensor, Tensor]]
 
 
@@ -181,13 +181,27 @@ class RewardModel(ScoringMixin, PreTrainedModel):
     @property
     def reads_prompts(self) -> bool:
         """Whether the head reads the state of the prompt alone, beside that of the text."""
-        return self.config.head == "attributes" and self.config.layout != "native"
+        return "prompts" in self.head_reads
 
-    def values(self, states: Tensor, prompts: Tensor | None = None) -> Tensor:
+    @property
+    def head_reads(self) -> frozenset[str]:
+        """What the head is told of each text beside its state."""
+        return self.head.reads if isinstance(self.head, Head) else frozenset()
+
+    def values(
+        self,
+        states: Tensor,
+        prompts: Tensor | None = None,
+        owners: Tensor | None = None,
+        classes: Tensor | None = None,
+    ) -> Tensor:
         """Return raw scores, ``[N]``, or ``[N, members]`` where there are several.
 
-        ``prompts`` ``[N]`` says which of the states is that of each text's prompt alone, for heads that read it.
+        ``prompts`` ``[N]`` says which of the states is that of each text's prompt alone, for heads that read it; owners
+        and classes are for training (see `assay.scorers.interface.Batch`).
         """
+        told = {"owners": owners, "classes": classes}
+        told = {name: given for name, given in told.items() if name in self.head_reads}
         # the head is tiny: full precision costs nothing and keeps the margins exact under autocast
         with torch.autocast(states.device.type, enabled=False):
             if self.reads_prompts:
@@ -198,7 +212,7 @@ class RewardModel(ScoringMixin, PreTrainedModel):
                     )
                 scores = self.head(states, states[prompts])
             else:
-                scores = self.head(states)
+                scores = self.head(states, **told)
         return scores.squeeze(-1) if scores.shape[-1] == 1 else scores
 
     def edge_margins(self, states: Tensor, edges: Tensor, prompts: Tensor | None = None) -> Tensor:
@@ -215,6 +229,8 @@ class RewardModel(ScoringMixin, PreTrainedModel):
         attention_mask: Tensor | None = None,
         views: int = 1,
         prompts: Tensor | None = None,
+        owners: Tensor | None = None,
+        classes: Tensor | None = None,
     ) -> Output:
         """Score a batch; distributed wrappers need this one entry. Without ``edges`` the margins are empty.
 
@@ -231,12 +247,15 @@ class RewardModel(ScoringMixin, PreTrainedModel):
         else:
             raise ValueError("a batch has rows with their order, or features, or input_ids")
         states = self.nodes(batch)
-        values = self.values(states, prompts)
+        values = self.values(states, prompts, owners, classes)
         if edges is None:
             edges = torch.zeros(0, 2, dtype=torch.long, device=values.device)
         output: Output = {"margins": _margins(values, edges), "values": values}
-        if self.reads_prompts:
-            output["attributes"] = cast(AttributeHead, self.head).attributes(states)
+        if isinstance(self.head, AttributeHead):
+            output["attributes"] = self.head.attributes(states)
+        penalty = self.head.penalty() if isinstance(self.head, Head) else None
+        if penalty is not None:
+            output["penalty"] = penalty if self.config.members > 1 else penalty[0]
         return output if views == 1 else {**output, "views": (states, self.nodes(batch))}
 
     def stamp(self, head: dict[str, Tensor] | None = None) -> None:
@@ -336,13 +355,12 @@ def _head_of(config: RewardModelConfig) -> nn.Module:
     if config.layout == "native":
         return nn.Identity()
     return make_head(
-        config.head,  # type: ignore[arg-type]
+        config.head,
         config.width,
         members=config.members,
-        hidden=config.head_hidden,
-        dropout=config.head_dropout,
         seed=config.head_seed,
-        attributes=len(config.attributes),
+        plain=pooled_width(0, cast(Pooling, config.pooling)),
+        options=config.head_options,
     )
 
 

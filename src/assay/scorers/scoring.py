@@ -17,6 +17,7 @@ from assay.scorers.batches import DEFAULT_TOKEN_BUDGET, TokenIds, pad, text_key
 from assay.scorers.calibrated import calibrated_probability
 from assay.scorers.conversation import Encoded, Prompt, Reply, warn_of_lost_instructions
 from assay.scorers.interface import Batch
+from assay.scorers.prototypes import PrototypeHead
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,7 +83,8 @@ class ScoringMixin:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return the attributes of responses, and what each counts for their prompts; float32 ``[n, A]`` each.
 
-        In the order of ``config.attributes``, standardised as in training; the score is the sum of their products.
+        In the order of the head's dimensions (``config.head_options``), standardised as in training; the score is the
+        sum of their products.
 
         Raises
         ------
@@ -100,6 +102,46 @@ class ScoringMixin:
             head = cast(AttributeHead, model.head)
             found, counts = head.attributes(states[: len(ids)]), head.weights(states[len(ids) :])
         return found.mean(dim=1).cpu().numpy(), counts.mean(dim=1).cpu().numpy()
+
+    def explain(
+        self,
+        prompts: Sequence[Prompt],
+        responses: Sequence[Reply],
+        *,
+        top: int = 3,
+        token_budget: int = DEFAULT_TOKEN_BUDGET,
+    ) -> list[list[dict[str, Any]]]:
+        """Return for each response the prototypes that weigh most in its score, the heaviest first.
+
+        Each with its ``weight`` (all prototypes of a response add up to 1), its ``distance``, its ``class``, the
+        ``score`` of its own vector, and the training responses ``nearest`` to it.
+
+        Raises
+        ------
+        ModelError
+            If the head has no prototypes.
+        """
+        model = self._model
+        head, described = model.head, model.record.prototypes
+        if not isinstance(head, PrototypeHead) or not described:
+            raise ModelError(
+                "this model has no prototypes to explain a score by",
+                got=f"head {model.config.head}, {len(described)} prototypes",
+                remedy="train with --head prototypes, or leave --explain out",
+            )
+        _same_length(prompts, responses)
+        ids = [e.ids for e in model.encoder.encode(prompts, responses)]
+        states = torch.from_numpy(self.features(ids, token_budget=token_budget)).to(model.device)
+        with evaluating(model):
+            weights, distances = (part[:, 0].cpu() for part in head.weights_and_distances(states))
+        heaviest = weights.topk(min(top, len(described)), dim=-1)
+        return [
+            [
+                {"weight": weight, "distance": float(distances[row, slot]), **described[slot]}
+                for weight, slot in zip(heaviest.values[row].tolist(), heaviest.indices[row].tolist(), strict=True)
+            ]
+            for row in range(len(ids))
+        ]
 
     def score_text(
         self, texts: Sequence[str], *, token_budget: int = DEFAULT_TOKEN_BUDGET, dtype: torch.dtype | None = None

@@ -55,12 +55,13 @@ class Verdicts:
             "weight": torch.from_numpy(self._weights[chosen].astype(np.float32)),
             "length_gap": torch.from_numpy(np.log1p(pairs.length_a[chosen]) - np.log1p(pairs.length_b[chosen])).float(),
         }
-        if self.data.records.prompts or self.data.attributes is not None:
+        data = self.data
+        if data.records.prompts or data.attributes is not None or data.with_classes:
             batch = {**batch, **self._of_texts(records)}
         return batch if self._record_weights is None else {**batch, **self._lists(records, self._record_weights)}
 
     def _of_texts(self, records: np.ndarray) -> Batch:
-        """Return which text is each text's prompt alone, and grades by dimension."""
+        """Return what heads are told of texts: prompts alone, grades by dimension, owners, and what was chosen."""
         sizes = self.data.texts[records]
         found: Batch = {}
         if self.data.records.prompts:
@@ -69,6 +70,9 @@ class Verdicts:
             texts, weights = texts_of(self.data, records), self.data.record_weights()[records]
             found["attributes"] = torch.from_numpy(self.data.attributes[texts].astype(np.float32))
             found["text_weight"] = torch.from_numpy(np.repeat(weights, sizes, axis=0).astype(np.float32))
+        if self.data.with_classes:
+            found["owners"] = torch.from_numpy(np.repeat(np.asarray(records, np.int64), sizes))
+            found["classes"] = torch.from_numpy(self.data.classes[texts_of(self.data, records)])
         return found
 
     def _lists(self, records: np.ndarray, weights: np.ndarray) -> Batch:

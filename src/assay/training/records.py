@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -31,6 +32,8 @@ class TrainingRecords:
         response has no grade. None: judgements only.
     attributes
         float64 ``[texts, A]``: grades by dimension, standardised, for heads that learn them; NaN where there is none.
+    with_classes
+        Whether heads are told which responses were chosen, and what prompt each belongs to.
     """
 
     records: EncodedRecords
@@ -40,6 +43,7 @@ class TrainingRecords:
     share: np.ndarray | None = None
     grades: np.ndarray | None = None
     attributes: np.ndarray | None = None
+    with_classes: bool = False
 
     @property
     def weights(self) -> np.ndarray:
@@ -61,6 +65,23 @@ class TrainingRecords:
         weight = np.zeros((count, *self.weights.shape[1:]))
         np.add.at(weight, rows, self.weights)
         return np.bincount(rows, minlength=count), weight
+
+    @cached_property
+    def classes(self) -> np.ndarray:
+        """Whether each text was chosen (1), rejected (-1) or neither (0), int8 ``[texts]`` or ``[texts, members]``.
+
+        The sign of the sum of ``w * (2p - 1)`` over its judgements, p read from its own side.
+        """
+        given, weights = self.records.pairs, self.weights
+        votes = weights * (2 * given.p - 1).reshape(-1, *[1] * (weights.ndim - 1))
+        total = np.zeros((int(self.records.offsets[-1]), *weights.shape[1:]))
+        np.add.at(total, self.records.offsets[given.row] + given.a, votes)
+        np.add.at(total, self.records.offsets[given.row] + given.b, -votes)
+        return np.sign(total).astype(np.int8)
+
+    def classes_of(self, member: int) -> np.ndarray:
+        """Return the classes that one member learns from, ``[texts]``."""
+        return self.classes if self.classes.ndim == 1 else self.classes[:, member]
 
     def record_weights(self) -> np.ndarray:
         """Return the weight of each record as a whole, ``[R]`` or ``[R, members]``: 1, times what members get of it.

@@ -83,6 +83,19 @@ class AttributeRegression:
 
 
 @dataclass(frozen=True)
+class Penalty:
+    """What the head adds for its own weights, such as prototypes that are too near each other."""
+
+    factor: float
+    views: ClassVar[int] = 1
+
+    def __call__(self, output: Output, batch: Batch) -> Tensor:
+        """Return it times the weight of the judgements."""
+        weight = batch["weight"].sum(dim=0)
+        return self.factor * weight * output["penalty"] if "penalty" in output else torch.zeros_like(weight)
+
+
+@dataclass(frozen=True)
 class LengthDecorrelation:
     """`gap_correlation` of margins with the log-ratio of lengths, per micro-batch.
 

@@ -18,6 +18,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback
 
 from assay.errors import AssayError, ConfigError
 from assay.scorers.encoding import score_records
+from assay.scorers.heads import Head
 from assay.scorers.layout import Layout, overhead_on
 from assay.scorers.reward_model import RewardModel
 from assay.training import checkpoints, schedule
@@ -32,7 +33,7 @@ from assay.training.records import TrainingRecords
 from assay.training.sharding import is_sharded, keep_scores_whole, refuse_zero_3
 
 _NEVER = 2**62
-_FED = ("rows", "order", "features", "edges", "prompts")
+_FED = ("rows", "order", "features", "edges", "prompts", "owners", "classes")
 
 
 class TrainingError(AssayError):
@@ -98,6 +99,7 @@ class PreferenceTrainer(Trainer):
         self.train_records, self.held_out = train, held_out if judged else None
         self.objective, self.step_rule = objective, step_rule
         callbacks = list(callbacks or [])
+        callbacks += steps_of_head(model)
         if judged:
             callbacks.insert(0, schedule.PlannedEvaluation(self.plan.evaluation_steps(args.evaluations_per_epoch)))
         if args.patience > 0:
@@ -211,6 +213,12 @@ class PreferenceTrainer(Trainer):
         first_bad, finite = self.accelerator.gather(found).min(dim=0).values.tolist()
         if first_bad != _NEVER or not finite:
             self._stop_diverged("loss" if first_bad != _NEVER else "a weight", math.nan)
+
+    def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
+        """Leave out what a head says that weight decay must not touch."""
+        head = getattr(model, "head", None)
+        spared = {f"head.{name}" for name in head.undecayed} if isinstance(head, Head) else set()
+        return [name for name in super().get_decay_parameter_names(model) if name not in spared]
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """Give the head its own learning rate."""
@@ -336,6 +344,23 @@ class PreferenceTrainer(Trainer):
             self.model.load_weights(str(self.state.best_model_checkpoint))
         else:
             super()._load_best_model()
+
+
+class _AfterStep(TrainerCallback):
+    """Lets a head do what it does after each step."""
+
+    def __init__(self, head: Head) -> None:
+        self.head = head
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.head.end_step()
+
+
+def steps_of_head(model: nn.Module) -> list[TrainerCallback]:
+    """Return a callback where the head of a model does something after each step."""
+    head = getattr(model, "head", None)
+    own = isinstance(head, Head) and type(head).end_step is not Head.end_step
+    return [_AfterStep(cast(Head, head))] if own else []
 
 
 def _layout_for(model: nn.Module, args: PreferenceArguments) -> Layout:

@@ -21,11 +21,12 @@ from assay.training.checkpoints import newest_complete, remove_torn, step_of
 from assay.training.progress import TerminalProgress
 from assay.training.records import TrainingRecords
 from assay.workflows import hardware, ranks
+from assay.workflows.banks import bank_of, refuse_few, start_bank
 from assay.workflows.data import Shares
 from assay.workflows.feedback_settings import MarginMatching
 from assay.workflows.graded import with_attributes
 from assay.workflows.heads import blind_to, head_arguments, record_folds, train_heads
-from assay.workflows.options import arguments, model_options
+from assay.workflows.options import arguments, head_rate, model_options
 from assay.workflows.prepared import Prepared
 from assay.workflows.settings import TrainSettings
 from assay.workflows.targets import each_of_sweep, make_targets, objective_of
@@ -65,6 +66,8 @@ class Fit:
         The settings of the targets that it learned, of a sweep those that were chosen.
     taught
         What it learned from: a share that is held out takes gamma and the scale of gaps over.
+    bank
+        Of heads with prototypes or landmarks: what became of them; else empty.
     """
 
     model: RewardModel
@@ -79,6 +82,7 @@ class Fit:
     told: list[str] = field(default_factory=list)
     target: Any = None
     taught: Prepared | None = None
+    bank: dict[str, Any] = field(default_factory=dict)
 
     def throughput(self) -> dict[str, float]:
         """Return judgements and tokens per second of training."""
@@ -128,10 +132,14 @@ def fit(settings: TrainSettings, shares: Shares, folder: Path, model: RewardMode
         kept_apart = TrainingRecords(checked.records, grades=checked.grades)
     if kept_apart is None or not (objective.items(kept_apart)[1] > 0).any():
         args.patience = 0  # nothing to look at
+    learned = taught.taught(model.encoder.pad_id, with_classes="classes" in model.head_reads)
+    refuse_few(settings, learned)
+    fresh = model
+    start_bank(fresh, learned, lambda texts: _states_of(fresh, train, texts, settings))
     trainer = PreferenceTrainer(
         model,
         args,
-        TrainingRecords(taught.records, model.encoder.pad_id, grades=taught.grades, attributes=taught.attributes),
+        learned,
         kept_apart,
         objective,
         callbacks=[shown],
@@ -150,7 +158,13 @@ def fit(settings: TrainSettings, shares: Shares, folder: Path, model: RewardMode
     result = _result(model, trainer, taught, since=step_of(whole) if whole else 0)
     result.target = settings.target
     _calibrate(settings, result, train, held_out, kept_apart)
+    result.bank = bank_of(model, learned, data, lambda texts: _states_of(model, train, texts, settings))
     return result
+
+
+def _states_of(model: RewardModel, records: EncodedRecords, texts: np.ndarray, settings: TrainSettings) -> torch.Tensor:
+    """Encode some texts as the model is now."""
+    return torch.from_numpy(model.features([records.text(int(i)) for i in texts], token_budget=settings.token_budget))
 
 
 def _calibrate(
@@ -244,16 +258,18 @@ def _fit_frozen(settings: TrainSettings, shares: Shares, folder: Path, model: Re
     cache = FeatureCache(model, dtype=dtype, token_budget=settings.token_budget)
     features = cache.features_of(records)
     count = int(fold_of.max()) + 1
-    args = head_arguments(arguments(settings, folder, settings.seed), settings.head_learning_rate)
+    args = head_arguments(arguments(settings, folder, settings.seed), head_rate(settings))
     taught = taught_from(settings, data, records, folder, model, features).noting(told)
     objective = objective_of(settings)
     refuse_nothing(objective, taught)
+    refuse_few(settings, taught.taught())
     learned = replace(taught.learned(features), share=blind_to(fold_of))
     heads, trainer = train_heads(model, args, learned, objective)
     values = heads.score_features(features, records.prompt_of)
     heads.select_member(count)
+    bank = bank_of(heads, taught.taught(), data, lambda texts: torch.from_numpy(features[texts]))
     result = _result(heads, trainer, taught)
-    result.target = settings.target
+    result.target, result.bank = settings.target, bank
     result.counts |= {"features_computed": cache.computed, "features_reused": cache.reused}
     result.train_loss = [(step, loss / (count + 1 if count > 1 else 1)) for step, loss in result.train_loss]
     if count > 1:  # with one group, the head that is blind to it has learned nothing

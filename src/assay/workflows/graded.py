@@ -74,10 +74,10 @@ def with_attributes(settings: TrainSettings, data: Dataset) -> TrainSettings:
     DataError
         If a dimension is not graded, or nothing is.
     """
-    if settings.head != "attributes":
+    if settings.head.kind != "attributes":
         return settings
     table = grade_table(data)
-    table.weights(dict.fromkeys(settings.attributes, 1.0))  # refuses what is not there
+    table.weights(dict.fromkeys(settings.head.dimensions, 1.0))  # refuses what is not there
     if not table.dimensions:
         raise DataError(
             "no response is graded, so there are no attributes to learn",
@@ -85,7 +85,8 @@ def with_attributes(settings: TrainSettings, data: Dataset) -> TrainSettings:
             got=f"{len(table.values)} responses without",
             remedy="name their cells: --mapping.grades (docs/data.md), or --head linear",
         )
-    return settings.model_copy(update={"attributes": settings.attributes or table.dimensions})
+    dimensions = settings.head.dimensions or table.dimensions
+    return settings.model_copy(update={"head": settings.head.model_copy(update={"dimensions": dimensions})})
 
 
 def attribute_grades(names: tuple[str, ...], data: Dataset, given: Prepared) -> Prepared:
@@ -101,7 +102,7 @@ def attribute_grades(names: tuple[str, ...], data: Dataset, given: Prepared) -> 
     if flat:
         raise DataError(
             f"all grades of {', '.join(flat)} are equal: there is nothing to learn",
-            remedy="name the other dimensions: --attributes",
+            remedy="name the other dimensions: --head.dimensions",
         )
     graded = np.isfinite(found).sum(axis=0)
     told = {"attributes": {name: int(count) for name, count in zip(names, graded, strict=True)}}

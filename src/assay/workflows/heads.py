@@ -14,6 +14,10 @@ from assay.scorers import RewardModel, RewardModelConfig
 from assay.training import PreferenceArguments, PreferenceTrainer
 from assay.training.objective import Objective
 from assay.training.records import TrainingRecords
+from assay.workflows.banks import start_bank
+
+#: Kinds of heads that may serve another purpose than to be the model's own.
+HELPERS = ("linear", "mlp", "attributes")
 
 
 def train_heads(
@@ -43,6 +47,10 @@ def train_heads(
         data = replace(data, share=data.share[:, 0])
     width = model.config.width if data.features is None else data.features.shape[1]
     heads = RewardModel(_with(model, members=members, width=width), model.backbone, model.encoder)
+    features = data.features
+    assert features is not None
+    data = replace(data, with_classes="classes" in heads.head_reads)
+    start_bank(heads, data, lambda texts: torch.from_numpy(features[texts]))
     trainer = PreferenceTrainer(_HeadOnly(heads), args, data, objective=objective)
     trainer.train()
     return heads, trainer
@@ -69,11 +77,18 @@ class _HeadOnly(torch.nn.Module):
         self.head = model.head
         self._forward = model.forward
 
-    def forward(self, features: torch.Tensor, edges: torch.Tensor, prompts: torch.Tensor | None = None) -> Any:
-        return self._forward(features=features, edges=edges, prompts=prompts)
+    def forward(self, **batch: Any) -> Any:
+        return self._forward(**batch)
 
 
-def _with(model: RewardModel, **changed: int) -> RewardModelConfig:
+def without_bank(model: RewardModel) -> RewardModel:
+    """Return the model with a plain head, of what was trained nothing: for heads that serve another purpose."""
+    if model.config.head in HELPERS:
+        return model
+    return RewardModel(_with(model, head="linear", head_options={}), model.backbone, model.encoder)
+
+
+def _with(model: RewardModel, **changed: Any) -> RewardModelConfig:
     return RewardModelConfig.from_dict({**model.config.to_dict(), **changed})
 
 

@@ -12,6 +12,13 @@ from assay.workflows import hardware
 from assay.workflows.settings import ModelSettings, OptimiserSettings, TrainSettings
 
 EPOCHS_OF_HEADS = 30
+#: Of linear heads on vectors as they are; see also `assay.workflows.head_settings.OneHead.usual_rate`.
+LINEAR_RATE = 1e-3
+
+
+def head_rate(settings: TrainSettings) -> float:
+    """Return the learning rate of the head, given or usual."""
+    return settings.head_learning_rate or settings.head.usual_rate
 
 
 def model_options(settings: ModelSettings, seed: int) -> ModelOptions:
@@ -21,9 +28,8 @@ def model_options(settings: ModelSettings, seed: int) -> ModelOptions:
         backbone=settings.backbone,
         layout=settings.layout,
         pooling=settings.pooling,
-        head=settings.head,
-        head_hidden=settings.head_hidden,
-        attributes=settings.attributes,
+        head=settings.head.kind,
+        head_options=settings.head.options(),
         template=settings.template,
         end_token=settings.end_token,
         max_length_tokens=settings.max_length_tokens,
@@ -48,6 +54,7 @@ def resolved(settings: TrainSettings, parameters: int) -> TrainSettings:
         update={
             "epochs": settings.epochs or (EPOCHS_OF_HEADS if frozen else 3),
             "learning_rate": None if frozen else settings.learning_rate or rate,
+            "head_learning_rate": head_rate(settings),
             "precision": "bf16" if bf16 else "fp32",
         }
     )
@@ -62,7 +69,7 @@ def arguments(settings: OptimiserSettings, folder: Path, seed: int) -> Preferenc
         output_dir=str(folder / "checkpoints"),
         num_train_epochs=settings.epochs or 1,
         learning_rate=settings.learning_rate or 0.0,
-        head_learning_rate=settings.head_learning_rate,
+        head_learning_rate=settings.head_learning_rate or LINEAR_RATE,
         pairs_per_step=settings.pairs_per_step,
         token_budget=settings.token_budget,
         warmup_steps=settings.warmup_share,

@@ -55,7 +55,13 @@ class Prepared:
 
     def learned(self, features: np.ndarray) -> TrainingRecords:
         """Return what heads on these features learn from."""
-        return TrainingRecords(self.records, features=features, grades=self.grades, attributes=self.attributes)
+        return replace(self.taught(), features=features)
+
+    def taught(self, pad_id: int = 0, *, with_classes: bool = False) -> TrainingRecords:
+        """Return what a model learns from."""
+        return TrainingRecords(
+            self.records, pad_id, grades=self.grades, attributes=self.attributes, with_classes=with_classes
+        )
 
     def report(self) -> dict[str, Any]:
         """Return plain values, for JSON."""

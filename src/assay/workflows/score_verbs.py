@@ -27,7 +27,8 @@ def score_data(settings: ScoreSettings) -> dict[str, Any]:
 
     Each line holds ``prompt_id``, ``index`` (of the response among those of its prompt), ``prompt``, ``response``,
     ``score``, ``truncated``, and with ``--tokens`` the response's ``tokens`` and ``prefix_scores``, one more than there
-    are tokens: the first is the bare prompt's. Memory does not grow with the number of lines.
+    are tokens: the first is the bare prompt's. With ``--explain`` it holds the ``prototypes`` that weigh most in the
+    score, each with its class and the training responses nearest to it. Memory does not grow with the number of lines.
     """
     if settings.out:
         check_new(settings.out, overwrite=settings.overwrite)
@@ -36,6 +37,8 @@ def score_data(settings: ScoreSettings) -> dict[str, Any]:
         raise ModelError(
             "this model has no score per token", where=settings.model, got=reason, remedy="leave --tokens out"
         )
+    if settings.explain:
+        model.explain([], [])  # refused before much data is read
     data, report = read_with_report(settings.data, **settings.reading())
     if kind_of(data) == "prompts":
         raise DataError("these are prompts without responses", where=settings.data, expected="responses to score")
@@ -95,7 +98,12 @@ def _scores(model: RewardModel, data: Dataset, settings: ScoreSettings) -> Itera
         encoded = model.encoder.encode([e[2] for e in entries], [e[5] for e in entries])
         alone = model.prompt_ids([e[2] for e in entries])
         values = model.score_encoded([e.ids for e in encoded], alone, token_budget=settings.token_budget)
-        for (prompt_id, text, prompt, number, shown, reply), made, value in zip(entries, encoded, values, strict=True):
+        reasons: Any = [None] * len(entries)
+        if settings.explain:
+            budget = settings.token_budget
+            reasons = model.explain([e[2] for e in entries], [e[5] for e in entries], token_budget=budget)
+        for entry, made, value, why in zip(entries, encoded, values, reasons, strict=True):
+            prompt_id, text, prompt, number, shown, reply = entry
             line: dict[str, Any] = {
                 "prompt_id": prompt_id,
                 "index": number,
@@ -104,6 +112,8 @@ def _scores(model: RewardModel, data: Dataset, settings: ScoreSettings) -> Itera
                 "score": round(float(value.mean()), 6),
                 "truncated": bool(made.cut_prompt or made.cut_reply),
             }
+            if why is not None:
+                line["prototypes"] = why
             if settings.tokens:
                 tokens = model.encoder.tokenizer.convert_ids_to_tokens(made.ids[made.prompt_tokens :])
                 line |= {

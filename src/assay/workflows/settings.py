@@ -23,6 +23,7 @@ from assay.workflows.feedback_settings import (
     Target,
     Unclean,
 )
+from assay.workflows.head_settings import Head, Linear
 
 #: Those of transformers that need no further numbers.
 Schedule = Literal[
@@ -81,15 +82,7 @@ class ModelSettings(Settings):
     pooling: Literal["auto", "last", "mean", "cls", "reply"] = Field(
         default="auto", description="auto: last token of causal backbones, mean over the reply's tokens of encoders"
     )
-    head: Literal["linear", "mlp", "attributes"] = Field(
-        default="linear",
-        description="from a text's vector to its score; attributes: one score for each dimension of grades, weighed by "
-        "what the prompt asks for",
-    )
-    attributes: tuple[str, ...] = Field(
-        default=(), description="dimensions that an attributes head learns; none: all that are graded"
-    )
-    head_hidden: int = Field(default=256, ge=1, description="hidden units of the mlp head")
+    head: Head = Field(default=Linear(), description="from a text's vector to its score")
     template: str = Field(
         default="auto", description="chat, plain, pair, hh, or a .jinja file; auto: chat template if there is one"
     )
@@ -132,7 +125,11 @@ class OptimiserSettings(Settings):
     learning_rate: float | None = Field(
         default=None, gt=0, description="none: 1e-4 below 100M parameters, else 1e-5; LoRA 2e-4"
     )
-    head_learning_rate: float = Field(default=1e-3, gt=0, description="of the head, which starts from zero")
+    head_learning_rate: float | None = Field(
+        default=None,
+        gt=0,
+        description="of the head; none: linear 1e-3 (normalised 3e-4), kernel 1e-2, mlp and prototypes 3e-4",
+    )
     pairs_per_step: int = Field(default=16, ge=1, description="judgements per optimiser step, over all processes")
     token_budget: int = Field(default=8192, ge=16, description="padded tokens per forward pass; memory, not results")
     warmup_share: float = Field(default=0.1, ge=0, lt=1, description="share of steps in which the rate rises")
@@ -164,7 +161,7 @@ def not_among(name: str, known: Sequence[str]) -> str | None:
     return f"{name!r} is not one of {', '.join(sorted(known))}" + (f"; did you mean {near[0]!r}?" if near else "")
 
 
-_OF_OUR_HEAD = ("head", "attributes", "pooling", "head_learning_rate")
+_OF_OUR_HEAD = ("head", "pooling", "head_learning_rate")
 # Heads are trained on everything; those of the folds calibrate, so there is no validation share.
 _OF_THE_VALIDATION_SHARE = ("evaluations_per_epoch", "patience")
 _OF_THE_BACKBONE = (
@@ -200,15 +197,13 @@ class TrainSettings(RunSettings, ReadingSettings, ModelSettings, LearningSetting
         yield from self._of_the_loss()
         if self.freeze_backbone and self.layout == "native":
             yield "layout", "native cannot be trained with a frozen backbone; use assay"
-        if self.head != "mlp" and self._changed("head_hidden"):
-            yield "head_hidden", "belongs to --head mlp"
-        if self.head != "attributes":
-            if self.attributes:
-                yield "attributes", "belongs to --head attributes"
+        if self.head.kind != "attributes":
             if self.auxiliary.attributes != type(self.auxiliary).model_fields["attributes"].default:
                 yield "auxiliary.attributes", "belongs to --head attributes"
         elif self.objective.kind != "pairwise":
             yield "head", "attributes learns grades beside judgements; use --objective.kind pairwise"
+        if self.head.kind in ("prototypes", "kernel") and self.objective.kind != "pairwise":
+            yield "head", f"{self.head.kind} is built from what was chosen and rejected; use --objective.kind pairwise"
         if self.layout == "native":
             yield from self._without_effect(_OF_OUR_HEAD, "belongs to --layout assay; the native layout has its own")
         if self.freeze_backbone:
@@ -373,6 +368,7 @@ class ScoreSettings(JudgeSettings):
 
     out: str | None = Field(default=None, description="JSON Lines file; none: standard output")
     tokens: bool = Field(default=False, description="also the score after each token (causal models)")
+    explain: bool = Field(default=False, description="also the prototypes that weigh most in each score")
 
 
 class ExportSettings(RunSettings):

@@ -20,7 +20,7 @@ from assay.training import PreferenceArguments
 from assay.training.objective import Objective
 from assay.training.records import TrainingRecords
 from assay.workflows.feedback_settings import Ensemble
-from assay.workflows.heads import record_folds, train_heads
+from assay.workflows.heads import record_folds, train_heads, without_bank
 
 SIGNAL = "strength"
 
@@ -168,7 +168,7 @@ def cross_fitted(
         lengths = LENGTH_SPREAD * standardised_log_lengths(learned.records)
         seen = np.column_stack([seen, lengths]).astype(np.float32)
         shown = np.column_stack([shown, np.zeros_like(lengths)]).astype(np.float32)
-    heads, _ = train_heads(model, args, replace(learned, features=seen, share=share), objective)
+    heads, _ = train_heads(without_bank(model), args, replace(learned, features=seen, share=share), objective)
     values = heads.score_features(shown, learned.records.prompt_of)
     strength = strength_of(learned.records, fold_of, values, ensemble.members)
     warn_of_chance(strength)

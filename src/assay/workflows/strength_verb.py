@@ -19,7 +19,7 @@ from assay.workflows import hardware
 from assay.workflows.data import read_judgements
 from assay.workflows.feedback_settings import Ensemble
 from assay.workflows.heads import head_arguments
-from assay.workflows.options import arguments, model_options
+from assay.workflows.options import arguments, head_rate, model_options
 from assay.workflows.settings import StrengthSettings, TrainSettings
 from assay.workflows.strength import Strength, cross_fitted, most_suspicious
 
@@ -47,7 +47,7 @@ def strengths(settings: StrengthSettings) -> dict[str, Any]:
     model.to(hardware.best_device())
     features = FeatureCache(model, token_budget=settings.token_budget).features_of(records)
     with tempfile.TemporaryDirectory() as scratch:
-        args = head_arguments(arguments(as_training, Path(scratch), settings.seed), as_training.head_learning_rate)
+        args = head_arguments(arguments(as_training, Path(scratch), settings.seed), head_rate(as_training))
         learned = TrainingRecords(records, features=features)
         strength = cross_fitted(model, args, data, learned, settings, settings.seed, PairwiseObjective())
     how = {name: getattr(settings, name) for name in Ensemble.model_fields}

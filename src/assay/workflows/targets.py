@@ -20,7 +20,7 @@ from assay.feedback.grades import GradeTable, grade_table
 from assay.feedback.targets import TargetWarning, margin_targets, target_summary, transformed, warn_of_extremes
 from assay.scorers.encoding import EncodedRecords
 from assay.training.objective import GradedObjective, ListwiseObjective, Objective, PairwiseObjective
-from assay.training.terms import AttributeRegression, Centring, Contrast, LengthDecorrelation, Term
+from assay.training.terms import AttributeRegression, Centring, Contrast, LengthDecorrelation, Penalty, Term
 from assay.workflows import feedback_settings as kinds
 from assay.workflows.graded import with_grades
 from assay.workflows.prepared import Prepared
@@ -64,12 +64,15 @@ def cleaned(given: Prepared, settings: Any, strength: Strength) -> Prepared:
 
 def objective_of(settings: TrainSettings) -> Objective:
     """Return the objective that the settings name."""
-    loss, auxiliary = settings.objective, settings.auxiliary
+    loss, auxiliary, head = settings.objective, settings.auxiliary, settings.head
     if loss.kind == "pairwise":
         terms: dict[Term, float] = {
             Centring(settings.centring): settings.centring,
             Contrast(auxiliary.contrast, auxiliary.contrast_temperature): auxiliary.contrast,
-            AttributeRegression(auxiliary.attributes): auxiliary.attributes if settings.head == "attributes" else 0.0,
+            AttributeRegression(auxiliary.attributes): auxiliary.attributes if head.kind == "attributes" else 0.0,
+            Penalty(head.diversity if head.kind == "prototypes" else 0.0): head.diversity
+            if head.kind == "prototypes"
+            else 0.0,
             LengthDecorrelation(auxiliary.length_decorrelation): auxiliary.length_decorrelation,
         }
         used = tuple(term for term, factor in terms.items() if factor > 0)

@@ -25,8 +25,8 @@ from assay.training.objective import Objective
 from assay.training.records import TrainingRecords
 from assay.workflows import hardware
 from assay.workflows.graded import attribute_grades
-from assay.workflows.heads import head_arguments
-from assay.workflows.options import EPOCHS_OF_HEADS, arguments
+from assay.workflows.heads import HELPERS, head_arguments
+from assay.workflows.options import EPOCHS_OF_HEADS, LINEAR_RATE, arguments, head_rate
 from assay.workflows.prepared import Prepared
 from assay.workflows.settings import TrainSettings
 from assay.workflows.strength import cross_fitted
@@ -80,17 +80,22 @@ def taught_from(
         features = features_as_it_came(settings, model, records)
     given = Prepared(records, features=features)
     if settings.clean.kind != "none" and features is not None:
-        args = head_arguments(arguments(settings, folder, settings.seed), settings.head_learning_rate)
+        args = head_arguments(arguments(settings, folder, settings.seed), helper_rate(settings))
         args.num_train_epochs = EPOCHS_OF_HEADS
         learned = given.learned(features)
         strength = cross_fitted(model, args, data, learned, settings.clean, settings.seed, PairwiseObjective())
         given = cleaned(given, settings.clean, strength)
     taught = make_targets(settings.target, settings.objective, data, given)
-    if settings.head == "attributes":
-        taught = attribute_grades(settings.attributes, data, taught)
+    if settings.head.kind == "attributes":
+        taught = attribute_grades(settings.head.dimensions, data, taught)
     for line in taught.lines():
         say(line)
     return taught
+
+
+def helper_rate(settings: TrainSettings) -> float:
+    """Return the learning rate of heads that serve cleaning; they are linear where the head has a bank."""
+    return head_rate(settings) if settings.head.kind in HELPERS else LINEAR_RATE
 
 
 def features_as_it_came(settings: TrainSettings, model: RewardModel, records: EncodedRecords) -> np.ndarray:

@@ -38,6 +38,7 @@ from assay.workflows.data import (
 )
 from assay.workflows.fitting import Fit, fit, newest_checkpoint
 from assay.workflows.graded import rated_grades, with_attributes
+from assay.workflows.head_settings import ALONE
 from assay.workflows.judging import fit_baselines, judge, margins_on
 from assay.workflows.options import model_options, resolved
 from assay.workflows.prepared import Prepared
@@ -75,7 +76,9 @@ def train(settings: TrainSettings) -> dict[str, Any]:
             remedy="leave out the launcher: it is seconds of work, and the features are computed once",
         )
     alone = [
-        name for name, used in (("--head attributes", settings.head == "attributes"), ("--meta", settings.meta)) if used
+        name
+        for name, used in ((f"--head {settings.head.kind}", settings.head.kind in ALONE), ("--meta", settings.meta))
+        if used
     ]
     if alone and ranks.count() > 1:
         raise ConfigError(
@@ -174,6 +177,7 @@ def _train_in(folder: Path, settings: TrainSettings, shares: Shares, model: Rewa
         "calibration": model.record.calibration,
         "score": model.record.score,
         "feedback": result.feedback,
+        **({settings.head.kind: result.bank} if result.bank else {}),
         "seed": settings.seed,
         "settings": settings.model_dump(mode="json"),
         "hardware": hardware.describe(),
