@@ -143,6 +143,6 @@ def test_one_member_is_kept(tiny_causal: Path, make: Any) -> None:
         ids = [e.ids for e in model.encoder.encode(["Q", "Q"], ["A", "B"])]
         all_members = model.score_encoded(ids)
         with pytest.raises(IndexError):
-            model.select_member(3)
-        model.select_member(1)
+            model.select_members(slice(3, 4))
+        model.select_members(slice(1, 2))
         assert model.score_encoded(ids) == pytest.approx(all_members[:, 1], abs=1e-6)

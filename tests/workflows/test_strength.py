@@ -101,7 +101,7 @@ def test_the_most_suspicious_come_with_their_texts() -> None:
 
 
 def test_no_member_learns_from_the_fold_that_it_judges() -> None:
-    groups = np.array(["a", "b", "c", "a", "d"])
+    groups = ["a", "b", "c", "a", "d"]
     fold_of = np.array([0, 1, 2, 0, 1])
     share = shares_of_members(groups, fold_of, 7, seed=0)
     assert share.shape == (5, 21)

@@ -21,6 +21,7 @@ from assay.evaluation.reliability import (
     reliability_curve,
 )
 from assay.evaluation.slices import LengthSlices, Slice, by_length, by_margin, by_source
+from assay.evaluation.uncertainty import UncertaintyEvaluation, evaluate_uncertainty
 from assay.feedback.pairs import Pairs
 
 if TYPE_CHECKING:
@@ -110,6 +111,7 @@ class Evaluation:
     calibration: Calibration | None = None
     baselines: dict[str, BaselineResult] = field(default_factory=dict)
     against: Comparison | None = None
+    uncertainty: UncertaintyEvaluation | None = None
     seed: int = 0
     resamples: int = RESAMPLES
 
@@ -132,6 +134,7 @@ class Evaluation:
             "by_source": [part.to_dict() for part in self.by_source],
             "baselines": {name: result.to_dict() for name, result in self.baselines.items()},
             "against": self.against.to_dict() if self.against else None,
+            "uncertainty": self.uncertainty.to_dict() if self.uncertainty else None,
             "bootstrap": {"resamples": self.resamples, "seed": self.seed},
         }
 
@@ -227,6 +230,7 @@ def evaluate(
     calibration: Calibration | None = None,
     baselines: Mapping[str, np.ndarray] | None = None,
     other: np.ndarray | None = None,
+    std: np.ndarray | None = None,
     seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> Evaluation:
@@ -245,6 +249,8 @@ def evaluate(
         Margins [E] of baselines by name (``length``, ``bag_of_words``), each compared with the scorer.
     other
         Margins [E] of a second scorer on the same judgements, for the paired difference ``against``.
+    std
+        Standard deviations of the margins [E], where the scorer has them.
     seed, resamples
         Of the orientation, the null distribution of the ECE and the bootstrap.
 
@@ -277,6 +283,9 @@ def evaluate(
         by_source=by_source(delta, pairs, bootstrap),
         baselines={name: judge_baseline(pairs, delta, values * sign, bootstrap) for name, values in extra.items()},
         against=compared(pairs, delta, rival * sign, bootstrap) if rival is not None else None,
+        uncertainty=evaluate_uncertainty(pairs, delta, std, bootstrap, calibration.apply if calibration else None)
+        if std is not None
+        else None,
         seed=seed,
         resamples=resamples,
     )

@@ -123,6 +123,17 @@ class GroupBootstrap:
         """Estimate one ratio; terms and w [E], see ``ratios``."""
         return self.ratios(terms[:, None], w[:, None], proportion=proportion)[0]
 
+    def difference(self, terms: np.ndarray, w: np.ndarray, other: np.ndarray) -> Estimate:
+        """Estimate ``sum(w * terms) / sum(w)`` minus the same with the weights ``other``; all [E].
+
+        NaN where one of the weights is 0 throughout; such resamples are left out of the interval.
+        """
+        columns = np.stack([w * terms, w, other * terms, other], axis=1)
+        sums = np.concatenate([columns.sum(axis=0)[None], self.sums(columns)])
+        with np.errstate(invalid="ignore", divide="ignore"):
+            found = sums[:, 0] / sums[:, 1] - sums[:, 2] / sums[:, 3]
+        return self._estimate(float(found[0]), found[1:], (w > 0) | (other > 0), proportion=False)
+
     def resampled(self, metric: Callable[[np.ndarray], float], resamples: int | None = None) -> Estimate:
         """Estimate any metric: a function of judgement indices [n] (repeats included); NaN draws are left out."""
         rng = np.random.default_rng(self.seed)

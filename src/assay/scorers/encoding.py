@@ -187,3 +187,19 @@ def score_records(
         parts.append(compute(ids, dtype=dtype, token_budget=token_budget))
     found = np.concatenate(parts) if parts else np.zeros(0, np.float32)
     return model.score_features(found, records.prompt_of) if model.reads_prompts and parts else found
+
+
+def spread_records(
+    model: Any, records: EncodedRecords, *, token_budget: int = 8192, texts_at_once: int = 4096
+) -> tuple[np.ndarray, np.ndarray]:
+    """Score every text with how sure the model is; ``[texts]`` and ``[texts, S]`` (`assay.scorers.uncertainty`)."""
+    if model.reads_prompts:
+        ids = [records.text(index) for index in range(len(records.lengths))]
+        return model.spread_features(model.features(ids, token_budget=token_budget), records.prompt_of)
+    scores, spreads = [], []
+    for start in range(0, len(records.lengths), texts_at_once):
+        ids = [records.text(index) for index in range(start, min(start + texts_at_once, len(records.lengths)))]
+        found = model.spread_encoded(ids, token_budget=token_budget)
+        scores.append(found[0])
+        spreads.append(found[1])
+    return np.concatenate(scores), np.concatenate(spreads)

@@ -25,6 +25,14 @@ class Head(nn.Module):
     #: Its weights that weight decay leaves alone.
     undecayed: ClassVar[frozenset[str]] = frozenset()
 
+    def basis(self, states: Tensor) -> Tensor | None:
+        """Return what scores are linear in, ``[N, M, D]`` beside `last_weights`; None where there is no such thing."""
+        return None
+
+    def last_weights(self) -> Tensor:
+        """Return the weights of `basis`, ``[M, D]``."""
+        raise NotImplementedError
+
     def penalty(self) -> Tensor | None:
         """Return what the loss adds for the weights of each member as they are, ``[M]``; None: nothing."""
         return None
@@ -68,8 +76,19 @@ class LinearHead(Head):
 
     def forward(self, states: Tensor) -> Tensor:
         """Return scores ``[N, M]`` of vectors ``[N, d]``."""
-        states = layer_normed(states, self.plain) if self.normalise else states.float()
-        return states @ self.weight.float().T
+        return self._seen(states) @ self.weight.float().T
+
+    def basis(self, states: Tensor) -> Tensor:
+        """Return the vectors themselves."""
+        seen = self._seen(states)
+        return seen.unsqueeze(1).expand(-1, len(self.weight), -1)
+
+    def last_weights(self) -> Tensor:
+        """Return the weights."""
+        return self.weight.float()
+
+    def _seen(self, states: Tensor) -> Tensor:
+        return layer_normed(states, self.plain) if self.normalise else states.float()
 
 
 class MLPHead(Head):
@@ -108,9 +127,16 @@ class MLPHead(Head):
 
     def forward(self, states: Tensor) -> Tensor:
         """Return scores ``[N, M]`` of vectors ``[N, d]``."""
+        return (self.dropout(self.basis(states)) * self.outer.float()).sum(dim=-1)
+
+    def basis(self, states: Tensor) -> Tensor:
+        """Return the hidden layer."""
         states = layer_normed(states, self.plain) if self.normalise else states.float()
-        inside = torch.einsum("nd,mdh->nmh", states, self.inner.float()) + self.bias.float()
-        return (self.dropout(functional.gelu(inside)) * self.outer.float()).sum(dim=-1)
+        return functional.gelu(torch.einsum("nd,mdh->nmh", states, self.inner.float()) + self.bias.float())
+
+    def last_weights(self) -> Tensor:
+        """Return the weights of the output layer."""
+        return self.outer.float()
 
 
 def make_head(

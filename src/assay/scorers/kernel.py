@@ -70,10 +70,18 @@ class KernelHead(Head):
 
     def forward(self, states: Tensor) -> Tensor:
         """Return scores ``[N, M]`` of vectors ``[N, d]``."""
+        near = self.basis(states)
+        return (near * self.weight[:, : near.shape[-1]].float()).sum(dim=-1)
+
+    def basis(self, states: Tensor) -> Tensor:
+        """Return the kernels of the landmarks in use."""
         used = int(self.counts.max())
         distances = squared_distances(self.normed(states), self.points[:, :used])
-        near = torch.exp(-self.log_gamma.float().exp().unsqueeze(-1) * distances) * self.active[:, :used]
-        return (near * self.weight[:, :used].float()).sum(dim=-1)
+        return torch.exp(-self.log_gamma.float().exp().unsqueeze(-1) * distances) * self.active[:, :used]
+
+    def last_weights(self) -> Tensor:
+        """Return the weights of the landmarks in use."""
+        return self.weight[:, : int(self.counts.max())].float()
 
     @torch.no_grad()
     def begin(self, member: int, points: Tensor, probes: Tensor) -> None:

@@ -110,6 +110,7 @@ def _load_stored(folder: str, dtype: torch.dtype) -> RewardModel:
     )
     model = RewardModel(config, backbone, encoder, record)
     storage.load_head(model, folder)
+    model.laplace = storage.load_laplace(folder)
     _refuse_changed(
         folder, "score head", record.fingerprint.get("head"), provenance.weights_fingerprint(model.head_state())
     )

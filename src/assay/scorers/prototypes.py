@@ -185,6 +185,19 @@ class PrototypeHead(Head):
             self._seen.append(_Seen(h.detach(), distances.detach(), others, owners, classes))
         return scores
 
+    def basis(self, states: Tensor) -> Tensor | None:
+        """Return the blends of vectors and prototypes, as outside training; None with the class term."""
+        if self.class_weight:
+            return None
+        h = self.normed(states).unsqueeze(1)
+        q = self.weights(states)
+        blend = torch.lerp(h, torch.einsum("nmk,mkd->nmd", q, self.points.float()), self.omega_now().unsqueeze(-1))
+        return torch.where(q.sum(dim=-1, keepdim=True) > 0, blend, h)
+
+    def last_weights(self) -> Tensor:
+        """Return the weights of the blends."""
+        return self.weight.float()
+
     def omega_now(self) -> Tensor:
         """Return the share of the prototypes at this step, ``[M]``."""
         omega = torch.full((len(self.steps),), self.omega, device=self.steps.device)

@@ -40,7 +40,7 @@ class Provenance:
     fingerprint
         Hashes of the probes' token ids and of the head's weights; ``base``: of the weights under an adapter.
     score
-        Mean and standard deviation of raw scores on training responses, or None.
+        Mean and standard deviation of raw scores on training responses, and the means of several members; or None.
     calibration
         A temperature and how it was fitted, or None.
     data
@@ -53,7 +53,7 @@ class Provenance:
 
     conversation: ConversationSettings
     fingerprint: dict[str, str] = field(default_factory=dict)
-    score: dict[str, float] | None = None
+    score: dict[str, Any] | None = None
     calibration: dict[str, Any] | None = None
     data: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)

@@ -17,6 +17,7 @@ from assay.scorers.calling import states_of_blocks
 from assay.scorers.conversation import ConversationEncoder
 from assay.scorers.heads import Head, make_head
 from assay.scorers.interface import Batch, Rows
+from assay.scorers.laplace import Laplace
 from assay.scorers.layout import Layout, overhead_on, plain_batch
 from assay.scorers.pooling import Pooling, pooled_width
 from assay.scorers.provenance import Provenance
@@ -135,6 +136,7 @@ class RewardModel(ScoringMixin, PreTrainedModel):
         self.encoder = encoder
         self.record = record or Provenance(encoder.settings)
         self.head = _head_of(config)
+        self.laplace: Laplace | None = None
         self._shares: dict[str | None, bool] = {}
         self._no_split_modules = getattr(backbone, "_no_split_modules", None)
 
@@ -215,6 +217,11 @@ class RewardModel(ScoringMixin, PreTrainedModel):
                 scores = self.head(states, **told)
         return scores.squeeze(-1) if scores.shape[-1] == 1 else scores
 
+    @property
+    def is_uncertain(self) -> bool:
+        """Whether scores come with a spread: there are several members, or a posterior of the last layer."""
+        return self.config.members > 1 or self.laplace is not None
+
     def edge_margins(self, states: Tensor, edges: Tensor, prompts: Tensor | None = None) -> Tensor:
         """Return score(a) - score(b), ``[E]`` or ``[E, members]``."""
         return _margins(self.values(states, prompts), edges)
@@ -266,15 +273,23 @@ class RewardModel(ScoringMixin, PreTrainedModel):
         }
         self.record.versions = current_versions()
 
-    def select_member(self, index: int) -> None:
-        """Keep one of several heads; the model then gives one score per text."""
-        if not 0 <= index < self.config.members:
-            raise IndexError(f"member {index} of {self.config.members}")
-        if self.config.members > 1:
-            kept = {name: value[index : index + 1].clone() for name, value in self.head_state().items()}
-            self.config.members = 1
-            self.head = _head_of(self.config).to(next(iter(kept.values())).device)
-            self.head.load_state_dict(kept)
+    def select_members(self, kept: slice) -> None:
+        """Keep some of several heads; with one the model gives one score per text.
+
+        Raises
+        ------
+        IndexError
+            If that would be none.
+        """
+        count = len(range(self.config.members)[kept])
+        if count == 0:
+            raise IndexError(f"members {kept.start} to {kept.stop} of {self.config.members}")
+        if count < self.config.members:
+            kept_state = {name: value[kept].clone() for name, value in self.head_state().items()}
+            self.config.members = count
+            self.laplace = None
+            self.head = _head_of(self.config).to(next(iter(kept_state.values())).device)
+            self.head.load_state_dict(kept_state)
 
     def head_state(self, state: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
         """Return the head's weights by name, out of ``state`` (the whole model's) if given; empty if native."""

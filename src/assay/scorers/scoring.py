@@ -16,8 +16,10 @@ from assay.scorers.attributes import AttributeHead
 from assay.scorers.batches import DEFAULT_TOKEN_BUDGET, TokenIds, pad, text_key
 from assay.scorers.calibrated import calibrated_probability
 from assay.scorers.conversation import Encoded, Prompt, Reply, warn_of_lost_instructions
+from assay.scorers.heads import Head
 from assay.scorers.interface import Batch
 from assay.scorers.prototypes import PrototypeHead
+from assay.scorers.uncertainty import centred, margin_std, spread_of_members
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -219,6 +221,87 @@ class ScoringMixin:
         model = self._model
         # what gathers sharded weights hangs on the call of the whole model
         return model(**batch)["values"] if model.sharded else model.values(model.nodes(batch))
+
+    def uncertainty(
+        self, prompts: Sequence[Prompt], responses: Sequence[Reply], *, token_budget: int = DEFAULT_TOKEN_BUDGET
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return scores and their standard deviations, float32 ``[n]`` each; needs members or ``--laplace``.
+
+        A score is uncertain against those of other responses to the same prompt, where they are given, else against
+        training responses: its zero has no meaning.
+
+        Raises
+        ------
+        ModelError
+            If the model has one head and no posterior.
+        """
+        _same_length(prompts, responses)
+        scores, spread = self._with_spread(prompts, responses, token_budget)
+        names = np.array([str(prompt) for prompt in prompts])
+        deviations = np.linalg.norm(centred(spread, names, self.usual_spread()), axis=1)
+        return scores, deviations.astype(np.float32)
+
+    def margin_uncertainty(
+        self,
+        prompts: Sequence[Prompt],
+        a: Sequence[Reply],
+        b: Sequence[Reply],
+        *,
+        token_budget: int = DEFAULT_TOKEN_BUDGET,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return margins of a over b and their standard deviations, float32 ``[n]`` each; as `uncertainty`."""
+        _same_length(prompts, a, b)
+        scores, spread = self._with_spread([*prompts, *prompts], [*a, *b], token_budget)
+        first = np.arange(len(a))
+        deviations = margin_std(spread, first, first + len(a))
+        return scores[: len(a)] - scores[len(a) :], deviations.astype(np.float32)
+
+    def _with_spread(
+        self, prompts: Sequence[Prompt], responses: Sequence[Reply], token_budget: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        if not self._model.is_uncertain:
+            raise ModelError(
+                "this model does not tell how sure it is",
+                expected="several members, or a posterior of the last layer",
+                got="one head",
+                remedy="train with --ensemble.members 5, or --laplace",
+            )
+        encoded = self._model.encoder.encode(prompts, responses)
+        _warn_truncated(encoded)
+        ids, alone = [e.ids for e in encoded], self.prompt_ids(prompts)
+        return self.spread_encoded(ids, alone, token_budget=token_budget)
+
+    def spread_encoded(
+        self,
+        ids: Sequence[TokenIds],
+        prompts: Sequence[TokenIds] | None = None,
+        *,
+        token_budget: int = DEFAULT_TOKEN_BUDGET,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return scores ``[n]`` and spread vectors ``[n, S]`` (`assay.scorers.uncertainty`) of token ids."""
+        if self._model.laplace is None:
+            values = self.score_encoded(ids, prompts, token_budget=token_budget)
+            return values.mean(axis=1), spread_of_members(values)
+        return self.spread_features(self.features(ids, token_budget=token_budget))
+
+    def spread_features(self, features: np.ndarray, prompts: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Return the same of pooled states; as `score_features`."""
+        model = self._model
+        values = self.score_features(features, prompts)
+        if model.laplace is None:
+            return values.mean(axis=1), spread_of_members(values)
+        with evaluating(model):
+            device = next((p.device for p in model.head.parameters()), model.device)
+            basis = cast(Head, model.head).basis(torch.from_numpy(features).to(device))
+        assert basis is not None  # a posterior is fitted to such heads only
+        return values, model.laplace.spread(basis[:, 0].cpu().numpy())
+
+    def usual_spread(self) -> np.ndarray | None:
+        """Return the spread vector of training texts on average, ``[S]``; None where it was not stored."""
+        if self._model.laplace is not None:
+            return self._model.laplace.reference()
+        means = (self._model.record.score or {}).get("members")
+        return None if means is None else spread_of_members(np.asarray(means)[None])[0]
 
     def score_features(self, features: np.ndarray, prompts: np.ndarray | None = None) -> np.ndarray:
         """Score pooled states that `features` gave before; float32 ``[n]``, or ``[n, members]``.

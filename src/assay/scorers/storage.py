@@ -6,6 +6,7 @@ import os
 import tempfile
 from typing import TYPE_CHECKING, Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -14,10 +15,12 @@ from assay.errors import ModelError
 from assay.scorers.adapters import load_adapter_weights
 from assay.scorers.backbones import load_stored_weights
 from assay.scorers.card import write_card
+from assay.scorers.laplace import Laplace
 
 if TYPE_CHECKING:
     from assay.scorers.reward_model import RewardModel
 
+LAPLACE_FILE = "laplace.safetensors"
 HEAD_FILE, BACKBONE, ADAPTER, TOKENIZER = "head.safetensors", "backbone", "adapter", "tokenizer"
 
 
@@ -46,6 +49,8 @@ def save(model: RewardModel, folder: str | os.PathLike[str], state: dict[str, Te
     if head:
         tensors = {key: value.detach().cpu().contiguous() for key, value in head.items()}
         save_file(tensors, os.path.join(folder, HEAD_FILE), metadata={"format": "pt"})
+    if model.laplace is not None:
+        save_laplace(model.laplace, os.path.join(folder, LAPLACE_FILE))
     model.encoder.tokenizer.save_pretrained(os.path.join(folder, TOKENIZER))
     model.record.write(folder)
     write_card(os.path.join(folder, "README.md"), model)
@@ -92,6 +97,30 @@ def load_head(model: RewardModel, folder: str | os.PathLike[str]) -> None:
             where=path,
             got=str(error).splitlines()[-1].strip(),
             remedy="copy the whole model folder, or train again",
+        ) from error
+
+
+def save_laplace(laplace: Laplace, path: str) -> None:
+    """Write the posterior of a last layer."""
+    tensors = {"factor": torch.from_numpy(laplace.factor), "mean": torch.from_numpy(laplace.mean)}
+    tensors["precision"] = torch.tensor(laplace.precision, dtype=torch.float64)
+    save_file({name: value.contiguous() for name, value in tensors.items()}, path, metadata={"format": "pt"})
+
+
+def load_laplace(folder: str | os.PathLike[str]) -> Laplace | None:
+    """Read the posterior of a last layer; None where there is none."""
+    path = os.path.join(folder, LAPLACE_FILE)
+    if not os.path.isfile(path):
+        return None
+    try:
+        stored = load_file(path)
+        return Laplace(stored["factor"].numpy(), stored["mean"].numpy(), float(stored["precision"]))
+    except (KeyError, SafetensorError) as error:
+        raise ModelError(
+            "the posterior of the last layer is damaged",
+            where=path,
+            got=str(error),
+            remedy="copy the whole model folder, or delete this file to score without deviations",
         ) from error
 
 

@@ -119,6 +119,8 @@ class PreferenceTrainer(Trainer):
         self.loss_is_scaled_for_ga = True
         self._sums = torch.zeros(2, device=self.args.device)
         self._first_bad = torch.full((), _NEVER, device=self.args.device)
+        backbone = getattr(model, "backbone", None)
+        self._shared = backbone is not None and any(p.requires_grad for p in backbone.parameters())
         self.seconds = 0.0
 
     def get_train_dataloader(self) -> DataLoader:
@@ -163,11 +165,15 @@ class PreferenceTrainer(Trainer):
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Tensor], scale: Tensor | float = 1.0, **_: Any
     ) -> Tensor:
-        """Return the loss of one micro-batch times ``scale``; members are added up, since they share nothing."""
+        """Return the loss of one micro-batch times ``scale``.
+
+        Members that share nothing are added up; where they share a backbone that trains, it learns from their mean.
+        """
         fed = {name: inputs[name] for name in _FED if name in inputs}
         output = model(**fed) if self.objective.views == 1 else model(**fed, views=self.objective.views)
         self._count(output["margins"].detach(), inputs)
-        return (self.objective(output, inputs) * scale).sum()  # type: ignore[arg-type]
+        losses = self.objective(output, inputs) * scale  # type: ignore[arg-type]
+        return losses.mean() if self._shared else losses.sum()
 
     def _count(self, margins: Tensor, inputs: dict[str, Tensor]) -> None:
         """Add up training accuracy on the device; it is read when something is logged."""

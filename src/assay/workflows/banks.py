@@ -66,7 +66,9 @@ def start_bank(model: RewardModel, data: TrainingRecords, states_of: StatesOf) -
 
 
 def bank_of(model: RewardModel, learned: TrainingRecords, data: Dataset, states_of: StatesOf) -> dict[str, Any]:
-    """Return what became of the bank of a trained model with one member, and keep with it whom each prototype is near.
+    """Return what became of the bank of a trained model, and keep with it whom each prototype is near.
+
+    Of several members, what became of each and the means; their prototypes explain no score.
 
     Parameters
     ----------
@@ -84,7 +86,11 @@ def bank_of(model: RewardModel, learned: TrainingRecords, data: Dataset, states_
         return {}
     if isinstance(head, KernelHead):
         return {"active": int(head.counts[0]), "gamma": head.log_gamma[0].exp().item()}
-    told = state_of_bank(head, 0, learned, states_of)
+    each = [state_of_bank(head, member, learned, states_of) for member in range(len(head.points))]
+    if len(each) > 1:
+        numbers = np.mean([[one["active"], one.get("effective_number", np.nan)] for one in each], axis=0).tolist()
+        return {"active": numbers[0], "effective_number": numbers[1], "members": each}
+    told = each[0]
     judged = np.flatnonzero(learned.classes)
     if told["active"] and len(judged):
         model.record.prototypes = describe(head, judged, states_of(judged), learned, data)

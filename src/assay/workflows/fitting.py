@@ -26,6 +26,7 @@ from assay.workflows.data import Shares
 from assay.workflows.feedback_settings import MarginMatching
 from assay.workflows.graded import with_attributes
 from assay.workflows.heads import blind_to, head_arguments, record_folds, train_heads
+from assay.workflows.members import add_laplace, samples_of
 from assay.workflows.options import arguments, head_rate, model_options
 from assay.workflows.prepared import Prepared
 from assay.workflows.settings import TrainSettings
@@ -133,6 +134,8 @@ def fit(settings: TrainSettings, shares: Shares, folder: Path, model: RewardMode
     if kept_apart is None or not (objective.items(kept_apart)[1] > 0).any():
         args.patience = 0  # nothing to look at
     learned = taught.taught(model.encoder.pad_id, with_classes="classes" in model.head_reads)
+    if (samples := samples_of(settings, data)) is not None:
+        learned = replace(learned, share=samples)
     refuse_few(settings, learned)
     fresh = model
     start_bank(fresh, learned, lambda texts: _states_of(fresh, train, texts, settings))
@@ -159,6 +162,7 @@ def fit(settings: TrainSettings, shares: Shares, folder: Path, model: RewardMode
     result.target = settings.target
     _calibrate(settings, result, train, held_out, kept_apart)
     result.bank = bank_of(model, learned, data, lambda texts: _states_of(model, train, texts, settings))
+    add_laplace(settings, model, taught.taught(), lambda texts: _states_of(model, train, texts, settings))
     return result
 
 
@@ -178,7 +182,8 @@ def _calibrate(
     model = result.model
     if held_out is not None and kept_apart is not None and len(held_out.lengths):
         values = score_records(model, held_out, token_budget=settings.token_budget)
-        result.calibration = calibration_of(settings, held_out, kept_apart.grades, values, held_out.margins(values))
+        mean = values.mean(axis=1) if values.ndim == 2 else values
+        result.calibration = calibration_of(settings, held_out, kept_apart.grades, mean, held_out.margins(mean))
         # the scores of unseen texts show where scores lie in use; those of training texts are stretched
         _store(result, values[held_out.responses], "on the validation share")
         return
@@ -263,15 +268,21 @@ def _fit_frozen(settings: TrainSettings, shares: Shares, folder: Path, model: Re
     objective = objective_of(settings)
     refuse_nothing(objective, taught)
     refuse_few(settings, taught.taught())
-    learned = replace(taught.learned(features), share=blind_to(fold_of))
+    samples = samples_of(settings, data)
+    several = 1 if samples is None else samples.shape[1]
+    learned = replace(taught.learned(features), share=blind_to(fold_of, samples))
     heads, trainer = train_heads(model, args, learned, objective)
-    values = heads.score_features(features, records.prompt_of)
-    heads.select_member(count)
-    bank = bank_of(heads, taught.taught(), data, lambda texts: torch.from_numpy(features[texts]))
+    values = heads.score_features(features, records.prompt_of).reshape(len(features), count + 1, several)
+    heads.select_members(slice(count * several, None))
+    final = replace(taught.taught(), share=samples)
+    bank = bank_of(heads, final, data, lambda texts: torch.from_numpy(features[texts]))
+    add_laplace(settings, heads, taught.taught(), lambda texts: torch.from_numpy(features[texts]))
+    members, values = values[:, count], values.mean(axis=2)
     result = _result(heads, trainer, taught)
     result.target, result.bank = settings.target, bank
     result.counts |= {"features_computed": cache.computed, "features_reused": cache.reused}
-    result.train_loss = [(step, loss / (count + 1 if count > 1 else 1)) for step, loss in result.train_loss]
+    trained = int((learned.weights > 0).any(axis=0).sum())  # the head that is blind to the only group learns nothing
+    result.train_loss = [(step, loss / trained) for step, loss in result.train_loss]
     if count > 1:  # with one group, the head that is blind to it has learned nothing
         margins = records.margins(values)
         margins = margins[np.arange(len(margins)), fold_of[records.pairs.row]]
@@ -281,7 +292,7 @@ def _fit_frozen(settings: TrainSettings, shares: Shares, folder: Path, model: Re
     # the heads that cleaned the other folds had seen this one
     _store(
         result,
-        values[records.responses, count],
+        members[records.responses],
         method + (" (cleaned together)" if settings.clean.kind != "none" else ""),
     )
     return result
@@ -313,7 +324,10 @@ def _result(model: RewardModel, trainer: PreferenceTrainer, taught: Prepared, si
 
 def _store(result: Fit, values: np.ndarray, method: str | None) -> None:
     """Keep score statistics and calibration with the model."""
-    spread = values.astype(np.float64)
-    result.model.record.score = {"mean": float(spread.mean()), "std": float(spread.std())}
+    members = values.astype(np.float64).reshape(len(values), -1)
+    mean = members.mean(axis=1)
+    result.model.record.score = {"mean": float(mean.mean()), "std": float(mean.std())}
+    if members.shape[1] > 1:
+        result.model.record.score["members"] = members.mean(axis=0).tolist()
     if result.calibration is not None and method:
         result.model.record.calibration = stored_form(result.calibration, method)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -104,9 +105,23 @@ def record_folds(data: Dataset, count: int, seed: int) -> np.ndarray:
     return np.array([number[group] for group in groups], np.int64)
 
 
-def blind_to(fold_of: np.ndarray) -> np.ndarray:
-    """Return shares ``[R, folds + 1]`` of a head blind to each fold, and of one that learns from everything."""
+def blind_to(fold_of: np.ndarray, samples: np.ndarray | None = None) -> np.ndarray:
+    """Return shares of heads blind to each fold, and of those that learn from everything, ``[R, (folds + 1) * M]``.
+
+    ``samples`` ``[R, M]`` says how often each of M members has each record (`bootstrap_of_groups`); None: one has all.
+    Members of one fold stand side by side.
+    """
     count = int(fold_of.max()) + 1
     share = np.ones((len(fold_of), count + 1))
     share[np.arange(len(fold_of)), fold_of] = 0.0
-    return share
+    if samples is None:
+        return share
+    return (share[:, :, None] * samples[:, None, :]).reshape(len(share), -1)
+
+
+def bootstrap_of_groups(groups: Sequence[str], members: int, seed: int) -> np.ndarray:
+    """Draw whole groups for each member; return how often each record is in its sample, float64 ``[R, members]``."""
+    names, of = np.unique(np.asarray(groups), return_inverse=True)
+    random = np.random.default_rng(seed)
+    drawn = random.multinomial(len(names), np.full(len(names), 1 / len(names)), size=members)
+    return drawn.T[of].astype(np.float64)

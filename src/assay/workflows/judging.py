@@ -24,8 +24,9 @@ from assay.evaluation import (
 )
 from assay.feedback import Pairs, pairs
 from assay.scorers import RewardModel
-from assay.scorers.encoding import EncodedRecords, encode_records, score_records
+from assay.scorers.encoding import EncodedRecords, encode_records, score_records, spread_records
 from assay.scorers.features import FeatureCache
+from assay.scorers.uncertainty import margin_std
 from assay.workflows import hardware
 from assay.workflows.data import seen_groups, unseen
 from assay.workflows.settings import JudgeSettings
@@ -93,35 +94,66 @@ def all_seen(count: int) -> DataError:
     )
 
 
-def scores_on(
-    model: RewardModel, data: Dataset, token_budget: int = 8192, *, keep_features: bool = False
-) -> tuple[EncodedRecords, np.ndarray, dict[str, int]]:
-    """Score every response in float32; return the encoded records, scores ``[texts]``, and what truncation cut.
+@dataclass(frozen=True)
+class Scored:
+    """What a model makes of some records.
+
+    Attributes
+    ----------
+    records
+        Encoded.
+    values
+        Score of each text, ``[texts]``; the mean of several members.
+    counts
+        What truncation cut.
+    spread
+        ``[texts, S]``, of models that tell how sure they are (`assay.scorers.uncertainty`); else None.
+    """
+
+    records: EncodedRecords
+    values: np.ndarray
+    counts: dict[str, int]
+    spread: np.ndarray | None = None
+
+    def deviations(self, view: Pairs) -> np.ndarray | None:
+        """Return the standard deviation of the margins of judgements ``[E]``."""
+        if self.spread is None:
+            return None
+        first = self.records.offsets[view.row]
+        return margin_std(self.spread, first + view.a, first + view.b)
+
+
+def scores_on(model: RewardModel, data: Dataset, token_budget: int = 8192, *, keep_features: bool = False) -> Scored:
+    """Score every response in float32.
 
     ``keep_features`` serves heads on one frozen backbone: its states of these texts are computed once for all of them.
     """
     records = encode_records(data, model.encoder, prompts=model.reads_prompts)
+    spread = None
     if keep_features:
         features = FeatureCache(model, token_budget=token_budget).features_of(records)
-        values = model.score_features(features, records.prompt_of)
+        if model.is_uncertain:
+            values, spread = model.spread_features(features, records.prompt_of)
+        else:
+            values = model.score_features(features, records.prompt_of)
+    elif model.is_uncertain:
+        values, spread = spread_records(model, records, token_budget=token_budget)
     else:
         values = score_records(model, records, token_budget=token_budget)
-    if values.ndim == 2:
-        values = values.mean(axis=1)
     counts = {
         "texts": int(records.responses.sum()),
         "cut_prompt": records.cut_prompt,
         "cut_response": records.cut_reply,
     }
-    return records, values, counts
+    return Scored(records, values, counts, spread)
 
 
 def margins_on(
     model: RewardModel, data: Dataset, view: Pairs, token_budget: int = 8192, *, keep_features: bool = False
 ) -> tuple[np.ndarray, dict[str, int]]:
     """Return margins ``[E]`` of the judgements ``view`` of some records, and what truncation cut; see `scores_on`."""
-    records, values, counts = scores_on(model, data, token_budget, keep_features=keep_features)
-    return records.margins(values, view), counts
+    found = scores_on(model, data, token_budget, keep_features=keep_features)
+    return found.records.margins(found.values, view), found.counts
 
 
 def fit_baselines(train: Dataset, folder: Path | None = None) -> dict[str, LengthBaseline | BagOfWords]:
@@ -199,7 +231,8 @@ def judge(
         Of the bootstrap.
     """
     view = pairs(test)
-    records, values, counts = scores_on(model, test, token_budget, keep_features=keep_features)
+    found = scores_on(model, test, token_budget, keep_features=keep_features)
+    records, values, counts = found.records, found.values, found.counts
     delta = records.margins(values, view)
     stored = from_stored(model.record.calibration) if model.record.calibration else None
     rated = None
@@ -220,6 +253,7 @@ def judge(
         calibration=stored,
         baselines=others,
         other=margins_on(against, test, view, token_budget)[0] if against is not None else None,
+        std=found.deviations(view),
         seed=seed,
         resamples=resamples,
     )

@@ -28,6 +28,9 @@ def model_options(settings: ModelSettings, seed: int) -> ModelOptions:
         backbone=settings.backbone,
         layout=settings.layout,
         pooling=settings.pooling,
+        members=settings.ensemble.members
+        if settings.ensemble and settings.ensemble.kind == "heads" and not settings.freeze_backbone
+        else 1,
         head=settings.head.kind,
         head_options=settings.head.options(),
         template=settings.template,

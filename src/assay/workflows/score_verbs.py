@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, BinaryIO
 
+import numpy as np
 from datasets import Dataset
 
 from assay.console import progress, say, show
@@ -16,6 +17,7 @@ from assay.feedback.records import as_chat, prompt_text
 from assay.output import as_bytes, check_new, new_file, new_folder, write_json
 from assay.scorers import RewardModel, export
 from assay.scorers.export import why_not
+from assay.scorers.uncertainty import centred
 from assay.workflows.judging import load_models
 from assay.workflows.settings import ExportSettings, ScoreSettings
 
@@ -26,7 +28,8 @@ def score_data(settings: ScoreSettings) -> dict[str, Any]:
     """Run `assay score`: one JSON line per response, to a file that appears whole or to standard output.
 
     Each line holds ``prompt_id``, ``index`` (of the response among those of its prompt), ``prompt``, ``response``,
-    ``score``, ``truncated``, and with ``--tokens`` the response's ``tokens`` and ``prefix_scores``, one more than there
+    ``score``, ``truncated``, of models that tell how sure they are ``std`` (against the other responses to the prompt,
+    where there are some), and with ``--tokens`` the response's ``tokens`` and ``prefix_scores``, one more than there
     are tokens: the first is the bare prompt's. With ``--explain`` it holds the ``prototypes`` that weigh most in the
     score, each with its class and the training responses nearest to it. Memory does not grow with the number of lines.
     """
@@ -37,6 +40,7 @@ def score_data(settings: ScoreSettings) -> dict[str, Any]:
         raise ModelError(
             "this model has no score per token", where=settings.model, got=reason, remedy="leave --tokens out"
         )
+    _refuse_reduction(model, settings)
     if settings.explain:
         model.explain([], [])  # refused before much data is read
     data, report = read_with_report(settings.data, **settings.reading())
@@ -97,21 +101,24 @@ def _scores(model: RewardModel, data: Dataset, settings: ScoreSettings) -> Itera
             ]
         encoded = model.encoder.encode([e[2] for e in entries], [e[5] for e in entries])
         alone = model.prompt_ids([e[2] for e in entries])
-        values = model.score_encoded([e.ids for e in encoded], alone, token_budget=settings.token_budget)
+        ids = [e.ids for e in encoded]
+        values, deviations = _reduced(model, ids, alone, np.array([e[0] for e in entries]), settings)
         reasons: Any = [None] * len(entries)
         if settings.explain:
             budget = settings.token_budget
             reasons = model.explain([e[2] for e in entries], [e[5] for e in entries], token_budget=budget)
-        for entry, made, value, why in zip(entries, encoded, values, reasons, strict=True):
+        for entry, made, value, std, why in zip(entries, encoded, values, deviations, reasons, strict=True):
             prompt_id, text, prompt, number, shown, reply = entry
             line: dict[str, Any] = {
                 "prompt_id": prompt_id,
                 "index": number,
                 "prompt": text,
                 "response": shown,
-                "score": round(float(value.mean()), 6),
+                "score": round(float(value), 6),
                 "truncated": bool(made.cut_prompt or made.cut_reply),
             }
+            if std is not None:
+                line["std"] = round(float(std), 6)
             if why is not None:
                 line["prototypes"] = why
             if settings.tokens:
@@ -121,6 +128,36 @@ def _scores(model: RewardModel, data: Dataset, settings: ScoreSettings) -> Itera
                     "prefix_scores": [round(float(v), 6) for v in model.prefix_scores(prompt, reply)],
                 }
             yield line
+
+
+def _reduced(
+    model: RewardModel, ids: list[Any], prompts: list[Any] | None, prompt_ids: np.ndarray, settings: ScoreSettings
+) -> tuple[np.ndarray, Sequence[float | None]]:
+    """Return scores ``[n]``, reduced as wanted, and how uncertain each is; None where the model does not tell."""
+    budget = settings.token_budget
+    if not model.is_uncertain:
+        return model.score_encoded(ids, prompts, token_budget=budget), [None] * len(ids)
+    scores, spread = model.spread_encoded(ids, prompts, token_budget=budget)
+    spread = centred(spread, prompt_ids, model.usual_spread())
+    deviations = np.linalg.norm(spread, axis=1)
+    if settings.reduce == "lcb":
+        scores = scores - settings.b * deviations
+    elif settings.reduce == "min":
+        scores = scores + np.sqrt(spread.shape[1]) * spread.min(axis=1)
+    return scores, deviations.tolist()
+
+
+def _refuse_reduction(model: RewardModel, settings: ScoreSettings) -> None:
+    """Refuse to reduce what is no ensemble."""
+    if settings.reduce == "mean" or (model.is_uncertain and (settings.reduce == "lcb" or model.laplace is None)):
+        return
+    raise ModelError(
+        f"--reduce {settings.reduce} needs a model that tells how sure it is",
+        where=settings.model,
+        expected="several members" + (", or a posterior of the last layer" if settings.reduce == "lcb" else ""),
+        got="a posterior of the last layer" if model.is_uncertain else "one head",
+        remedy="train with --ensemble.members 5, or leave --reduce out",
+    )
 
 
 def export_model(settings: ExportSettings) -> dict[str, Any]:

@@ -72,6 +72,27 @@ class LoraSettings(Settings):
     targets: tuple[str, ...] = Field(default=(), description="names of layers; none: every linear layer")
 
 
+class MembersSettings(Settings):
+    """Several members, whose disagreement tells how sure the model is."""
+
+    members: int = Field(default=5, ge=1, description="how many")
+    kind: Literal["heads", "lora", "models"] = Field(
+        default="heads",
+        description="heads: on one backbone, in one pass; lora: adapters on one base; models: whole ones",
+    )
+    sample: Literal["bootstrap", "all"] = Field(
+        default="bootstrap", description="what each learns from: a bootstrap sample of the groups, or everything"
+    )
+
+
+class LaplaceSettings(Settings):
+    """A Gaussian posterior of the last layer, which tells how sure the model is."""
+
+    precision: float | None = Field(
+        default=None, gt=0, description="of the prior of the weights; none: by the evidence of the judgements"
+    )
+
+
 class ModelSettings(Settings):
     """The reward model."""
 
@@ -103,6 +124,10 @@ class ModelSettings(Settings):
     )
     freeze_backbone: bool = Field(default=False, description="train the head only, on features computed once")
     lora: LoraSettings | None = Field(default=None, description="train small added matrices in place of all weights")
+    ensemble: MembersSettings | None = Field(default=None, description="several members, and how far they disagree")
+    laplace: LaplaceSettings | None = Field(
+        default=None, description="a posterior of the last layer: one-pass deviations"
+    )
 
 
 class LearningSettings(Settings):
@@ -195,6 +220,7 @@ class TrainSettings(RunSettings, ReadingSettings, ModelSettings, LearningSetting
         if self.compile and self.gradient_checkpointing:
             yield "compile", "would have no effect on layers that --gradient-checkpointing recomputes; choose one"
         yield from self._of_the_loss()
+        yield from self._of_uncertainty()
         if self.freeze_backbone and self.layout == "native":
             yield "layout", "native cannot be trained with a frozen backbone; use assay"
         if self.head.kind != "attributes":
@@ -220,6 +246,32 @@ class TrainSettings(RunSettings, ReadingSettings, ModelSettings, LearningSetting
             none = "belongs to a test, and --test-share 0 holds nothing out"
             yield from self._without_effect(("baseline_blind", "resamples"), none)
         yield from self._unknown_names()
+
+    def _of_uncertainty(self) -> Iterator[tuple[str, str]]:
+        """Yield members that could not differ, and posteriors of what is not the last layer."""
+        if self.laplace is not None:
+            if self.ensemble is not None:
+                yield "laplace", "tells how sure one head is, and an ensemble tells it by its members; choose one"
+            if self.head.kind == "attributes" or getattr(self.head, "class_weight", False) or self.layout == "native":
+                yield "laplace", "needs a score that is linear in its last layer: linear, mlp, prototypes, kernel"
+            if self.objective.kind != "pairwise":
+                yield "laplace", "is a posterior given judgements; use --objective.kind pairwise"
+        several = self.ensemble
+        if several is None:
+            return
+        if several.kind == "heads" and several.sample == "all" and self.head.kind not in ("mlp", "prototypes"):
+            yield "ensemble.sample", f"all gives {self.head.kind} heads that are the same; use bootstrap, or --head mlp"
+        if several.kind != "heads" and self.freeze_backbone:
+            yield (
+                "ensemble.kind",
+                f"{several.kind} trains inside the backbone, which --freeze-backbone keeps; use heads",
+            )
+        if several.kind == "lora" and self.lora is None:
+            yield "ensemble.kind", "lora needs to know the size of the adapters: --lora.rank 16"
+        if several.kind == "models" and self.lora is not None:
+            yield "ensemble.kind", "models trains whole models, and --lora adapters; use lora"
+        if several.kind == "heads" and self.layout == "native":
+            yield "layout", "native has one head; use assay, or --ensemble.kind models"
 
     def _of_the_loss(self) -> Iterator[tuple[str, str]]:
         """Yield what the loss would not look at, and what two settings would both decide."""
@@ -369,6 +421,15 @@ class ScoreSettings(JudgeSettings):
     out: str | None = Field(default=None, description="JSON Lines file; none: standard output")
     tokens: bool = Field(default=False, description="also the score after each token (causal models)")
     explain: bool = Field(default=False, description="also the prototypes that weigh most in each score")
+    reduce: Literal["mean", "lcb", "min"] = Field(
+        default="mean", description="of uncertain scores; lcb: mean minus b deviations; min: of the members"
+    )
+    b: float = Field(default=1.0, ge=0, description="deviations that lcb takes off")
+
+    def conflicts(self) -> Iterator[tuple[str, str]]:
+        """Yield settings that would be accepted and then ignored."""
+        if self.reduce != "lcb" and self.b != type(self).model_fields["b"].default:
+            yield "b", "belongs to --reduce lcb"
 
 
 class ExportSettings(RunSettings):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,7 +20,7 @@ from assay.training import PreferenceArguments
 from assay.training.objective import Objective
 from assay.training.records import TrainingRecords
 from assay.workflows.feedback_settings import Ensemble
-from assay.workflows.heads import record_folds, train_heads, without_bank
+from assay.workflows.heads import bootstrap_of_groups, record_folds, train_heads, without_bank
 
 SIGNAL = "strength"
 
@@ -91,16 +91,14 @@ class Strength:
         }
 
 
-def shares_of_members(groups: np.ndarray, fold_of: np.ndarray, members: int, seed: int) -> np.ndarray:
+def shares_of_members(groups: Sequence[str], fold_of: np.ndarray, members: int, seed: int) -> np.ndarray:
     """Return what each of ``members`` models per fold learns from, ``[R, folds * members]``; fold by fold.
 
     Every model sees a bootstrap sample of the groups, the same one in each fold, without those of the fold.
     """
-    names, of = np.unique(groups, return_inverse=True)
-    random = np.random.default_rng(seed)
-    drawn = random.multinomial(len(names), np.full(len(names), 1 / len(names)), size=members)
+    drawn = bootstrap_of_groups(groups, members, seed)
     folds = int(fold_of.max()) + 1
-    return np.concatenate([(drawn.T[of]) * (fold_of != fold)[:, None] for fold in range(folds)], axis=1).astype(float)
+    return np.concatenate([drawn * (fold_of != fold)[:, None] for fold in range(folds)], axis=1)
 
 
 def strength_of(records: EncodedRecords, fold_of: np.ndarray, values: np.ndarray, members: int) -> Strength:
@@ -161,7 +159,7 @@ def cross_fitted(
             got=f"{len(fold_of)} records of one",
             remedy="--clean.kind none, or --group to say what belongs together",
         )
-    share = shares_of_members(np.asarray(data["split_group"]), fold_of, ensemble.members, seed)
+    share = shares_of_members(data["split_group"], fold_of, ensemble.members, seed)
     assert learned.features is not None
     shown = seen = learned.features
     if ensemble.length_apart:

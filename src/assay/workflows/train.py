@@ -203,6 +203,8 @@ def _train_in(folder: Path, settings: TrainSettings, shares: Shares, model: Rewa
     rated = judged.rated.to_dict() if judged.rated else None
     metrics = {"evaluation": found, "rated": rated, "baselines": baseline_results, **metrics}
     metrics["data"]["test_truncation"] = judged.truncation
+    if judged.evaluation and judged.evaluation.uncertainty:
+        say(judged.evaluation.uncertainty.sentence())
     soft = against_targets(
         result.target,
         settings.objective,

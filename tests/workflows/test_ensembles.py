@@ -1,0 +1,95 @@
+"""Models that tell how sure they are, by the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from assay.errors import ModelError
+from assay.scorers import RewardModel
+from tests.workflows.conftest import SMALL, Cli, metrics_of
+
+FROZEN = ["--freeze-backbone", "--epochs", 6, "--calibration-folds", 2, "--resamples", 100]
+FULL = [*SMALL, "--max-length-tokens", 48]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [*FROZEN, "--ensemble.members", 3],
+        [*FROZEN, "--ensemble.members", 3, "--ensemble.sample", "all", "--head", "mlp", "--head.hidden", 8],
+        [*FROZEN, "--ensemble.members", 2, "--head", "prototypes"],
+        [*FULL, "--ensemble.members", 3],
+        [*FROZEN, "--laplace"],
+        [*FROZEN, "--laplace.precision", 2, "--head", "prototypes"],
+        [*FULL, "--laplace"],
+    ],
+    ids=["heads", "all", "prototypes", "full", "laplace", "laplace of prototypes", "laplace of all"],
+)
+def test_uncertain_models(cli: Cli, tiny_encoder: Path, many_pairs: Path, words: list[Any]) -> None:
+    said = cli("train", many_pairs, "--out", "run", "--backbone", tiny_encoder, *words)
+    assert said.code == 0, said.err
+    metrics = metrics_of(Path("run"))
+    found = metrics["evaluation"]["uncertainty"]
+    assert 0 <= found["sure"]["value"] <= 1 and "among margins of like size" in said.err
+    assert "among margins of like size" in Path("run/report.html").read_text(encoding="utf-8")
+    model = RewardModel.from_pretrained("run")
+    prompts, replies = ["Name tool 3."] * 2, ["fine clear answer", "no idea whatever"]
+    margin, deviation = model.margin_uncertainty(prompts[:1], replies[:1], replies[1:])
+    assert deviation[0] > 0 and margin[0] == pytest.approx(np.subtract(*model.score(prompts, replies)), abs=1e-5)
+    scores, deviations = model.uncertainty(prompts, replies)
+    # two responses of one prompt: each is half the margin's deviation from their mean
+    assert deviations.tolist() == pytest.approx([deviation[0] / 2] * 2, rel=1e-3)
+    assert scores == pytest.approx(model.score(prompts, replies), abs=1e-5)
+    if "--laplace" not in words and "--laplace.precision" not in words:
+        members = model.config.members
+        assert members == words[words.index("--ensemble.members") + 1]
+        assert len((model.record.score or {})["members"]) == members
+
+    assert cli("score", "run", many_pairs, "--out", "mean.jsonl").code == 0
+    assert cli("score", "run", many_pairs, "--reduce", "lcb", "--b", 2, "--out", "lcb.jsonl").code == 0
+    plain, lower = (
+        [json.loads(line) for line in Path(name).read_text().splitlines()] for name in ("mean.jsonl", "lcb.jsonl")
+    )
+    for one, other in zip(plain, lower, strict=True):
+        assert one["std"] == other["std"] >= 0
+        assert other["score"] == pytest.approx(one["score"] - 2 * one["std"], abs=1e-5)
+    said = cli("score", "run", many_pairs, "--reduce", "min", "--out", "min.jsonl")
+    assert said.code == (2 if model.laplace is not None else 0)
+    assert cli("evaluate", "run", many_pairs, "--include-seen", "--resamples", 100).code == 0
+
+
+def test_an_ensemble_of_one_warns(cli: Cli, tiny_encoder: Path, many_pairs: Path) -> None:
+    said = cli("train", many_pairs, "--out", "run", "--backbone", tiny_encoder, *FROZEN, "--ensemble.members", 1)
+    assert said.code == 0 and "an ensemble of one tells nothing" in said.err
+    assert metrics_of(Path("run"))["evaluation"]["uncertainty"] is None
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--ensemble.sample", "all"], "linear heads that are the same"),
+        (["--ensemble.kind", "lora"], "--lora.rank"),
+        (["--ensemble.kind", "models", "--freeze-backbone"], "use heads"),
+        (["--ensemble.members", 2, "--laplace"], "choose one"),
+        (["--laplace", "--head", "attributes"], "linear in its last layer"),
+        (["--laplace", "--head", "prototypes", "--head.class-weight", 1], "linear in its last layer"),
+        (["--ensemble.members", 0], "greater than or equal to 1"),
+    ],
+)
+def test_what_does_not_fit_is_refused(cli: Cli, pairs_file: Path, words: list[Any], message: str) -> None:
+    said = cli("train", pairs_file, "--out", "run", *words)
+    assert said.code == 2 and message in said.err, said.err
+
+
+def test_sure_models_do_not_tell(cli: Cli, trained: Path, many_pairs: Path) -> None:
+    said = cli("score", trained, many_pairs, "--reduce", "lcb")
+    assert said.code == 2 and "tells how sure it is" in said.err
+    said = cli("score", trained, many_pairs, "--b", 2)
+    assert said.code == 2 and "belongs to --reduce lcb" in said.err
+    with pytest.raises(ModelError, match=r"--ensemble\.members 5, or --laplace"):
+        RewardModel.from_pretrained(trained).uncertainty(["a"], ["b"])
