@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import pytest
 
 from assay.errors import ModelError
 from assay.scorers import RewardModel
+from assay.scorers.ensemble import EnsembleModel
+from assay.training import PreferenceTrainer
 from tests.workflows.conftest import SMALL, Cli, metrics_of
 
 FROZEN = ["--freeze-backbone", "--epochs", 6, "--calibration-folds", 2, "--resamples", 100]
@@ -24,11 +27,13 @@ FULL = [*SMALL, "--max-length-tokens", 48]
         [*FROZEN, "--ensemble.members", 3, "--ensemble.sample", "all", "--head", "mlp", "--head.hidden", 8],
         [*FROZEN, "--ensemble.members", 2, "--head", "prototypes"],
         [*FULL, "--ensemble.members", 3],
+        [*FULL, "--ensemble.members", 2, "--ensemble.kind", "models"],
+        [*FULL, "--ensemble.members", 2, "--ensemble.kind", "lora", "--lora.rank", 2],
         [*FROZEN, "--laplace"],
         [*FROZEN, "--laplace.precision", 2, "--head", "prototypes"],
         [*FULL, "--laplace"],
     ],
-    ids=["heads", "all", "prototypes", "full", "laplace", "laplace of prototypes", "laplace of all"],
+    ids=["heads", "all", "prototypes", "full", "models", "lora", "laplace", "laplace of prototypes", "laplace of all"],
 )
 def test_uncertain_models(cli: Cli, tiny_encoder: Path, many_pairs: Path, words: list[Any]) -> None:
     said = cli("train", many_pairs, "--out", "run", "--backbone", tiny_encoder, *words)
@@ -61,6 +66,65 @@ def test_uncertain_models(cli: Cli, tiny_encoder: Path, many_pairs: Path, words:
     said = cli("score", "run", many_pairs, "--reduce", "min", "--out", "min.jsonl")
     assert said.code == (2 if model.laplace is not None else 0)
     assert cli("evaluate", "run", many_pairs, "--include-seen", "--resamples", 100).code == 0
+
+
+def test_lora_members_keep_one_base(cli: Cli, tiny_causal: Path, many_pairs: Path) -> None:
+    words = ["--ensemble.members", 2, "--ensemble.kind", "lora", "--lora.rank", 2]
+    assert cli("train", many_pairs, "--out", "run", "--backbone", tiny_causal, *FULL, *words).code == 0
+    model = RewardModel.from_pretrained("run")
+    assert isinstance(model, EnsembleModel)
+    one, other = (dict(member.get_submodule("backbone").named_parameters()) for member in model.members.children())
+    shared = [name for name in one if one[name].data_ptr() == other[name].data_ptr()]
+    assert shared and not any("lora_" in name for name in shared)
+    assert all(name in shared for name in one if "lora_" not in name)
+    prefix = model.prefix_scores("Name tool 3.", "fine clear")
+    assert prefix[-1] == pytest.approx(model.score(["Name tool 3."], ["fine clear"])[0], abs=1e-5)
+    said = cli("export", "run", "--out", "plain")
+    assert said.code == 2 and "not a single linear layer" in said.err
+    shutil.rmtree("run/model/member-1")
+    with pytest.raises(ModelError, match="missing: member-1"):
+        RewardModel.from_pretrained("run")
+
+
+def test_members_that_do_not_fit_together(trained: Path, trained_causal: Path) -> None:
+    models = [RewardModel.from_pretrained(folder) for folder in (trained, trained_causal)]
+    with pytest.raises(ModelError, match="2 ways to write conversations"):
+        EnsembleModel(models)
+    with pytest.raises(ModelError, match="two or more"):
+        EnsembleModel(models[:1])
+
+
+def test_an_interrupted_ensemble_goes_on(
+    cli: Cli, tiny_encoder: Path, many_pairs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = [
+        "train",
+        many_pairs,
+        "--backbone",
+        tiny_encoder,
+        *FULL,
+        "--ensemble.members",
+        2,
+        "--ensemble.kind",
+        "models",
+    ]
+    assert cli(*words, "--out", "whole").code == 0
+    steps = iter(range(1000))
+    once = PreferenceTrainer.training_step
+
+    def stop(self: PreferenceTrainer, *given: Any, **named: Any) -> Any:
+        if next(steps) == 15:
+            raise KeyboardInterrupt
+        return once(self, *given, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PreferenceTrainer, "training_step", stop)
+        assert cli(*words, "--out", "torn").code != 0
+    said = cli(*words, "--out", "torn", "--resume")
+    assert said.code == 0, said.err
+    prompts, replies = ["Name tool 3."] * 2, ["fine clear answer", "no idea whatever"]
+    one, other = (RewardModel.from_pretrained(folder).score(prompts, replies) for folder in ("whole", "torn"))
+    assert np.array_equal(one, other)
 
 
 def test_an_ensemble_of_one_warns(cli: Cli, tiny_encoder: Path, many_pairs: Path) -> None:

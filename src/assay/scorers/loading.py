@@ -18,6 +18,7 @@ from assay.scorers.conversation import ConversationEncoder
 from assay.scorers.creation import ModelOptions as ModelOptions
 from assay.scorers.creation import create_reward_model as create_reward_model
 from assay.scorers.creation import make_encoder as make_encoder
+from assay.scorers.ensemble import MEMBER, EnsembleModel
 from assay.scorers.provenance import Provenance
 from assay.scorers.reward_model import RewardModel, RewardModelConfig
 from assay.scorers.traits import traits_of
@@ -31,7 +32,8 @@ def load_reward_model(name: str, dtype: torch.dtype = torch.float32, **encoder_o
     """
     folder = find_folder(name)
     if os.path.exists(os.path.join(folder, provenance.FILE)):
-        return _load_stored(folder, dtype)
+        config = RewardModelConfig.from_dict(_read_config(folder))
+        return _load_ensemble(folder, config, dtype) if config.head == "ensemble" else _load_stored(folder, dtype)
     if _read_config(folder).get("model_type") == RewardModelConfig.model_type:
         Provenance.read(folder)  # raises: assay.json is missing
     return _import_classifier(folder, name, dtype, encoder_options)
@@ -115,6 +117,20 @@ def _load_stored(folder: str, dtype: torch.dtype) -> RewardModel:
         folder, "score head", record.fingerprint.get("head"), provenance.weights_fingerprint(model.head_state())
     )
     return model.eval()
+
+
+def _load_ensemble(folder: str, config: RewardModelConfig, dtype: torch.dtype) -> RewardModel:
+    """Load the members of an ensemble; a missing one is an error."""
+    places = [os.path.join(folder, MEMBER.format(number)) for number in range(config.members)]
+    missing = [os.path.basename(place) for place in places if not os.path.isdir(place)]
+    if missing:
+        raise ModelError(
+            f"members of this ensemble are missing: {', '.join(missing)}",
+            where=folder,
+            expected=f"{config.members} folders of models",
+            remedy="copy the whole model folder again",
+        )
+    return EnsembleModel([_load_stored(place, dtype) for place in places], Provenance.read(folder)).eval()
 
 
 def _whole(folder: str, config: RewardModelConfig, dtype: torch.dtype) -> nn.Module:

@@ -367,7 +367,7 @@ class RewardModel(ScoringMixin, PreTrainedModel):
 
 
 def _head_of(config: RewardModelConfig) -> nn.Module:
-    if config.layout == "native":
+    if config.layout == "native" or config.head == "ensemble":  # whose members have heads of their own
         return nn.Identity()
     return make_head(
         config.head,

@@ -136,7 +136,7 @@ def upload(model: RewardModel, repo_id: str, *, private: bool = False, token: st
     from huggingface_hub.errors import HFValidationError, HTTPError
 
     with tempfile.TemporaryDirectory() as folder:
-        save(model, folder)
+        model.save_pretrained(folder)
         try:
             api: Any = HfApi(token=token)
             api.create_repo(repo_id, private=private, exist_ok=True)

@@ -15,6 +15,7 @@ from assay.errors import DataError
 from assay.evaluation import Calibration, stored_form
 from assay.scorers import RewardModel, create_reward_model
 from assay.scorers.encoding import EncodedRecords, encode_records, score_records
+from assay.scorers.ensemble import EnsembleModel
 from assay.scorers.features import FeatureCache
 from assay.training import PreferenceTrainer
 from assay.training.checkpoints import newest_complete, remove_torn, step_of
@@ -39,6 +40,9 @@ from assay.workflows.teaching import (
     step_rule_of,
     taught_from,
 )
+
+#: Seeds of members lie this far apart, so that those of neighbouring runs differ.
+MEMBER_SEEDS = 1000
 
 
 @dataclass
@@ -95,7 +99,13 @@ class Fit:
         }
 
 
-def fit(settings: TrainSettings, shares: Shares, folder: Path, model: RewardModel | None = None) -> Fit:
+def fit(
+    settings: TrainSettings,
+    shares: Shares,
+    folder: Path,
+    model: RewardModel | None = None,
+    member: int | None = None,
+) -> Fit:
     """Train and calibrate a reward model.
 
     Parameters
@@ -108,10 +118,17 @@ def fit(settings: TrainSettings, shares: Shares, folder: Path, model: RewardMode
         For checkpoints and logs; with ``settings.resume`` the newest whole checkpoint there is continued.
     model
         A fresh model, where one was made already; None: made from the settings.
+    member
+        Which one of an ensemble of whole models this is; None: all of it.
     """
     settings = with_attributes(settings, shares.training)
     if isinstance(settings.target, MarginMatching) and settings.target.sweep:
         return _best_of_sweep(settings, settings.target, shares, folder)
+    several = settings.ensemble
+    if several is not None and several.kind != "heads" and several.members > 1 and member is None:
+        return _fit_members(settings, shares, folder)
+    if member is not None:
+        settings = settings.model_copy(update={"seed": settings.seed + MEMBER_SEEDS * member})
     model = model or create_reward_model(model_options(settings, settings.seed))
     if settings.freeze_backbone:
         return _fit_frozen(settings, shares, folder, model)
@@ -135,7 +152,7 @@ def fit(settings: TrainSettings, shares: Shares, folder: Path, model: RewardMode
         args.patience = 0  # nothing to look at
     learned = taught.taught(model.encoder.pad_id, with_classes="classes" in model.head_reads)
     if (samples := samples_of(settings, data)) is not None:
-        learned = replace(learned, share=samples)
+        learned = replace(learned, share=samples if member is None else samples[:, member])
     refuse_few(settings, learned)
     fresh = model
     start_bank(fresh, learned, lambda texts: _states_of(fresh, train, texts, settings))
@@ -192,6 +209,37 @@ def _calibrate(
     _store(result, values[train.responses], None)
 
 
+def _fit_members(settings: TrainSettings, shares: Shares, folder: Path) -> Fit:
+    """Train whole models one after the other, each on its own sample and in its own order, and calibrate their mean."""
+    assert settings.ensemble is not None
+    results = []
+    for number in range(settings.ensemble.members):
+        say(f"member {number + 1} of {settings.ensemble.members}")
+        name = f"member-{number}"
+        results.append(fit(settings, shares, folder / "checkpoints" / name, member=number))
+        _keep_logs(folder / "checkpoints" / name / "logs", folder / "logs" / name)
+    first = results[0]
+    whole = replace(
+        first,
+        model=EnsembleModel([result.model for result in results]),
+        seconds=sum(result.seconds for result in results),
+        pairs=sum(result.pairs for result in results),
+        tokens=sum(result.tokens for result in results),
+        calibration=None,
+    )
+    if shares.validation is None:
+        train = encode_records(shares.fit, whole.model.encoder, prompts=whole.model.reads_prompts)
+        _calibrate(settings, whole, train, None, None)
+        return whole
+    held_out = encode_records(shares.validation, whole.model.encoder, prompts=whole.model.reads_prompts)
+    checked = make_targets(
+        settings.target, settings.objective, shares.validation, Prepared(held_out), like=first.taught
+    )
+    kept_apart = TrainingRecords(checked.records, grades=checked.grades)
+    _calibrate(settings, whole, held_out, held_out, kept_apart)
+    return whole
+
+
 def _best_of_sweep(settings: TrainSettings, target: MarginMatching, shares: Shares, folder: Path) -> Fit:
     """Train with every gamma, and keep the model with the best calibrated NLL on the judgements held out of training.
 
@@ -243,7 +291,8 @@ def newest_checkpoint(folder: Path) -> str | None:
     """
     found = None
     own = folder / "checkpoints"
-    for place in (own, *sorted(own.glob("gamma-*/checkpoints"))):
+    below = [place for name in ("gamma-*", "member-*") for place in sorted(own.glob(f"{name}/checkpoints"))]
+    for place in (own, *below):
         remove_torn(place)
         whole = newest_complete(place)
         found = str(whole.relative_to(own)) if whole else found

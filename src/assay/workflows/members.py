@@ -23,7 +23,7 @@ _TEXTS_AT_ONCE = 4096
 def samples_of(settings: TrainSettings, data: Dataset) -> np.ndarray | None:
     """Return how often each record is in what each member learns from, ``[R, members]``; None: there is one."""
     several = settings.ensemble
-    if several is None or several.kind != "heads":
+    if several is None:
         return None
     if several.members == 1:
         say("an ensemble of one tells nothing of how sure it is: raise --ensemble.members")

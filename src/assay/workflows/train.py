@@ -75,11 +75,13 @@ def train(settings: TrainSettings) -> dict[str, Any]:
             got=f"{ranks.count()} processes",
             remedy="leave out the launcher: it is seconds of work, and the features are computed once",
         )
-    alone = [
-        name
-        for name, used in ((f"--head {settings.head.kind}", settings.head.kind in ALONE), ("--meta", settings.meta))
-        if used
-    ]
+    parts = {
+        f"--head {settings.head.kind}": settings.head.kind in ALONE,
+        "--meta": settings.meta,
+        "--ensemble": settings.ensemble,
+        "--laplace": settings.laplace,
+    }
+    alone = [name for name, used in parts.items() if used]
     if alone and ranks.count() > 1:
         raise ConfigError(
             f"{' and '.join(alone)}: this trains in one process",
