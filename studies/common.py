@@ -163,7 +163,7 @@ def train_and_judge(shares: Shares, arm: str, seed: int, **options: Any) -> tupl
         raise ValueError("a study needs a test share")
     view = pairs(shares.test)
     found = scores_on(result.model, shares.test, keep_features=settings.freeze_backbone)
-    records, values = found.records, found.values
+    records, values = found.records, found.evidence
     delta = records.margins(values, view)
     words = fit_baselines(shares.training)["bag_of_words"].delta(view)
     sides = zip(view.row, view.a, view.b, strict=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 from torch import Tensor, nn
 
@@ -29,7 +27,7 @@ class AttributeHead(Head):
         M, how many heads are trained side by side.
     """
 
-    reads: ClassVar[frozenset[str]] = frozenset({"prompts"})
+    reads = frozenset({"prompts"})
 
     def __init__(self, width: int, count: int, members: int = 1) -> None:
         super().__init__()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from datasets.fingerprint import Hasher
 from assay.feedback.pairs import Pairs, pairs
 from assay.feedback.records import as_chat
 from assay.scorers.conversation import ConversationEncoder, warn_of_lost_instructions
+from assay.scorers.preference import native_margins
 from assay.scorers.provenance import conversation_fingerprint
 
 _BATCH_ROWS = 256
@@ -93,12 +94,18 @@ class EncodedRecords:
         return mask
 
     def margins(self, values: np.ndarray, view: Pairs | None = None) -> np.ndarray:
-        """Return score(a) - score(b) per judgement from a score per text; ``[E]`` or ``[E, members]``, float64.
+        """Return margins per judgement, ``[E]`` or ``[E, members]``, float64: differences of a score per text.
 
-        ``view`` names other judgements of the same records; None: `pairs`.
+        From evidence ``[texts, members, c]`` of heads whose margins are more than that (`score_records` gives it) they
+        are native. ``view`` names other judgements of the same records; None: `pairs`.
         """
-        scores, view = np.asarray(values, np.float64), self.pairs if view is None else view
-        return scores[self.offsets[view.row] + view.a] - scores[self.offsets[view.row] + view.b]
+        view = self.pairs if view is None else view
+        a, b = (self.offsets[view.row] + side for side in (view.a, view.b))
+        if values.ndim == 3:
+            found = native_margins(values[a], values[b])
+            return found[:, 0] if found.shape[1] == 1 else found
+        scores = np.asarray(values, np.float64)
+        return np.asarray(scores[a] - scores[b])
 
 
 def encode_records(data: Dataset, encoder: ConversationEncoder, *, prompts: bool = False) -> EncodedRecords:
@@ -179,14 +186,26 @@ def _encode_batch(
 def score_records(
     model: Any, records: EncodedRecords, *, dtype: Any = None, token_budget: int = 8192, texts_at_once: int = 4096
 ) -> np.ndarray:
-    """Score every text of a data set in order, chunk by chunk; float32 ``[texts]`` or ``[texts, members]``."""
-    compute = model.features if model.reads_prompts else model.score_encoded
+    """Score every text of a data set in order, chunk by chunk; float32 ``[texts]`` or ``[texts, members]``.
+
+    Heads whose margins are more than differences of scores give evidence ``[texts, members, c]`` for
+    `EncodedRecords.margins`; `scores_in` takes the scores out of it.
+    """
+    compute = model.features if model.reads_prompts else partial(model.score_encoded, native=True)
     parts = []
     for start in range(0, len(records.lengths), texts_at_once):
         ids = [records.text(index) for index in range(start, min(start + texts_at_once, len(records.lengths)))]
         parts.append(compute(ids, dtype=dtype, token_budget=token_budget))
     found = np.concatenate(parts) if parts else np.zeros(0, np.float32)
-    return model.score_features(found, records.prompt_of) if model.reads_prompts and parts else found
+    return model.score_features(found, records.prompt_of, native=True) if model.reads_prompts and parts else found
+
+
+def scores_in(values: np.ndarray) -> np.ndarray:
+    """Return scores ``[texts]`` or ``[texts, members]`` of what `score_records` gave."""
+    if values.ndim < 3:
+        return values
+    scores = values[..., -1]
+    return scores[:, 0] if scores.shape[1] == 1 else scores
 
 
 def spread_records(

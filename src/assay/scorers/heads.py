@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-HeadKind = Literal["linear", "mlp", "attributes", "prototypes", "kernel"]
+HeadKind = Literal["linear", "mlp", "attributes", "prototypes", "kernel", "preference"]
 
 
 class Head(nn.Module):
@@ -21,7 +21,9 @@ class Head(nn.Module):
     """
 
     #: What it is told of each text beside its vector: entries of `assay.scorers.interface.Batch`.
-    reads: ClassVar[frozenset[str]] = frozenset()
+    reads: frozenset[str] = frozenset()
+    #: Whether margins are more than differences of scores (`assay.scorers.preference.PreferenceHead`).
+    native: ClassVar[bool] = False
     #: Its weights that weight decay leaves alone.
     undecayed: ClassVar[frozenset[str]] = frozenset()
 
@@ -164,6 +166,7 @@ def make_head(
     """
     from assay.scorers.attributes import AttributeHead
     from assay.scorers.kernel import KernelHead
+    from assay.scorers.preference import PreferenceHead
     from assay.scorers.prototypes import PrototypeHead
 
     given = dict(options or {})
@@ -172,6 +175,7 @@ def make_head(
         "mlp": lambda: MLPHead(width, members, seed=seed, plain=plain, **given),
         "attributes": lambda: AttributeHead(width, len(given["dimensions"]), members),
         "prototypes": lambda: PrototypeHead(width, members, seed=seed, plain=plain, **given),
+        "preference": lambda: PreferenceHead(width, members, seed=seed, plain=plain, **given),
         "kernel": lambda: KernelHead(width, members, seed=seed, plain=plain, **given),
     }
     if kind not in makers:

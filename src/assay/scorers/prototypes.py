@@ -94,7 +94,7 @@ class PrototypeHead(Head):
         See `layer_normed`.
     """
 
-    reads: ClassVar[frozenset[str]] = frozenset({"owners", "classes"})
+    reads = frozenset({"owners", "classes"})
     undecayed: ClassVar[frozenset[str]] = frozenset({"points", "log_kappa"})
 
     def __init__(

@@ -20,6 +20,7 @@ from assay.scorers.interface import Batch, Rows
 from assay.scorers.laplace import Laplace
 from assay.scorers.layout import Layout, overhead_on, plain_batch
 from assay.scorers.pooling import Pooling, pooled_width
+from assay.scorers.preference import PreferenceHead
 from assay.scorers.provenance import Provenance
 from assay.scorers.scoring import ScoringMixin
 from assay.scorers.traits import reads_vectors, shares_prefixes
@@ -223,8 +224,19 @@ class RewardModel(ScoringMixin, PreTrainedModel):
         return self.config.members > 1 or self.laplace is not None
 
     def edge_margins(self, states: Tensor, edges: Tensor, prompts: Tensor | None = None) -> Tensor:
-        """Return score(a) - score(b), ``[E]`` or ``[E, members]``."""
-        return _margins(self.values(states, prompts), edges)
+        """Return the margin of a over b, ``[E]`` or ``[E, members]``: score(a) - score(b), or the head's own."""
+        if not isinstance(self.head, PreferenceHead):
+            return _margins(self.values(states, prompts), edges)
+        with torch.autocast(states.device.type, enabled=False):
+            found = self.head.margins(states, edges, None if prompts is None else states[prompts])
+        return found.squeeze(-1) if self.config.members == 1 else found
+
+    def evidence(self, states: Tensor, prompts: Tensor | None = None) -> Tensor:
+        """Return per text what `EncodedRecords.margins` needs: scores, or what native margins are computed from."""
+        if not isinstance(self.head, PreferenceHead):
+            return self.values(states, prompts)
+        with torch.autocast(states.device.type, enabled=False):
+            return self.head.evidence(states, None if prompts is None else states[prompts])
 
     def forward(
         self,
@@ -257,7 +269,9 @@ class RewardModel(ScoringMixin, PreTrainedModel):
         values = self.values(states, prompts, owners, classes)
         if edges is None:
             edges = torch.zeros(0, 2, dtype=torch.long, device=values.device)
-        output: Output = {"margins": _margins(values, edges), "values": values}
+        native = isinstance(self.head, PreferenceHead)
+        margins = self.edge_margins(states, edges, prompts) if native else _margins(values, edges)
+        output: Output = {"margins": margins, "values": values}
         if isinstance(self.head, AttributeHead):
             output["attributes"] = self.head.attributes(states)
         penalty = self.head.penalty() if isinstance(self.head, Head) else None

@@ -209,13 +209,23 @@ class ScoringMixin:
         *,
         token_budget: int = DEFAULT_TOKEN_BUDGET,
         dtype: torch.dtype | None = None,
+        native: bool = False,
     ) -> np.ndarray:
-        """Score token ids; float32 ``[n]``, or ``[n, members]``. ``prompts``: as `prompt_ids` gives them."""
+        """Score token ids; float32 ``[n]``, or ``[n, members]``. ``prompts``: as `prompt_ids` gives them.
+
+        ``native``: what `EncodedRecords.margins` needs, where margins are more than differences of scores.
+        """
         if prompts is not None:
             states = self.features([*ids, *prompts], token_budget=token_budget, dtype=dtype)
-            return self.score_features(states, np.arange(len(states)) % max(len(ids), 1) + len(ids))[: len(ids)]
-        values = self.map_batches(ids, self._values_of, token_budget, dtype)
+            at = np.arange(len(states)) % max(len(ids), 1) + len(ids)
+            return self.score_features(states, at, native=native)[: len(ids)]
+        values = self.map_batches(ids, self._evidence_of if native else self._values_of, token_budget, dtype)
         return values if values is not None else np.zeros(0, np.float32)
+
+    def _evidence_of(self, batch: Batch) -> torch.Tensor:
+        model = self._model
+        native = isinstance(model.head, Head) and model.head.native
+        return model.evidence(model.nodes(batch)) if native else self._values_of(batch)
 
     def _values_of(self, batch: Batch) -> torch.Tensor:
         model = self._model
@@ -303,16 +313,20 @@ class ScoringMixin:
         means = (self._model.record.score or {}).get("members")
         return None if means is None else spread_of_members(np.asarray(means)[None])[0]
 
-    def score_features(self, features: np.ndarray, prompts: np.ndarray | None = None) -> np.ndarray:
+    def score_features(
+        self, features: np.ndarray, prompts: np.ndarray | None = None, *, native: bool = False
+    ) -> np.ndarray:
         """Score pooled states that `features` gave before; float32 ``[n]``, or ``[n, members]``.
 
-        ``prompts`` ``[n]``: which of them is the prompt alone of each, where the head reads it.
+        ``prompts`` ``[n]``: which of them is the prompt alone of each, where the head reads it; ``native``: as for
+        `score_encoded`.
         """
         model = self._model
         with evaluating(model):
             device = next((p.device for p in model.head.parameters()), model.device)
             at = None if prompts is None else torch.from_numpy(prompts).to(device)
-            return model.values(torch.from_numpy(features).to(device), at).float().cpu().numpy()
+            compute = model.evidence if native else model.values
+            return compute(torch.from_numpy(features).to(device), at).float().cpu().numpy()
 
     def features(
         self,

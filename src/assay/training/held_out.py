@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from assay.scorers.encoding import scores_in
 from assay.training.data import Verdicts
 from assay.training.objective import Objective, PairwiseObjective
 from assay.training.records import TrainingRecords
@@ -24,7 +25,7 @@ def held_out_metrics(
     held_out
         Records that do not train.
     values
-        Score of each text, ``[texts]`` or ``[texts, members]``.
+        Score of each text, ``[texts]`` or ``[texts, members]``, or evidence, as `score_records` gives it.
     objective
         What is minimised; None: the pairwise one.
     """
@@ -36,7 +37,9 @@ def held_out_metrics(
     target, weight = batch["target"], batch["weight"]
     batch["margin"] = torch.zeros_like(target)
     total = torch.from_numpy(np.asarray(objective.items(held_out)[1].sum(axis=0)))
-    loss = objective({"margins": margins, "values": torch.from_numpy(values.astype(np.float64))}, batch) / total
+    loss = (
+        objective({"margins": margins, "values": torch.from_numpy(scores_in(values).astype(np.float64))}, batch) / total
+    )
     counts = weight > 0 if weight.dim() == 1 else (weight > 0).any(dim=1)
     judged = (target != 0.5) & counts
     better = target > 0.5 if margins.dim() == 1 else (target > 0.5).unsqueeze(1)

@@ -60,14 +60,11 @@ class TrainingRecords:
         return np.diff(self.records.offsets)
 
     def judgements(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return how many judgements each record has, ``[R]``, and their weight, ``[R]`` or ``[R, members]``.
-
-        What weighs nothing for any member does not count: it would fill a step and teach nothing.
-        """
-        rows, count, weights = self.records.pairs.row, len(self.texts), self.weights
-        weight = np.zeros((count, *weights.shape[1:]))
-        np.add.at(weight, rows, weights)
-        return np.bincount(rows[_of_weight(weights)], minlength=count), weight
+        """Return how many judgements each record has, ``[R]``, and their weight, ``[R]`` or ``[R, members]``."""
+        rows, count = self.records.pairs.row, len(self.texts)
+        weight = np.zeros((count, *self.weights.shape[1:]))
+        np.add.at(weight, rows, self.weights)
+        return np.bincount(rows, minlength=count), weight
 
     @cached_property
     def classes(self) -> np.ndarray:
@@ -109,8 +106,3 @@ class TrainingRecords:
             )
         ends = np.cumsum(np.concatenate([[0], ~np.isnan(self.grades)]))
         return np.diff(ends[self.records.offsets])
-
-
-def _of_weight(weights: np.ndarray) -> np.ndarray:
-    """Return a mask of the judgements that weigh something for some member."""
-    return np.asarray(weights > 0 if weights.ndim == 1 else (weights > 0).any(axis=1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
@@ -14,9 +15,10 @@ from assay.console import say
 from assay.errors import DataError
 from assay.evaluation import Calibration, stored_form
 from assay.scorers import RewardModel, create_reward_model
-from assay.scorers.encoding import EncodedRecords, encode_records, score_records
+from assay.scorers.encoding import EncodedRecords, encode_records, score_records, scores_in
 from assay.scorers.ensemble import EnsembleModel
 from assay.scorers.features import FeatureCache
+from assay.scorers.preference import PreferenceHead
 from assay.training import PreferenceTrainer
 from assay.training.checkpoints import newest_complete, remove_torn, step_of
 from assay.training.progress import TerminalProgress
@@ -40,6 +42,9 @@ from assay.workflows.teaching import (
     step_rule_of,
     taught_from,
 )
+
+#: Training responses that scores without a scalar are compared with, at most, where they must be encoded anew.
+_COMPARED = 2048
 
 #: Seeds of members lie this far apart, so that those of neighbouring runs differ.
 MEMBER_SEEDS = 1000
@@ -133,6 +138,10 @@ def fit(
     if settings.freeze_backbone:
         return _fit_frozen(settings, shares, folder, model)
     data, told = appended(settings, shares.fit)
+    samples = samples_of(settings, data)
+    if member is not None and samples is not None:
+        drawn = np.flatnonzero(samples[:, member])
+        data, samples = data.select(drawn), samples[drawn, member]
     with ranks.first_alone():
         alone = model.reads_prompts
         train = encode_records(data, model.encoder, prompts=alone)
@@ -151,8 +160,8 @@ def fit(
     if kept_apart is None or not (objective.items(kept_apart)[1] > 0).any():
         args.patience = 0  # nothing to look at
     learned = taught.taught(model.encoder.pad_id, with_classes="classes" in model.head_reads)
-    if (samples := samples_of(settings, data)) is not None:
-        learned = replace(learned, share=samples if member is None else samples[:, member])
+    if samples is not None:
+        learned = replace(learned, share=samples)
     refuse_few(settings, learned)
     fresh = model
     start_bank(fresh, learned, lambda texts: _states_of(fresh, train, texts, settings))
@@ -177,10 +186,17 @@ def fit(
     model = cast(RewardModel, whole_model)
     result = _result(model, trainer, taught, since=step_of(whole) if whole else 0)
     result.target = settings.target
+    compare_with(model, lambda: _states_of(model, train, np.flatnonzero(train.responses)[:_COMPARED], settings))
     _calibrate(settings, result, train, held_out, kept_apart)
     result.bank = bank_of(model, learned, data, lambda texts: _states_of(model, train, texts, settings))
     add_laplace(settings, model, taught.taught(), lambda texts: _states_of(model, train, texts, settings))
     return result
+
+
+def compare_with(model: RewardModel, states: Callable[[], torch.Tensor]) -> None:
+    """Store what responses are compared with where the head knows margins only."""
+    if isinstance(model.head, PreferenceHead):
+        model.head.compare_with(states().to(model.head.anchor.device))
 
 
 def _states_of(model: RewardModel, records: EncodedRecords, texts: np.ndarray, settings: TrainSettings) -> torch.Tensor:
@@ -198,14 +214,17 @@ def _calibrate(
     """Calibrate on the validation share, and store where scores lie: on that share, or on the training share."""
     model = result.model
     if held_out is not None and kept_apart is not None and len(held_out.lengths):
-        values = score_records(model, held_out, token_budget=settings.token_budget)
+        evidence = score_records(model, held_out, token_budget=settings.token_budget)
+        values = scores_in(evidence)
+        margins = held_out.margins(evidence)
+        margins = margins.mean(axis=1) if margins.ndim == 2 else margins
         mean = values.mean(axis=1) if values.ndim == 2 else values
-        result.calibration = calibration_of(settings, held_out, kept_apart.grades, mean, held_out.margins(mean))
+        result.calibration = calibration_of(settings, held_out, kept_apart.grades, mean, margins)
         # the scores of unseen texts show where scores lie in use; those of training texts are stretched
         _store(result, values[held_out.responses], "on the validation share")
         return
     dtype = torch.bfloat16 if settings.precision == "bf16" else None
-    values = score_records(model, train, dtype=dtype, token_budget=settings.token_budget)
+    values = scores_in(score_records(model, train, dtype=dtype, token_budget=settings.token_budget))
     _store(result, values[train.responses], None)
 
 
@@ -321,7 +340,10 @@ def _fit_frozen(settings: TrainSettings, shares: Shares, folder: Path, model: Re
     several = 1 if samples is None else samples.shape[1]
     learned = replace(taught.learned(features), share=blind_to(fold_of, samples))
     heads, trainer = train_heads(model, args, learned, objective)
-    values = heads.score_features(features, records.prompt_of).reshape(len(features), count + 1, several)
+    compare_with(heads, lambda: torch.from_numpy(features[records.responses]))
+    evidence = heads.score_features(features, records.prompt_of, native=True)
+    out_of_fold = records.margins(evidence).reshape(len(records.pairs), count + 1, several).mean(axis=2)
+    values = scores_in(evidence).reshape(len(features), count + 1, several)
     heads.select_members(slice(count * several, None))
     final = replace(taught.taught(), share=samples)
     bank = bank_of(heads, final, data, lambda texts: torch.from_numpy(features[texts]))
@@ -333,8 +355,7 @@ def _fit_frozen(settings: TrainSettings, shares: Shares, folder: Path, model: Re
     trained = int((learned.weights > 0).any(axis=0).sum())  # the head that is blind to the only group learns nothing
     result.train_loss = [(step, loss / trained) for step, loss in result.train_loss]
     if count > 1:  # with one group, the head that is blind to it has learned nothing
-        margins = records.margins(values)
-        margins = margins[np.arange(len(margins)), fold_of[records.pairs.row]]
+        margins = out_of_fold[np.arange(len(out_of_fold)), fold_of[records.pairs.row]]
         unseen = values[np.arange(len(values)), np.repeat(fold_of, np.diff(records.offsets))]
         result.calibration = calibration_of(settings, records, taught.grades, unseen, margins)
     method = f"on margins out of {count} folds"

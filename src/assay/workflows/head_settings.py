@@ -124,7 +124,18 @@ class Prototypes(Landmarks):
             yield "cap", f"has no room for {self.per_class} prototypes of each class"
 
 
-Head = Annotated[Linear | MLP | Attributes | Prototypes | Kernel, Field(discriminator="kind")]
+class Preference(OneHead):
+    """GPM."""
+
+    kind: Literal["preference"] = Field(description="GPM: margins that need not come from scores, so may be circular")
+    blocks: int = Field(default=3, ge=1, description="pairs of coordinates; one alone is nearly Bradley-Terry")
+    tau: float = Field(default=1.0, gt=0, description="temperature of margins; the paper has 0.1, with --head.unit")
+    unit: bool = Field(default=False, description="embeddings of length 1")
+    scales: bool = Field(default=True, description="weigh the blocks by what the prompt asks for")
+    normalise: bool = Field(default=True, description="bring each vector to mean 0 and variance 1 before")
+
+
+Head = Annotated[Linear | MLP | Attributes | Prototypes | Kernel | Preference, Field(discriminator="kind")]
 
 #: Heads that read or change something which several processes would each know in part.
-ALONE = ("attributes", "prototypes", "kernel")
+ALONE = ("attributes", "prototypes", "kernel", "preference")

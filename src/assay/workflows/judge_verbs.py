@@ -37,6 +37,7 @@ from assay.workflows.judging import (
     fit_baselines,
     judge,
     leave_out_seen,
+    line_of_cycles,
     load_models,
     margins_on,
     stored_baselines,
@@ -85,6 +86,7 @@ def evaluate_model(settings: EvaluateSettings) -> dict[str, Any]:
     metrics = {
         "evaluation": found,
         "rated": judged.rated.to_dict() if judged.rated else None,
+        **({"cycles": judged.cycles} if judged.cycles else {}),
         "baselines": found.pop("baselines") if found else None,
         "missing": missing,
         "data": counts,
@@ -102,6 +104,8 @@ def evaluate_model(settings: EvaluateSettings) -> dict[str, Any]:
         judged.evaluation.render(results_console())
     for line in judged.rated.lines() if judged.rated else ():
         show(line)
+    if judged.cycles:
+        show(line_of_cycles(judged.cycles))
     for name, reason in missing.items():
         say(f"{name}: {reason}")
     return metrics

@@ -24,8 +24,9 @@ from assay.evaluation import (
 )
 from assay.feedback import Pairs, pairs
 from assay.scorers import RewardModel
-from assay.scorers.encoding import EncodedRecords, encode_records, score_records, spread_records
+from assay.scorers.encoding import EncodedRecords, encode_records, score_records, scores_in, spread_records
 from assay.scorers.features import FeatureCache
+from assay.scorers.preference import cyclic_share, native_margins
 from assay.scorers.uncertainty import margin_std
 from assay.workflows import hardware
 from assay.workflows.data import seen_groups, unseen
@@ -104,6 +105,8 @@ class Scored:
         Encoded.
     values
         Score of each text, ``[texts]``; the mean of several members.
+    evidence
+        What margins are computed from: the same, or that of native ones (`score_records`).
     counts
         What truncation cut.
     spread
@@ -112,8 +115,13 @@ class Scored:
 
     records: EncodedRecords
     values: np.ndarray
+    evidence: np.ndarray
     counts: dict[str, int]
     spread: np.ndarray | None = None
+
+    def margins(self, view: Pairs) -> np.ndarray:
+        """Return the margins of judgements ``[E]``."""
+        return self.records.margins(self.evidence, view)
 
     def deviations(self, view: Pairs) -> np.ndarray | None:
         """Return the standard deviation of the margins of judgements ``[E]``."""
@@ -135,17 +143,18 @@ def scores_on(model: RewardModel, data: Dataset, token_budget: int = 8192, *, ke
         if model.is_uncertain:
             values, spread = model.spread_features(features, records.prompt_of)
         else:
-            values = model.score_features(features, records.prompt_of)
+            values = model.score_features(features, records.prompt_of, native=True)
     elif model.is_uncertain:
         values, spread = spread_records(model, records, token_budget=token_budget)
     else:
         values = score_records(model, records, token_budget=token_budget)
+    evidence, values = values, scores_in(values)
     counts = {
         "texts": int(records.responses.sum()),
         "cut_prompt": records.cut_prompt,
         "cut_response": records.cut_reply,
     }
-    return Scored(records, values, counts, spread)
+    return Scored(records, values, evidence, counts, spread)
 
 
 def margins_on(
@@ -153,7 +162,7 @@ def margins_on(
 ) -> tuple[np.ndarray, dict[str, int]]:
     """Return margins ``[E]`` of the judgements ``view`` of some records, and what truncation cut; see `scores_on`."""
     found = scores_on(model, data, token_budget, keep_features=keep_features)
-    return found.records.margins(found.values, view), found.counts
+    return found.margins(view), found.counts
 
 
 def fit_baselines(train: Dataset, folder: Path | None = None) -> dict[str, LengthBaseline | BagOfWords]:
@@ -172,6 +181,32 @@ def stored_baselines(run: Path) -> dict[str, LengthBaseline | BagOfWords]:
     return {name: kind.load(folder / name) for name, kind in BASELINES.items() if (folder / name).is_dir()}
 
 
+def cycles(found: Scored) -> dict[str, Any] | None:
+    """Return how often three responses to a prompt are preferred in a circle; None where margins are differences."""
+    if found.evidence.ndim < 3:
+        return None
+    shares, triples = [], []
+    for start, end in zip(
+        found.records.offsets[:-1], found.records.offsets[1:] - int(found.records.prompts), strict=True
+    ):
+        k = int(end - start)
+        if k < 3:
+            continue
+        a, b = np.divmod(np.arange(k * k), k)
+        margins = native_margins(found.evidence[start + a], found.evidence[start + b]).mean(axis=1)
+        shares.append(cyclic_share(margins.reshape(k, k)))
+        triples.append(k * (k - 1) * (k - 2) // 6)
+    total = int(np.sum(triples))
+    return {"triples": total, "cyclic": float(np.average(shares, weights=triples)) if total else None}
+
+
+def line_of_cycles(found: dict[str, Any]) -> str:
+    """Say how often preferences go in a circle."""
+    if not found["triples"]:
+        return "no prompt has three responses, so no circle of preferences could show"
+    return f"{100 * found['cyclic']:.1f} % of {found['triples']:,} triples of responses are preferred in a circle"
+
+
 @dataclass(frozen=True)
 class Judged:
     """A share of the data, and how well a model judges it.
@@ -188,6 +223,8 @@ class Judged:
         How scores go with grades; None where there are none.
     truncation
         What was cut.
+    cycles
+        Of heads that may prefer in circles: how often they do.
     """
 
     view: Pairs
@@ -196,6 +233,7 @@ class Judged:
     evaluation: Evaluation | None
     rated: RatedEvaluation | None
     truncation: dict[str, int]
+    cycles: dict[str, Any] | None = None
 
 
 def judge(
@@ -233,7 +271,7 @@ def judge(
     view = pairs(test)
     found = scores_on(model, test, token_budget, keep_features=keep_features)
     records, values, counts = found.records, found.values, found.counts
-    delta = records.margins(values, view)
+    delta = found.margins(view)
     stored = from_stored(model.record.calibration) if model.record.calibration else None
     rated = None
     if grades is not None:
@@ -244,7 +282,7 @@ def judge(
             values[records.responses], grades, record, group, platt=platt, seed=seed, resamples=resamples
         )
     if len(view) == 0:
-        return Judged(view, delta, records, None, rated, counts)
+        return Judged(view, delta, records, None, rated, counts, cycles(found))
     others = {name: baseline.delta(view) for name, baseline in baselines.items()}
     others |= extra or {}
     result = evaluate(
@@ -257,4 +295,4 @@ def judge(
         seed=seed,
         resamples=resamples,
     )
-    return Judged(view, delta, records, result, rated, counts)
+    return Judged(view, delta, records, result, rated, counts, cycles(found))

@@ -228,6 +228,8 @@ class TrainSettings(RunSettings, ReadingSettings, ModelSettings, LearningSetting
                 yield "auxiliary.attributes", "belongs to --head attributes"
         elif self.objective.kind != "pairwise":
             yield "head", "attributes learns grades beside judgements; use --objective.kind pairwise"
+        if self.head.kind == "preference":
+            yield from self._of_native_margins()
         if self.head.kind in ("prototypes", "kernel") and self.objective.kind != "pairwise":
             yield "head", f"{self.head.kind} is built from what was chosen and rejected; use --objective.kind pairwise"
         if self.layout == "native":
@@ -247,12 +249,27 @@ class TrainSettings(RunSettings, ReadingSettings, ModelSettings, LearningSetting
             yield from self._without_effect(("baseline_blind", "resamples"), none)
         yield from self._unknown_names()
 
+    def _of_native_margins(self) -> Iterator[tuple[str, str]]:
+        """Yield what is about scores, where there are margins only."""
+        if self.objective.kind != "pairwise":
+            yield "head", "preference has margins and no scores; use --objective.kind pairwise"
+        elif self.objective.clip is not None:
+            yield "objective.clip", "is about scores, and --head preference has margins only"
+        if self.centring:
+            yield "centring", "is about scores, and --head preference has margins only"
+        if self.ensemble is not None:
+            yield "ensemble", "compares scores of members, and --head preference has margins only"
+
     def _of_uncertainty(self) -> Iterator[tuple[str, str]]:
         """Yield members that could not differ, and posteriors of what is not the last layer."""
         if self.laplace is not None:
             if self.ensemble is not None:
                 yield "laplace", "tells how sure one head is, and an ensemble tells it by its members; choose one"
-            if self.head.kind == "attributes" or getattr(self.head, "class_weight", False) or self.layout == "native":
+            if (
+                self.head.kind in ("attributes", "preference")
+                or getattr(self.head, "class_weight", False)
+                or self.layout == "native"
+            ):
                 yield "laplace", "needs a score that is linear in its last layer: linear, mlp, prototypes, kernel"
             if self.objective.kind != "pairwise":
                 yield "laplace", "is a posterior given judgements; use --objective.kind pairwise"

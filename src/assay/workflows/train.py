@@ -39,7 +39,7 @@ from assay.workflows.data import (
 from assay.workflows.fitting import Fit, fit, newest_checkpoint
 from assay.workflows.graded import rated_grades, with_attributes
 from assay.workflows.head_settings import ALONE
-from assay.workflows.judging import fit_baselines, judge, margins_on
+from assay.workflows.judging import fit_baselines, judge, line_of_cycles, margins_on
 from assay.workflows.options import model_options, resolved
 from assay.workflows.prepared import Prepared
 from assay.workflows.reporting import write_run_report
@@ -205,6 +205,9 @@ def _train_in(folder: Path, settings: TrainSettings, shares: Shares, model: Rewa
     rated = judged.rated.to_dict() if judged.rated else None
     metrics = {"evaluation": found, "rated": rated, "baselines": baseline_results, **metrics}
     metrics["data"]["test_truncation"] = judged.truncation
+    if judged.cycles is not None:
+        metrics["cycles"] = judged.cycles
+        say(line_of_cycles(judged.cycles))
     if judged.evaluation and judged.evaluation.uncertainty:
         say(judged.evaluation.uncertainty.sentence())
     soft = against_targets(
