@@ -14,7 +14,7 @@ from assay.scorers import RewardModel
 from assay.workflows.judging import scores_on
 from tests.workflows.conftest import SMALL, Cli, metrics_of
 
-FROZEN = ["--freeze-backbone", "--epochs", 20, "--calibration-folds", 2, "--resamples", 100]
+FROZEN = ["--freeze-backbone", "--epochs", 15, "--calibration-folds", 2, "--resamples", 100]
 FULL = [*SMALL, "--max-length-tokens", 48]
 
 
@@ -50,9 +50,19 @@ def test_margins_of_their_own(cli: Cli, tiny_encoder: Path, many_pairs: Path, wo
 
 
 def test_circles_are_learned_and_shown(cli: Cli, tiny_encoder: Path) -> None:
-    common = ["--backbone", tiny_encoder, *FROZEN]
+    common = [
+        "--backbone",
+        tiny_encoder,
+        "--freeze-backbone",
+        "--calibration-folds",
+        2,
+        "--resamples",
+        100,
+        "--epochs",
+        60,
+    ]
     assert cli("train", circles(), "--out", "scores", *common).code == 0
-    said = cli("train", circles(), "--out", "margins", "--head", "preference", "--head-learning-rate", 0.05, *common)
+    said = cli("train", circles(), "--out", "margins", "--head", "preference", "--head-learning-rate", 0.005, *common)
     assert said.code == 0 and "preferred in a circle" in said.err
     scores, margins = metrics_of(Path("scores")), metrics_of(Path("margins"))
     assert scores["evaluation"]["accuracy"]["value"] <= 2 / 3 + 1e-9
