@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from datasets import Dataset, Features, List, Value
@@ -25,6 +25,22 @@ _COLUMNS = Features(
         "cut_reply": List(Value("int32")),
     }
 )
+
+
+class Sides(Protocol):
+    """Pairs of responses: the record of each, and the numbers of the two responses in it, int64 ``[E]``."""
+
+    @property
+    def row(self) -> np.ndarray:
+        """Records."""
+
+    @property
+    def a(self) -> np.ndarray:
+        """First responses."""
+
+    @property
+    def b(self) -> np.ndarray:
+        """Second responses."""
 
 
 @dataclass(frozen=True)
@@ -93,14 +109,14 @@ class EncodedRecords:
             mask[self.offsets[1:] - 1] = False
         return mask
 
-    def margins(self, values: np.ndarray, view: Pairs | None = None) -> np.ndarray:
+    def margins(self, values: np.ndarray, view: Sides | None = None) -> np.ndarray:
         """Return margins per judgement, ``[E]`` or ``[E, members]``, float64: differences of a score per text.
 
         From evidence ``[texts, members, c]`` of heads whose margins are more than that (`score_records` gives it) they
         are native. ``view`` names other judgements of the same records; None: `pairs`.
         """
-        view = self.pairs if view is None else view
-        a, b = (self.offsets[view.row] + side for side in (view.a, view.b))
+        given: Sides = self.pairs if view is None else view
+        a, b = (self.offsets[given.row] + side for side in (given.a, given.b))
         if values.ndim == 3:
             found = native_margins(values[a], values[b])
             return found[:, 0] if found.shape[1] == 1 else found

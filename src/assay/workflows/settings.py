@@ -449,6 +449,22 @@ class ScoreSettings(JudgeSettings):
             yield "b", "belongs to --reduce lcb"
 
 
+class SelectSettings(JudgeSettings):
+    """How many pairs, and by what."""
+
+    out: str = Field(description="folder to make: pairs.jsonl for annotators, and why each was chosen")
+    count: int = Field(default=100, ge=1, description="pairs to judge")
+    method: Literal["auto", "bald", "disagreement", "margin", "novelty", "random"] = Field(
+        default="auto",
+        description="bald: what a judgement would tell of the model; disagreement: deviation of the margin; margin: P "
+        "nearest to one half; novelty: far from all prototypes; auto: bald, or margin where nothing tells how sure",
+    )
+    diverse: bool = Field(default=True, description="of up to five times as many, those that are least alike")
+    per_prompt: int = Field(default=1, ge=1, description="pairs of one prompt, at most")
+    exclude: str | None = Field(default=None, description="judgements whose prompts are left out")
+    include_seen: bool = Field(default=False, description="also choose among prompts that trained the model")
+
+
 class ExportSettings(RunSettings):
     """What is exported."""
 

@@ -15,6 +15,7 @@ from assay.workflows.settings import (
     EvaluateSettings,
     ExportSettings,
     ScoreSettings,
+    SelectSettings,
     StrengthSettings,
     TrainSettings,
 )
@@ -89,6 +90,19 @@ def _score(settings: ScoreSettings) -> int:
     return 0
 
 
+def _select(settings: SelectSettings) -> int:
+    from assay.workflows.select_verb import select
+
+    found = select(settings)
+    if found.get("dry_run"):
+        show(f"would choose among {found['candidates']:,} pairs by {found['method']}; nothing was written")
+    else:
+        show(
+            f"{found['selected']:,} of {found['candidates']:,} pairs, by {found['method']}: {settings.out}/pairs.jsonl"
+        )
+    return 0
+
+
 def _export(settings: ExportSettings) -> int:
     from assay.workflows.score_verbs import export_model
 
@@ -109,5 +123,6 @@ STAGES: dict[str, Verb] = {
     "evaluate": Verb(EvaluateSettings, _evaluate),
     "calibrate": Verb(CalibrateSettings, _calibrate),
     "score": Verb(ScoreSettings, _score),
+    "select": Verb(SelectSettings, _select),
     "export": Verb(ExportSettings, _export),
 }
