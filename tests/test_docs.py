@@ -79,7 +79,8 @@ def flags(text: str) -> Iterator[str]:
 def flag_exists(name: str) -> bool:
     name = name.rstrip(".")
     models = [verb_named(verb).settings for verb in VERBS]
-    return name in _EVERY_VERB or any(locate(model, name) for model in models)
+    # a switch that is on is turned off by its negation
+    return name in _EVERY_VERB or any(locate(model, name.removeprefix("no-")) for model in models)
 
 
 def test_there_is_a_readme() -> None:
