@@ -6,6 +6,7 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -113,3 +114,22 @@ def test_settings_of_plain_classifiers_are_refused_for_our_models(
 def test_nothing_is_written_without_out(flags: tuple[str, ...], cli: Cli, trained: Path, many_pairs: Path) -> None:
     assert cli("evaluate", trained, many_pairs, "--resamples", 200, *flags).code == 0
     assert tree(Path()) == []
+
+
+def test_unjudged_pairs_narrow_the_interval(cli: Cli, trained: Path, many_pairs: Path) -> None:
+    pytest.importorskip("ppi_py")
+    words = ["fine", "clear", "answer", "no", "idea", "boring"]
+    rng = np.random.default_rng(0)
+    rows = [{"prompt": f"Ask {n}", "responses": [" ".join(rng.choice(words, 4)) for _ in range(2)]} for n in range(200)]
+    Path("pool.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    said = cli("evaluate", trained, many_pairs, "--unlabelled", "pool.jsonl", "--out", "judged", "--resamples", 100)
+    assert said.code == 0, said.err
+    found = json.loads(Path("judged/metrics.json").read_text())["evaluation"]["prediction_powered"]
+    assert found["groups"] == 26 and found["unlabelled_groups"] == 200
+    assert found["ci95"][0] <= found["value"] <= found["ci95"][1] and found["worth"] > 0.9
+    assert "groups of unjudged pairs" in said.out
+    assert "groups of unjudged pairs" in Path("judged/report.html").read_text(encoding="utf-8")
+    said = cli("evaluate", trained, many_pairs, "--unlabelled", many_pairs, "--resamples", 100)
+    assert said.code == 2 and "no unjudged pairs beside the judged ones" in said.err
+    said = cli("evaluate", trained, many_pairs, "--unlabelled", "pool.jsonl", "--graded")
+    assert said.code == 2 and "leave one out" in said.err

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from assay.feedback import pairs, read
-from assay.workflows.select_verb import Candidates, best_of_prompts, candidates
+from assay.workflows.select_verb import best_of_prompts
+from assay.workflows.unjudged import Candidates, candidates
 from tests.workflows.conftest import Cli, run
 
 FROZEN = ["--freeze-backbone", "--epochs", 4, "--calibration-folds", 2, "--resamples", 100]

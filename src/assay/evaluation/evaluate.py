@@ -10,9 +10,11 @@ import numpy as np
 
 from assay.errors import ModelError
 from assay.evaluation.calibrators import Calibration, stored_form
+from assay.evaluation.ceiling import Ceiling, ceiling_of
 from assay.evaluation.comparison import BaselineResult, Comparison, compared, judge_baseline
 from assay.evaluation.intervals import RESAMPLES, Estimate, GroupBootstrap
 from assay.evaluation.metrics import accuracy_terms, brier_terms, decided, hard_labels, nll_terms, spread
+from assay.evaluation.powered import PoweredEstimate
 from assay.evaluation.reliability import (
     CalibrationError,
     ReliabilityCurve,
@@ -112,6 +114,8 @@ class Evaluation:
     baselines: dict[str, BaselineResult] = field(default_factory=dict)
     against: Comparison | None = None
     uncertainty: UncertaintyEvaluation | None = None
+    powered: PoweredEstimate | None = None
+    ceiling: Ceiling | None = None
     seed: int = 0
     resamples: int = RESAMPLES
 
@@ -134,6 +138,8 @@ class Evaluation:
             "by_source": [part.to_dict() for part in self.by_source],
             "baselines": {name: result.to_dict() for name, result in self.baselines.items()},
             "against": self.against.to_dict() if self.against else None,
+            "noise_ceiling": self.ceiling.to_dict() if self.ceiling else None,
+            "prediction_powered": self.powered.to_dict() if self.powered else None,
             "uncertainty": self.uncertainty.to_dict() if self.uncertainty else None,
             "bootstrap": {"resamples": self.resamples, "seed": self.seed},
         }
@@ -283,6 +289,7 @@ def evaluate(
         by_source=by_source(delta, pairs, bootstrap),
         baselines={name: judge_baseline(pairs, delta, values * sign, bootstrap) for name, values in extra.items()},
         against=compared(pairs, delta, rival * sign, bootstrap) if rival is not None else None,
+        ceiling=ceiling_of(pairs, bootstrap),
         uncertainty=evaluate_uncertainty(pairs, delta, std, bootstrap, calibration.apply if calibration else None)
         if std is not None
         else None,

@@ -76,6 +76,8 @@ def render(evaluation: Evaluation, console: Console) -> None:
     for sentence in (
         words.verdict_of(evaluation)[1],
         words.comparison_sentence(evaluation.against) if evaluation.against else None,
+        evaluation.ceiling.sentence() if evaluation.ceiling else None,
+        evaluation.powered.sentence() if evaluation.powered else None,
         evaluation.uncertainty.sentence() if evaluation.uncertainty else None,
         words.fitted_sentence(evaluation),
         words.dependence_sentence(evaluation),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,11 @@ from assay.evaluation import (
     stored_form,
     write_report,
 )
+from assay.evaluation.powered import powered_accuracy
 from assay.evaluation.report import now
-from assay.feedback import ReadReport, pairs, split, without_groups
+from assay.feedback import ReadReport, pairs, read_with_report, split, without_groups
 from assay.output import check_new, new_folder, write_json
+from assay.scorers import RewardModel
 from assay.versions import current_versions
 from assay.workflows import hardware
 from assay.workflows.data import group_keys, read_judgements, seen_groups, write_seen_groups
@@ -40,10 +43,12 @@ from assay.workflows.judging import (
     line_of_cycles,
     load_models,
     margins_on,
+    scores_on,
     stored_baselines,
 )
 from assay.workflows.reporting import rated_notes
 from assay.workflows.settings import CalibrateSettings, EvaluateSettings
+from assay.workflows.unjudged import candidates
 
 Baselines = Mapping[str, LengthBaseline | BagOfWords]
 
@@ -76,6 +81,8 @@ def evaluate_model(settings: EvaluateSettings) -> dict[str, Any]:
         resamples=settings.resamples,
     )
     _refuse_nothing(settings, judged)
+    if settings.unlabelled is not None and judged.evaluation is not None:
+        judged = _with_unlabelled(settings, model, judged)
     found = judged.evaluation.to_dict() if judged.evaluation else None
     counts = {
         "test_pairs": len(judged.view),
@@ -109,6 +116,36 @@ def evaluate_model(settings: EvaluateSettings) -> dict[str, Any]:
     for name, reason in missing.items():
         say(f"{name}: {reason}")
     return metrics
+
+
+def _with_unlabelled(settings: EvaluateSettings, model: RewardModel, judged: Judged) -> Judged:
+    """Add what unjudged pairs tell of the accuracy."""
+    assert settings.unlabelled is not None and judged.evaluation is not None
+    data, report = read_with_report(settings.unlabelled, **settings.reading() | {"split": None, "ratings": "responses"})
+    say("\n".join(report.lines()))
+    data, _ = leave_out_seen(data, [settings.model], settings.include_seen)
+    known = set(judged.view.group.tolist())
+    data = data.select([row for row, group in enumerate(data["split_group"]) if group not in known])
+    given = candidates(data, judged=True) if len(data) else None
+    if given is None or len(given.row) == 0:
+        raise DataError(
+            "there are no unjudged pairs beside the judged ones",
+            where=settings.unlabelled,
+            expected="prompts with two different responses, other than those that are judged or trained the model",
+            remedy="leave --unlabelled out",
+        )
+    scored = scores_on(model, data, settings.token_budget)
+    calibration = judged.evaluation.calibration
+    if calibration is None:
+        say("this model is not calibrated: what it expects of itself may be far off, and help little (assay calibrate)")
+
+    def apply(margins: np.ndarray) -> np.ndarray:
+        return margins if calibration is None else np.asarray(calibration.apply(margins))
+
+    groups = np.asarray(data["split_group"])[given.row]
+    free = apply(scored.records.margins(scored.evidence, given))
+    powered = powered_accuracy(judged.view, apply(judged.delta), free, groups)
+    return replace(judged, evaluation=replace(judged.evaluation, powered=powered))
 
 
 def _unseen(settings: EvaluateSettings, data: Dataset, train: Dataset | None, names: list[str]) -> tuple[Dataset, int]:

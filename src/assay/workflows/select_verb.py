@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,32 +24,10 @@ from assay.scorers.uncertainty import margin_std
 from assay.versions import current_versions
 from assay.workflows.judging import leave_out_seen, load_models
 from assay.workflows.settings import SelectSettings
+from assay.workflows.unjudged import Candidates, candidates
 
 #: Candidates for each pair that is chosen, where pairs are to differ.
 POOL = 5
-
-
-@dataclass(frozen=True)
-class Candidates:
-    """Pairs of responses that nobody has judged.
-
-    Attributes
-    ----------
-    row, a, b
-        int64 ``[E]``: record, and the numbers of the two responses in it.
-    """
-
-    row: np.ndarray
-    a: np.ndarray
-    b: np.ndarray
-
-    def texts(self, records: EncodedRecords) -> tuple[np.ndarray, np.ndarray]:
-        """Return the numbers of the texts of both sides, ``[E]`` each."""
-        return records.offsets[self.row] + self.a, records.offsets[self.row] + self.b
-
-    def take(self, kept: np.ndarray) -> Candidates:
-        """Return some of them."""
-        return Candidates(self.row[kept], self.a[kept], self.b[kept])
 
 
 def select(settings: SelectSettings) -> dict[str, Any]:
@@ -115,20 +92,6 @@ def select(settings: SelectSettings) -> dict[str, Any]:
             (folder / name).write_bytes(as_bytes(text))
         write_json(folder / "metrics.json", metrics)
     return metrics
-
-
-def candidates(data: Dataset) -> Candidates:
-    """Return all pairs of different responses to one prompt that no judgement compares."""
-    found: list[tuple[int, int, int]] = []
-    for number, (responses, edges) in enumerate(zip(data["responses"], data["edges"], strict=True)):
-        judged = {frozenset((edge["a"], edge["b"])) for edge in edges}
-        found += [
-            (number, a, b)
-            for a in range(len(responses))
-            for b in range(a + 1, len(responses))
-            if responses[a] != responses[b] and frozenset((a, b)) not in judged
-        ]
-    return Candidates(*np.array(found, np.int64).reshape(-1, 3).T)
 
 
 def values_of(

@@ -400,6 +400,9 @@ class EvaluateSettings(JudgeSettings):
     train: str | None = Field(
         default=None, description="training data of the model, to fit the baselines on; none: those stored in its run"
     )
+    unlabelled: str | None = Field(
+        default=None, description="unjudged pairs of the same kind, for prediction-powered intervals"
+    )
     include_seen: bool = Field(default=False, description="also judge on groups that trained the model")
     graded: bool = Field(
         default=False,
@@ -412,7 +415,7 @@ class EvaluateSettings(JudgeSettings):
     def conflicts(self) -> Iterator[tuple[str, str]]:
         """Yield settings that would be accepted and then ignored."""
         if self.graded:
-            for name in ("against", "train"):
+            for name in ("against", "train", "unlabelled"):
                 if getattr(self, name) is not None:
                     yield name, "is compared on pairs, and --graded judges single responses; leave one out"
         elif self.good_from is not None:
