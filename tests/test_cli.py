@@ -21,6 +21,7 @@ REQUIRED = {
     "calibrate": ["m", "d.jsonl", "--out", "r"],
     "score": ["m", "d.jsonl"],
     "label": ["x.jsonl"],
+    "evolve": ["d.jsonl", "--out", "r", "--unlabelled", "u.jsonl"],
     "select": ["m", "d.jsonl", "--out", "s"],
     "strength": ["d.jsonl"],
     "export": ["m", "--out", "r"],

@@ -23,6 +23,7 @@ VERBS: dict[str, str] = {
     "calibrate": "Fit the calibration of any reward model on judgements it was not trained on.",
     "score": "Score responses, or every token of them.",
     "select": "Choose which unlabelled pairs to judge next; write them for annotators.",
+    "evolve": "Let a reward model label pairs for itself, round by round, for as long as that helps.",
     "export": "Write a plain transformers sequence classifier with equal scores.",
     "run": "Run the stages of a recipe in order.",
     "demo": "Do the main job on the bundled sample, without network.",

@@ -24,7 +24,7 @@ _KEYS = ("data", "stages")
 # how a stage runs, not what comes out of it
 _RUNTIME = {"overwrite", "dry_run", "resume"}
 #: Settings that name what a stage reads.
-INPUTS = ("data", "test", "train", "labels", "model", "against")
+INPUTS = ("data", "test", "train", "labels", "model", "against", "unlabelled", "exclude")
 
 
 class RunRecipeSettings(RunSettings):

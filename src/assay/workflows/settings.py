@@ -341,6 +341,41 @@ class TrainSettings(RunSettings, ReadingSettings, ModelSettings, LearningSetting
         return bool(getattr(self, name) != type(self).model_fields[name].default)
 
 
+class EvolveSettings(TrainSettings):
+    """What labels itself, and when that ends."""
+
+    unlabelled: str | None = Field(default=None, description="unjudged pairs: a file, a folder, or a Hub id")
+    judged_share: float = Field(
+        default=1.0, gt=0, le=1, description="of the training groups, whose judgements are known; the rest is unjudged"
+    )
+    check_share: float = Field(
+        default=0.2, gt=0, lt=1, description="of the training groups, from which no round learns: it says when to end"
+    )
+    rounds: int = Field(default=3, ge=1, description="rounds of self-labels, at most")
+    rule: Literal["auto", "one", "two"] = Field(
+        default="auto",
+        description="one: a good and a bad response; two: responses far apart; auto: one, and two once enough is sure",
+    )
+    high: float = Field(default=0.55, ge=0.5, lt=1, description="rule one: P that a good response is above")
+    low: float = Field(default=0.45, gt=0, le=0.5, description="rule one: P that a bad response is below")
+    gap: float = Field(default=0.3, ge=0, lt=1, description="rule two: difference of P")
+    coverage: float = Field(default=0.5, ge=0, le=1, description="auto: rule two from this share of judged pairs on")
+    soft: bool = Field(default=False, description="self-labels are calibrated probabilities; else verdicts")
+    back_to: int | None = Field(default=None, ge=0, description="of a finished run: make this round its result")
+
+    def conflicts(self) -> Iterator[tuple[str, str]]:
+        """Yield what rounds cannot do."""
+        yield from super().conflicts()
+        if self.unlabelled is None and self.judged_share == 1:
+            yield "unlabelled", "names pairs to label; or hide judgements of DATA: --judged-share 0.1"
+        if self.objective.kind != "pairwise":
+            yield "objective.kind", "rounds label pairs; use pairwise"
+        if self.head.kind == "preference":
+            yield "head", "preference has margins and no scores, and the rules look at scores"
+        if self.baseline_blind:
+            yield "baseline_blind", "is a comparison of assay train"
+
+
 class StrengthSettings(Ensemble, RunSettings, ReadingSettings):
     """What is doubted, and by whom."""
 

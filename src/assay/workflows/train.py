@@ -49,7 +49,7 @@ from assay.workflows.summary import shares_lines
 from assay.workflows.targets import each_of_sweep, make_targets, needs_features, objective_of
 from assay.workflows.teaching import appended, features_as_it_came
 
-_IDENTITY = "run.json"
+IDENTITY = "run.json"
 
 
 def train(settings: TrainSettings) -> dict[str, Any]:
@@ -98,15 +98,15 @@ def train(settings: TrainSettings) -> dict[str, Any]:
     if settings.dry_run:
         return _plan_only(settings, shares, model)
     with new_folder(settings.out, overwrite=settings.overwrite, resume=settings.resume, keep_on_error=True) as folder:
-        identity = _identity(settings, shares)
-        _refuse_another_run(folder / _IDENTITY, identity)
+        identity = identity_of(settings, shares)
+        refuse_another_run(folder / IDENTITY, identity)
         with _kept_if_resumable(folder):
-            write_json(folder / _IDENTITY, identity)
+            write_json(folder / IDENTITY, identity)
             ranks.share_folder(folder)
             done = _train_in(folder, settings, shares, model)
             for name in ("checkpoints", "blind"):
                 shutil.rmtree(folder / name, ignore_errors=True)
-            (folder / _IDENTITY).unlink()
+            (folder / IDENTITY).unlink()
             done["seconds"] = time.perf_counter() - started
             write_json(folder / "metrics.json", done)
     return done
@@ -278,7 +278,7 @@ def data_card(settings: TrainSettings, shares: Shares) -> dict[str, Any]:
     }
 
 
-def _identity(settings: TrainSettings, shares: Shares) -> dict[str, Any]:
+def identity_of(settings: TrainSettings, shares: Shares) -> dict[str, Any]:
     """Return what a run must share with the one that it continues."""
     return {
         "settings": settings.model_dump(mode="json", exclude={"resume", "overwrite", "out", "dry_run"}),
@@ -287,7 +287,7 @@ def _identity(settings: TrainSettings, shares: Shares) -> dict[str, Any]:
     }
 
 
-def _refuse_another_run(path: Path, identity: dict[str, Any]) -> None:
+def refuse_another_run(path: Path, identity: dict[str, Any]) -> None:
     """Refuse to resume a run of other settings or other data."""
     if not path.exists():
         return

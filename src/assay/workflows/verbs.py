@@ -13,6 +13,7 @@ from assay.workflows.settings import (
     CalibrateSettings,
     CheckSettings,
     EvaluateSettings,
+    EvolveSettings,
     ExportSettings,
     ScoreSettings,
     SelectSettings,
@@ -103,6 +104,22 @@ def _select(settings: SelectSettings) -> int:
     return 0
 
 
+def _evolve(settings: EvolveSettings) -> int:
+    from assay.workflows.evolve_verb import evolve
+
+    found = evolve(settings)
+    if found.get("dry_run"):
+        show(f"would begin with {found['judgements']:,} judgements and label among {found['pool']:,} pairs")
+        return 0
+    for one in found["rounds"]:
+        accuracy = one["evaluation"]["accuracy"] if one["evaluation"] else None
+        tested = f", accuracy {100 * accuracy['value']:.1f} % on the test share" if accuracy else ""
+        known = f"NLL {one['nll']:.4f} on judgements kept apart{tested}"
+        show(f"round {one['round']}: {one['labels']:,} self-labels, {known}")
+    show(f"ended: {found['stopped']}; the result is round {found['best']}, in {settings.out}/model")
+    return 0
+
+
 def _export(settings: ExportSettings) -> int:
     from assay.workflows.score_verbs import export_model
 
@@ -124,5 +141,6 @@ STAGES: dict[str, Verb] = {
     "calibrate": Verb(CalibrateSettings, _calibrate),
     "score": Verb(ScoreSettings, _score),
     "select": Verb(SelectSettings, _select),
+    "evolve": Verb(EvolveSettings, _evolve),
     "export": Verb(ExportSettings, _export),
 }
