@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from assay.objectives import clipped_margins, pairwise_loss, pointwise_loss, regression_loss
+from assay.objectives import clipped_margins, pairwise_loss, pointwise_loss, quantile_loss, regression_loss
 
 
 def f64(*values: float) -> torch.Tensor:
@@ -98,3 +98,26 @@ def test_clipped_margins() -> None:
     assert torch.equal(clipped_margins(a, b, math.inf), a - b)
     with pytest.raises(ValueError, match="limit is 0"):
         clipped_margins(a, b, 0)
+
+
+def test_quantiles_are_where_the_pinball_loss_is_least() -> None:
+    grades = f64(*range(11))
+    places = torch.linspace(-1, 11, 1201, dtype=torch.float64)
+    for level, expected in ((0.1, 1.0), (0.5, 5.0), (0.85, 9.0)):
+        losses = torch.stack([quantile_loss(place.expand_as(grades), grades, level) for place in places])
+        assert float(places[losses.argmin()]) == pytest.approx(expected, abs=0.02)
+    # the median is that of the absolute error, and levels mirror each other
+    scores = f64(0.3, -2.0, 4.0, 7.5, 1.0, 0.0, 2.0, 3.0, 9.0, 11.0, 5.0)
+    half = quantile_loss(scores, grades, 0.5)
+    torch.testing.assert_close(half, (grades - scores).abs().mean() / 2, rtol=0, atol=1e-12)
+    torch.testing.assert_close(quantile_loss(scores, grades, 0.3), quantile_loss(-scores, -grades, 0.7))
+
+
+def test_quantiles_per_member_and_missing_grades() -> None:
+    scores, grades = torch.zeros(2, 3), torch.tensor([[1.0, -1.0, math.nan]]).expand(2, -1)
+    levels = torch.tensor([[0.1], [0.9]])
+    found = quantile_loss(scores, grades, levels, reduction="none")
+    torch.testing.assert_close(found, torch.tensor([[0.1, 0.9, 0.0], [0.9, 0.1, 0.0]]))
+    assert quantile_loss(scores.half(), grades.half(), 0.5).dtype == torch.float32
+    with pytest.raises(ValueError, match="expected the same"):
+        quantile_loss(torch.zeros(2), torch.zeros(3), 0.5)

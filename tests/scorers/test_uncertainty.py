@@ -8,11 +8,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import expit
+from scipy.stats import norm
 
 from assay.errors import ModelError
 from assay.scorers.heads import make_head
 from assay.scorers.laplace import fit_laplace
-from assay.scorers.uncertainty import centred, margin_std, reduced, spread_of_members
+from assay.scorers.uncertainty import reduced, spread_of_members, spread_of_quantiles
 
 GOLDEN = np.array([1.0, 2.0, 4.0])
 
@@ -56,19 +57,30 @@ def test_deviation_of_margins_is_that_of_the_members_and_knows_no_offset() -> No
     values = rng.normal(size=(6, 4))
     a, b = np.array([0, 2, 5]), np.array([1, 3, 5])
     expected = (values[a] - values[b]).std(axis=1)
-    assert np.allclose(margin_std(spread_of_members(values), a, b), expected)
-    assert np.allclose(margin_std(spread_of_members(values + rng.normal(size=4)), a, b), expected)
+    assert np.allclose(spread_of_members(values).of_margins(a, b), expected)
+    assert np.allclose(spread_of_members(values + rng.normal(size=4)).of_margins(a, b), expected)
     assert expected[2] == 0
 
 
 def test_scores_are_seen_against_their_prompt() -> None:
     values = np.random.default_rng(2).normal(size=(5, 3))
     spread, prompt = spread_of_members(values), np.array(["a", "b", "a", "c", "b"])
-    found = centred(spread, prompt, reference=np.ones(3))
-    assert np.allclose(found[0], (spread[0] - spread[2]) / 2) and np.allclose(found[0], -found[2])
-    assert np.allclose(found[3], spread[3] - 1)
+    found, own = spread.against(prompt, reference=np.ones(3)).vectors, spread.vectors
+    assert np.allclose(found[0], (own[0] - own[2]) / 2) and np.allclose(found[0], -found[2])
+    assert np.allclose(found[3], own[3] - 1)
     # members that differ by an offset only agree
-    assert np.allclose(centred(spread_of_members(np.array([[1.0, 5.0], [2.0, 6.0]])), np.array([0, 0])), 0)
+    offset = spread_of_members(np.array([[1.0, 5.0], [2.0, 6.0]]))
+    assert np.allclose(offset.against(np.array([0, 0])).deviations(), 0)
+
+
+def test_quantiles_give_the_deviation_of_a_normal() -> None:
+    levels, sigma = [0.1, 0.3, 0.5, 0.8], np.array([0.5, 2.0])
+    values = np.array([1.0, -3.0])[:, None] + sigma[:, None] * norm.ppf(levels)
+    spread = spread_of_quantiles(values, levels)
+    assert spread.deviations() == pytest.approx(sigma)
+    assert spread.of_margins(np.array([0]), np.array([1])) == pytest.approx(np.hypot(*sigma))
+    assert spread.against(np.array([7, 7])) is spread
+    assert spread_of_quantiles(values[:, ::-1], levels).deviations().tolist() == [0.0, 0.0], "crossed quantiles"
 
 
 def posterior(precision: float | None = 0.7) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -157,3 +157,58 @@ def test_sure_models_do_not_tell(cli: Cli, trained: Path, many_pairs: Path) -> N
     assert said.code == 2 and "belongs to --reduce lcb" in said.err
     with pytest.raises(ModelError, match=r"--ensemble\.members 5, or --laplace"):
         RewardModel.from_pretrained(trained).uncertainty(["a"], ["b"])
+
+
+def noisy_grades(count: int = 150) -> Path:
+    """Write graded answers: long ones are graded at random, short ones by their words."""
+    rng = np.random.default_rng(3)
+    good, bad = ["fine", "clear", "answer"], ["no", "idea", "boring"]
+    rows = []
+    for n in range(count):
+        answers, grades = [], []
+        for k in range(4):
+            pool, long = (good if k % 2 else bad), k > 1
+            answers.append(" ".join(rng.choice(pool, 9 if long else 2)))
+            grades.append(float((1 if k % 2 else -1) + rng.normal() * (3.0 if long else 0.1)))
+        rows.append({"prompt": f"Question {n}", "responses": answers, "grades": grades})
+    Path("graded.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return Path("graded.jsonl")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["--freeze-backbone", "--epochs", 30, "--calibration-folds", 2], [*SMALL, "--head", "mlp"]],
+    ids=["frozen", "full"],
+)
+def test_quantiles_of_grades(cli: Cli, tiny_encoder: Path, words: list[Any]) -> None:
+    common = ["--backbone", tiny_encoder, "--objective", "quantile", "--objective.levels", 0.1, 0.5, 0.9]
+    common += ["--head-learning-rate", 0.02, "--resamples", 100] if "--freeze-backbone" in words else []
+    said = cli("train", noisy_grades(), "--out", "run", *common, *words)
+    assert said.code == 0, said.err
+    model = RewardModel.from_pretrained("run")
+    assert model.config.members == 3 and model.config.levels == [0.1, 0.5, 0.9]
+    prompts, replies = ["Question 3"] * 2, ["fine clear", "fine clear answer fine clear answer fine clear answer"]
+    scores, deviations = model.uncertainty(prompts, replies)
+    assert np.isfinite(scores).all() and (deviations >= 0).all()
+    deviation = model.margin_uncertainty(prompts[:1], replies[:1], replies[1:])[1]
+    assert deviation[0] == pytest.approx(np.hypot(*deviations), rel=1e-4)
+    if "--freeze-backbone" in words:
+        assert deviations[1] > 2 * deviations[0], "long answers are graded at random"
+    assert metrics_of(Path("run"))["evaluation"]["uncertainty"] is not None
+    assert cli("score", "run", "graded.jsonl", "--reduce", "lcb", "--out", "lcb.jsonl").code == 0
+    said = cli("score", "run", "graded.jsonl", "--reduce", "min")
+    assert said.code == 2 and "several members" in said.err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--objective.levels", 0.5], "two or more numbers"),
+        (["--objective.levels", 0.5, 0.2], "each above the one before"),
+        (["--head", "prototypes"], "pairwise"),
+        (["--ensemble.members", 3], "quantiles already"),
+    ],
+)
+def test_quantiles_that_are_none(cli: Cli, pairs_file: Path, words: list[Any], message: str) -> None:
+    said = cli("train", pairs_file, "--out", "run", "--objective", "quantile", *words)
+    assert said.code == 2 and message in said.err, said.err

@@ -9,4 +9,5 @@ from assay.objectives.listwise import listnet_loss as listnet_loss
 from assay.objectives.pairwise import pairwise_loss as pairwise_loss
 from assay.objectives.pointwise import clipped_margins as clipped_margins
 from assay.objectives.pointwise import pointwise_loss as pointwise_loss
+from assay.objectives.pointwise import quantile_loss as quantile_loss
 from assay.objectives.pointwise import regression_loss as regression_loss

@@ -67,6 +67,41 @@ def regression_loss(
     return reduced(error.square(), fitted(weight, scores, "weight") * there, reduction)
 
 
+def quantile_loss(
+    scores: Tensor,
+    grades: Tensor,
+    level: Tensor | float,
+    weight: Tensor | float = 1.0,
+    reduction: Reduction = "mean",
+) -> Tensor:
+    r"""Pinball loss: least where a share ``level`` of the grades lies below the score (Koenker and Bassett 1978).
+
+    .. math:: L = w\,\max(\tau (y - s),\ (\tau - 1)(y - s))
+
+    Parameters
+    ----------
+    scores, grades
+        Of one shape, any float dtype; half precision is computed in float32. A grade that is NaN weighs nothing.
+    level
+        tau in (0, 1), broadcast against the scores: members may learn one quantile each.
+    weight, reduction
+        As in `regression_loss`.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ, or ``reduction`` is unknown.
+    """
+    if scores.shape != grades.shape:
+        raise ValueError(f"scores have shape {tuple(scores.shape)}, grades {tuple(grades.shape)}; expected the same")
+    scores = at_least_float32(scores)
+    there = ~torch.isnan(grades)
+    error = torch.where(there, grades.to(scores.dtype), scores.detach()) - scores
+    tau = torch.as_tensor(level, dtype=scores.dtype, device=scores.device)
+    loss = torch.maximum(tau * error, (tau - 1.0) * error)
+    return reduced(loss, fitted(weight, scores, "weight") * there, reduction)
+
+
 def clipped_margins(values_a: Tensor, values_b: Tensor, limit: float) -> Tensor:
     """Return the margin of two scores that are each cut to ``[-limit, limit]`` (the safe reading of TSO's dual clip).
 

@@ -35,6 +35,8 @@ class ModelOptions:
         before it (template ``pair``), else over all tokens. See `assay.scorers.pooling`.
     head, head_options, members
         See `assay.scorers.heads`.
+    levels
+        See `assay.scorers.RewardModelConfig`.
     template, end_token, max_length_tokens, truncation
         See `ConversationSettings`; ``end_token`` ``"auto"``: with the chat template as it renders, else the
         tokenizer's.
@@ -59,6 +61,7 @@ class ModelOptions:
     head: HeadKind = "linear"
     head_options: Mapping[str, Any] = field(default_factory=dict)
     members: int = 1
+    levels: tuple[float, ...] = ()
     template: str = "auto"
     end_token: str = "auto"
     max_length_tokens: int | None = None
@@ -111,6 +114,7 @@ def create_reward_model(options: ModelOptions) -> RewardModel:
         head_options=dict(options.head_options),
         head_seed=options.seed,
         members=options.members,
+        levels=list(options.levels),
         adapter=options.lora is not None,
         **shape,
     )

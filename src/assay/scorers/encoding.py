@@ -16,6 +16,7 @@ from assay.feedback.records import as_chat
 from assay.scorers.conversation import ConversationEncoder, warn_of_lost_instructions
 from assay.scorers.preference import native_margins
 from assay.scorers.provenance import conversation_fingerprint
+from assay.scorers.uncertainty import Spread
 
 _BATCH_ROWS = 256
 _COLUMNS = Features(
@@ -226,15 +227,17 @@ def scores_in(values: np.ndarray) -> np.ndarray:
 
 def spread_records(
     model: Any, records: EncodedRecords, *, token_budget: int = 8192, texts_at_once: int = 4096
-) -> tuple[np.ndarray, np.ndarray]:
-    """Score every text with how sure the model is; ``[texts]`` and ``[texts, S]`` (`assay.scorers.uncertainty`)."""
+) -> tuple[np.ndarray, Spread]:
+    """Score every text with how sure the model is: scores ``[texts]`` and their spread."""
     if model.reads_prompts:
         ids = [records.text(index) for index in range(len(records.lengths))]
-        return model.spread_features(model.features(ids, token_budget=token_budget), records.prompt_of)
-    scores, spreads = [], []
+        found: tuple[np.ndarray, Spread] = model.spread_features(
+            model.features(ids, token_budget=token_budget), records.prompt_of
+        )
+        return found
+    parts = []
     for start in range(0, len(records.lengths), texts_at_once):
         ids = [records.text(index) for index in range(start, min(start + texts_at_once, len(records.lengths)))]
-        found = model.spread_encoded(ids, token_budget=token_budget)
-        scores.append(found[0])
-        spreads.append(found[1])
-    return np.concatenate(scores), np.concatenate(spreads)
+        parts.append(model.spread_encoded(ids, token_budget=token_budget))
+    (_, first), *rest = parts
+    return np.concatenate([scores for scores, _ in parts]), first.joined(*(spread for _, spread in rest))

@@ -69,16 +69,22 @@ class LinearHead(Head):
         Bring each vector to mean 0 and variance 1 before (`layer_normed`).
     plain
         Last columns that are left out of that.
+    bias
+        Whether each member has an offset, which quantiles of a grade need.
     """
 
-    def __init__(self, width: int, members: int = 1, normalise: bool = False, plain: int = 0) -> None:
+    def __init__(
+        self, width: int, members: int = 1, normalise: bool = False, plain: int = 0, bias: bool = False
+    ) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(members, width))
+        self.offset = nn.Parameter(torch.zeros(members)) if bias else None
         self.normalise, self.plain = normalise, plain
 
     def forward(self, states: Tensor) -> Tensor:
         """Return scores ``[N, M]`` of vectors ``[N, d]``."""
-        return self._seen(states) @ self.weight.float().T
+        scores = self._seen(states) @ self.weight.float().T
+        return scores if self.offset is None else scores + self.offset.float()
 
     def basis(self, states: Tensor) -> Tensor:
         """Return the vectors themselves."""
@@ -98,7 +104,7 @@ class MLPHead(Head):
 
     Parameters
     ----------
-    width, members, normalise, plain
+    width, members, normalise, plain, bias
         As for `LinearHead`.
     hidden
         Size of the hidden layer.
@@ -117,6 +123,7 @@ class MLPHead(Head):
         seed: int = 0,
         normalise: bool = False,
         plain: int = 0,
+        bias: bool = False,
     ) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(seed)
@@ -124,12 +131,14 @@ class MLPHead(Head):
         self.inner = nn.Parameter(torch.empty(members, width, hidden).uniform_(-bound, bound, generator=generator))
         self.bias = nn.Parameter(torch.zeros(members, hidden))
         self.outer = nn.Parameter(torch.zeros(members, hidden))
+        self.offset = nn.Parameter(torch.zeros(members)) if bias else None
         self.dropout = nn.Dropout(dropout)
         self.normalise, self.plain = normalise, plain
 
     def forward(self, states: Tensor) -> Tensor:
         """Return scores ``[N, M]`` of vectors ``[N, d]``."""
-        return (self.dropout(self.basis(states)) * self.outer.float()).sum(dim=-1)
+        scores = (self.dropout(self.basis(states)) * self.outer.float()).sum(dim=-1)
+        return scores if self.offset is None else scores + self.offset.float()
 
     def basis(self, states: Tensor) -> Tensor:
         """Return the hidden layer."""

@@ -49,6 +49,8 @@ class RewardModelConfig(PretrainedConfig):
         Whether earlier states ignore later tokens.
     head, head_options, head_seed, members
         See `assay.scorers.heads`.
+    levels
+        Where the members are quantiles of a grade: P that it lies below each; else empty.
     adapter
         Whether the backbone carries LoRA weights; it is then stored as ``adapter/`` beside the name of its base.
     """
@@ -68,13 +70,14 @@ class RewardModelConfig(PretrainedConfig):
         head_options: dict[str, Any] | None = None,
         head_seed: int = 0,
         members: int = 1,
+        levels: list[float] | None = None,
         adapter: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.base_model, self.layout, self.pooling, self.causal, self.width = base_model, layout, pooling, causal, width
         self.head, self.head_options, self.head_seed = head, dict(head_options or {}), head_seed
-        self.members, self.adapter = members, adapter
+        self.members, self.levels, self.adapter = members, list(levels or []), adapter
         self.separator_id, self.segments = separator_id, segments
 
 

@@ -19,7 +19,7 @@ from assay.scorers.conversation import Encoded, Prompt, Reply, warn_of_lost_inst
 from assay.scorers.heads import Head
 from assay.scorers.interface import Batch
 from assay.scorers.prototypes import PrototypeHead
-from assay.scorers.uncertainty import centred, margin_std, spread_of_members
+from assay.scorers.uncertainty import Spread, spread_of_members, spread_of_quantiles
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -248,7 +248,7 @@ class ScoringMixin:
         _same_length(prompts, responses)
         scores, spread = self._with_spread(prompts, responses, token_budget)
         names = np.array([str(prompt) for prompt in prompts])
-        deviations = np.linalg.norm(centred(spread, names, self.usual_spread()), axis=1)
+        deviations = spread.against(names, self.usual_spread()).deviations()
         return scores, deviations.astype(np.float32)
 
     def margin_uncertainty(
@@ -263,12 +263,12 @@ class ScoringMixin:
         _same_length(prompts, a, b)
         scores, spread = self._with_spread([*prompts, *prompts], [*a, *b], token_budget)
         first = np.arange(len(a))
-        deviations = margin_std(spread, first, first + len(a))
+        deviations = spread.of_margins(first, first + len(a))
         return scores[: len(a)] - scores[len(a) :], deviations.astype(np.float32)
 
     def _with_spread(
         self, prompts: Sequence[Prompt], responses: Sequence[Reply], token_budget: int
-    ) -> tuple[np.ndarray, np.ndarray]:
+    ) -> tuple[np.ndarray, Spread]:
         if not self._model.is_uncertain:
             raise ModelError(
                 "this model does not tell how sure it is",
@@ -287,31 +287,35 @@ class ScoringMixin:
         prompts: Sequence[TokenIds] | None = None,
         *,
         token_budget: int = DEFAULT_TOKEN_BUDGET,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return scores ``[n]`` and spread vectors ``[n, S]`` (`assay.scorers.uncertainty`) of token ids."""
+    ) -> tuple[np.ndarray, Spread]:
+        """Return scores ``[n]`` and their spread (`assay.scorers.uncertainty`) of token ids."""
         if self._model.laplace is None:
             values = self.score_encoded(ids, prompts, token_budget=token_budget)
-            return values.mean(axis=1), spread_of_members(values)
+            return values.mean(axis=1), self._spread_of(values)
         return self.spread_features(self.features(ids, token_budget=token_budget))
 
-    def spread_features(self, features: np.ndarray, prompts: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    def spread_features(self, features: np.ndarray, prompts: np.ndarray | None = None) -> tuple[np.ndarray, Spread]:
         """Return the same of pooled states; as `score_features`."""
         model = self._model
         values = self.score_features(features, prompts)
         if model.laplace is None:
-            return values.mean(axis=1), spread_of_members(values)
+            return values.mean(axis=1), self._spread_of(values)
         with evaluating(model):
             device = next((p.device for p in model.head.parameters()), model.device)
             basis = cast(Head, model.head).basis(torch.from_numpy(features).to(device))
         assert basis is not None  # a posterior is fitted to such heads only
-        return values, model.laplace.spread(basis[:, 0].cpu().numpy())
+        return values, Spread(model.laplace.spread(basis[:, 0].cpu().numpy()))
+
+    def _spread_of(self, values: np.ndarray) -> Spread:
+        levels = self._model.config.levels
+        return spread_of_quantiles(values, levels) if levels else spread_of_members(values)
 
     def usual_spread(self) -> np.ndarray | None:
         """Return the spread vector of training texts on average, ``[S]``; None where it was not stored."""
         if self._model.laplace is not None:
             return self._model.laplace.reference()
         means = (self._model.record.score or {}).get("members")
-        return None if means is None else spread_of_members(np.asarray(means)[None])[0]
+        return None if means is None else spread_of_members(np.asarray(means)[None]).vectors[0]
 
     def score_features(
         self, features: np.ndarray, prompts: np.ndarray | None = None, *, native: bool = False

@@ -16,6 +16,7 @@ from assay.objectives import (
     listnet_loss,
     pairwise_loss,
     pointwise_loss,
+    quantile_loss,
     regression_loss,
 )
 from assay.scorers.interface import Batch
@@ -109,10 +110,14 @@ class GradedObjective:
     Attributes
     ----------
     loss
-        ``regression``: squared error. ``pointwise``: cross-entropy; a grade is then P(good), from 0 to 1.
+        ``regression``: squared error. ``pointwise``: cross-entropy; a grade is then P(good), from 0 to 1. ``quantile``:
+        each member learns one quantile.
+    levels
+        Of quantiles; members that stand in groups of as many have one each.
     """
 
-    loss: Literal["regression", "pointwise"] = "regression"
+    loss: Literal["regression", "pointwise", "quantile"] = "regression"
+    levels: tuple[float, ...] = ()
     views: ClassVar[int] = 1
 
     def items(self, data: TrainingRecords) -> tuple[np.ndarray, np.ndarray]:
@@ -123,9 +128,13 @@ class GradedObjective:
     def __call__(self, output: Output, batch: Batch) -> Tensor:
         """Return the sum of weighted losses: a scalar, or one per member."""
         scores, grades, mask, weight = _lists(output, batch)
-        kernel = regression_loss if self.loss == "regression" else pointwise_loss
         target = torch.where(mask, grades, 0.5).expand_as(scores)
-        each = kernel(scores, target, reduction="none")
+        if self.loss == "quantile":
+            levels = scores.new_tensor(self.levels).repeat(len(scores) // len(self.levels)).reshape(-1, 1, 1)
+            each = quantile_loss(scores, target, levels, reduction="none")
+        else:
+            kernel = regression_loss if self.loss == "regression" else pointwise_loss
+            each = kernel(scores, target, reduction="none")
         return (each * mask * weight.unsqueeze(-1)).sum(dim=(-2, -1))
 
 

@@ -149,6 +149,23 @@ class RegressionLoss(Settings):
     scale: Literal["raw", "log"] = Field(default="raw", description="log: grades are counts")
 
 
+class QuantileLoss(Settings):
+    """Quantiles of standardised grades."""
+
+    kind: Literal["quantile"] = Field(description="quantiles of the standardised grades: how far a score may be off")
+    levels: tuple[float, ...] = Field(
+        default=(0.1, 0.3, 0.5, 0.7, 0.9), description="P that a grade lies below each quantile, rising"
+    )
+    dimensions: dict[str, float] = Field(default_factory=dict, description="weights of the dimensions of grades")
+    scale: Literal["raw", "log"] = Field(default="raw", description="log: grades are counts")
+
+    def conflicts(self) -> Iterator[tuple[str, str]]:
+        """Yield levels that are none."""
+        inside = all(0 < level < 1 for level in self.levels)
+        if len(self.levels) < 2 or not inside or list(self.levels) != sorted(set(self.levels)):
+            yield "levels", "must be two or more numbers between 0 and 1, each above the one before"
+
+
 class PointwiseLoss(Settings):
     """Cross-entropy of single verdicts."""
 
@@ -187,7 +204,7 @@ class Meta(Settings):
     prompts: int = Field(default=8, ge=1, description="prompts per step")
 
 
-Loss = Annotated[PairwiseLoss | ListLoss | RegressionLoss | PointwiseLoss, Field(discriminator="kind")]
+Loss = Annotated[PairwiseLoss | ListLoss | RegressionLoss | QuantileLoss | PointwiseLoss, Field(discriminator="kind")]
 
 
 class Ensemble(Settings):

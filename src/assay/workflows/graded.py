@@ -52,7 +52,7 @@ def with_grades(loss: Any, given: Prepared, table: Any, like: Prepared | None) -
     count = {"graded": len(known), "ungraded": int(len(grades) - len(known))}
     if loss.kind == "pointwise":
         return replace(given, grades=_shares(loss, grades, known), figures={**given.figures, "grades": count})
-    if loss.kind != "regression":
+    if loss.kind not in ("regression", "quantile"):
         gamma = 1.0 if loss.gamma is None else loss.gamma
         return replace(given, grades=gamma * grades, figures={**given.figures, "grades": count})
     scale = like.fixed["scale"] if like is not None else {"mean": float(known.mean()), "std": float(known.std())}

@@ -27,7 +27,7 @@ from assay.scorers import RewardModel
 from assay.scorers.encoding import EncodedRecords, encode_records, score_records, scores_in, spread_records
 from assay.scorers.features import FeatureCache
 from assay.scorers.preference import cyclic_share, native_margins
-from assay.scorers.uncertainty import margin_std
+from assay.scorers.uncertainty import Spread
 from assay.workflows import hardware
 from assay.workflows.data import seen_groups, unseen
 from assay.workflows.settings import JudgeSettings
@@ -110,14 +110,14 @@ class Scored:
     counts
         What truncation cut.
     spread
-        ``[texts, S]``, of models that tell how sure they are (`assay.scorers.uncertainty`); else None.
+        Of models that tell how sure they are (`assay.scorers.uncertainty`); else None.
     """
 
     records: EncodedRecords
     values: np.ndarray
     evidence: np.ndarray
     counts: dict[str, int]
-    spread: np.ndarray | None = None
+    spread: Spread | None = None
 
     def margins(self, view: Pairs) -> np.ndarray:
         """Return the margins of judgements ``[E]``."""
@@ -128,7 +128,7 @@ class Scored:
         if self.spread is None:
             return None
         first = self.records.offsets[view.row]
-        return margin_std(self.spread, first + view.a, first + view.b)
+        return self.spread.of_margins(first + view.a, first + view.b)
 
 
 def scores_on(model: RewardModel, data: Dataset, token_budget: int = 8192, *, keep_features: bool = False) -> Scored:

@@ -23,6 +23,8 @@ _TEXTS_AT_ONCE = 4096
 def samples_of(settings: TrainSettings, data: Dataset) -> np.ndarray | None:
     """Return how often each record is in what each member learns from, ``[R, members]``; None: there is one."""
     several = settings.ensemble
+    if settings.objective.kind == "quantile":
+        return np.ones((len(data), len(settings.objective.levels)))
     if several is None:
         return None
     if several.members == 1:

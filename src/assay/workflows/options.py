@@ -24,15 +24,16 @@ def head_rate(settings: TrainSettings) -> float:
 def model_options(settings: ModelSettings, seed: int) -> ModelOptions:
     """Turn settings into the options of `create_reward_model`."""
     lora = settings.lora
+    levels = getattr(getattr(settings, "objective", None), "levels", ())
+    several = settings.ensemble.members if settings.ensemble and settings.ensemble.kind == "heads" else len(levels) or 1
     return ModelOptions(
         backbone=settings.backbone,
         layout=settings.layout,
         pooling=settings.pooling,
-        members=settings.ensemble.members
-        if settings.ensemble and settings.ensemble.kind == "heads" and not settings.freeze_backbone
-        else 1,
+        members=1 if settings.freeze_backbone else several,
+        levels=levels,
         head=settings.head.kind,
-        head_options=settings.head.options(),
+        head_options=settings.head.options() | ({"bias": True} if levels else {}),
         template=settings.template,
         end_token=settings.end_token,
         max_length_tokens=settings.max_length_tokens,

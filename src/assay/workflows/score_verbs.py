@@ -17,7 +17,6 @@ from assay.feedback.records import as_chat, prompt_text
 from assay.output import as_bytes, check_new, new_file, new_folder, write_json
 from assay.scorers import RewardModel, export
 from assay.scorers.export import why_not
-from assay.scorers.uncertainty import centred
 from assay.workflows.judging import load_models
 from assay.workflows.settings import ExportSettings, ScoreSettings
 
@@ -138,24 +137,25 @@ def _reduced(
     if not model.is_uncertain:
         return model.score_encoded(ids, prompts, token_budget=budget), [None] * len(ids)
     scores, spread = model.spread_encoded(ids, prompts, token_budget=budget)
-    spread = centred(spread, prompt_ids, model.usual_spread())
-    deviations = np.linalg.norm(spread, axis=1)
+    spread = spread.against(prompt_ids, model.usual_spread())
+    deviations = spread.deviations()
     if settings.reduce == "lcb":
         scores = scores - settings.b * deviations
     elif settings.reduce == "min":
-        scores = scores + np.sqrt(spread.shape[1]) * spread.min(axis=1)
+        scores = scores + np.sqrt(spread.vectors.shape[1]) * spread.vectors.min(axis=1)
     return scores, deviations.tolist()
 
 
 def _refuse_reduction(model: RewardModel, settings: ScoreSettings) -> None:
     """Refuse to reduce what is no ensemble."""
-    if settings.reduce == "mean" or (model.is_uncertain and (settings.reduce == "lcb" or model.laplace is None)):
+    members = model.config.members > 1 and not model.config.levels
+    if settings.reduce == "mean" or (model.is_uncertain and (settings.reduce == "lcb" or members)):
         return
     raise ModelError(
         f"--reduce {settings.reduce} needs a model that tells how sure it is",
         where=settings.model,
-        expected="several members" + (", or a posterior of the last layer" if settings.reduce == "lcb" else ""),
-        got="a posterior of the last layer" if model.is_uncertain else "one head",
+        expected="several members" + (", a posterior, or quantiles" if settings.reduce == "lcb" else ""),
+        got="deviations without members" if model.is_uncertain else "one head",
         remedy="train with --ensemble.members 5, or leave --reduce out",
     )
 

@@ -20,7 +20,6 @@ from assay.scorers.encoding import EncodedRecords, encode_records
 from assay.scorers.features import FeatureCache
 from assay.scorers.prototypes import PrototypeHead
 from assay.scorers.scoring import evaluating
-from assay.scorers.uncertainty import margin_std
 from assay.versions import current_versions
 from assay.workflows.judging import leave_out_seen, load_models
 from assay.workflows.settings import SelectSettings
@@ -112,7 +111,7 @@ def values_of(
     deviation = None
     if model.is_uncertain:
         _, spread = model.spread_features(features, records.prompt_of)
-        deviation = told["std"] = margin_std(spread, a, b)
+        deviation = told["std"] = spread.of_margins(a, b)
     if method == "random":
         return np.random.default_rng(seed).random(len(a)), told
     if method == "margin":

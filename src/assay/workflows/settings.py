@@ -274,6 +274,13 @@ class TrainSettings(RunSettings, ReadingSettings, ModelSettings, LearningSetting
             if self.objective.kind != "pairwise":
                 yield "laplace", "is a posterior given judgements; use --objective.kind pairwise"
         several = self.ensemble
+        if self.objective.kind == "quantile":
+            if self.head.kind not in ("linear", "mlp"):
+                yield "head", f"{self.head.kind} has no quantiles; use linear or mlp"
+            if several is not None:
+                yield "ensemble", "its members would be quantiles already; choose one"
+            if self.layout == "native":
+                yield "layout", "native has one score; use assay"
         if several is None:
             return
         if several.kind == "heads" and several.sample == "all" and self.head.kind not in ("mlp", "prototypes"):

@@ -79,7 +79,7 @@ def objective_of(settings: TrainSettings) -> Objective:
         return PairwiseObjective(np.inf if loss.clip is None else loss.clip, used)
     if loss.kind == "listnet" or loss.kind == "listmle":
         return ListwiseObjective(loss.kind)
-    return GradedObjective(loss.kind)
+    return GradedObjective(loss.kind, getattr(loss, "levels", ()))
 
 
 def needs_grades(target: Any, loss: Any) -> bool:
