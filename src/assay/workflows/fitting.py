@@ -352,7 +352,8 @@ def _fit_frozen(settings: TrainSettings, shares: Shares, folder: Path, model: Re
     result = _result(heads, trainer, taught)
     result.target, result.bank = settings.target, bank
     result.counts |= {"features_computed": cache.computed, "features_reused": cache.reused}
-    trained = int((learned.weights > 0).any(axis=0).sum())  # the head that is blind to the only group learns nothing
+    assert learned.share is not None
+    trained = int((learned.share > 0).any(axis=0).sum())  # the head that is blind to the only group learns nothing
     result.train_loss = [(step, loss / trained) for step, loss in result.train_loss]
     if count > 1:  # with one group, the head that is blind to it has learned nothing
         margins = out_of_fold[np.arange(len(out_of_fold)), fold_of[records.pairs.row]]
