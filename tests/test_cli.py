@@ -12,7 +12,7 @@ import pytest
 import assay
 from assay.cli import VERBS, help_page, main, verb_named
 from assay.config import parse
-from assay.workflows.settings import RunSettings
+from assay.workflows.run_settings import RunSettings
 
 REQUIRED = {
     "check": ["d.jsonl"],

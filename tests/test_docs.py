@@ -16,8 +16,8 @@ import yaml
 from assay.cli import VERBS, main, verb_named
 from assay.config import build, parse
 from assay.config.fields import locate
+from assay.workflows.judge_settings import CheckSettings
 from assay.workflows.recipe_stages import RunRecipeSettings, find_recipe
-from assay.workflows.settings import CheckSettings
 
 ROOT = Path(__file__).parents[1]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "CONTRIBUTING.md")

@@ -14,7 +14,7 @@ from assay.errors import ConfigError
 from assay.scorers import LoraOptions
 from assay.training import PairwiseObjective, PreferenceArguments
 from assay.training.arguments import _REFUSED, check_arguments
-from assay.workflows.settings import OptimiserSettings, Schedule
+from assay.workflows.model_settings import OptimiserSettings, Schedule
 from tests.training.support import arguments, assert_equal, new_model, planted, trainer_for, weights
 
 

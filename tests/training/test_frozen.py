@@ -18,7 +18,7 @@ from assay.scorers import RewardModel
 from assay.scorers.encoding import score_records
 from assay.training import PreferenceTrainer
 from assay.training.records import TrainingRecords
-from assay.workflows import fitting, heads, teaching
+from assay.workflows import fitting, hardware, heads, teaching
 from assay.workflows.data import Shares
 from assay.workflows.judging import margins_on
 from assay.workflows.options import arguments as arguments_of
@@ -152,7 +152,7 @@ def test_judging_heads_computes_the_states_of_a_text_once(
 def test_the_backbone_computes_where_the_machine_is_fastest(
     bert: str, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fitting.hardware, "best_device", lambda: torch.device("meta"))
+    monkeypatch.setattr(hardware, "best_device", lambda: torch.device("meta"))
     model = new_model(bert, freeze_backbone=True)
     with pytest.raises((NotImplementedError, RuntimeError), match="meta"):
         fitting.fit(settings_for(bert), Shares(planted(20), None, None), out, model)

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from assay.objectives import contrastive_loss, gap_correlation, separation
+from assay.scorers.evaluating import evaluating
 from assay.scorers.interface import Batch
-from assay.scorers.scoring import evaluating
 from assay.training import PairwiseObjective, PreferenceTrainer
 from assay.training.data import TextSource
 from assay.training.meta import MetaStep

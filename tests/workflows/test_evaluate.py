@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from assay.workflows import judging
-from assay.workflows.settings import JudgeSettings
+from assay.workflows.judge_settings import JudgeSettings
 from tests.workflows.conftest import Cli, metrics_of, tree
 
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from assay.workflows.hub import asks_the_hub, use_cache_without_network
-from assay.workflows.settings import JudgeSettings, TrainSettings
+from assay.workflows.judge_settings import JudgeSettings
+from assay.workflows.settings import TrainSettings
 
 
 def settings(**given: Any) -> TrainSettings:

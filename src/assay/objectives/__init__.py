@@ -11,3 +11,5 @@ from assay.objectives.pointwise import clipped_margins as clipped_margins
 from assay.objectives.pointwise import pointwise_loss as pointwise_loss
 from assay.objectives.pointwise import quantile_loss as quantile_loss
 from assay.objectives.pointwise import regression_loss as regression_loss
+from assay.objectives.text import TextLoss as TextLoss
+from assay.objectives.text import text_loss as text_loss

@@ -8,6 +8,6 @@ from assay.scorers.creation import create_reward_model as create_reward_model
 from assay.scorers.export import export as export
 from assay.scorers.interface import Batch as Batch
 from assay.scorers.interface import Scorer as Scorer
+from assay.scorers.model_shape import RewardModelConfig as RewardModelConfig
 from assay.scorers.reward_model import RewardModel as RewardModel
-from assay.scorers.reward_model import RewardModelConfig as RewardModelConfig
 from assay.scorers.standardised import Standardised as Standardised

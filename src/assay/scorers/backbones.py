@@ -13,6 +13,7 @@ from torch import nn
 from transformers import (
     AutoConfig,
     AutoModel,
+    AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
     PretrainedConfig,
@@ -104,6 +105,14 @@ def load_backbone(name: str, dtype: torch.dtype = torch.float32) -> nn.Module:
             model.get_parameter(key).zero_()
     freeze_unread(model)
     prefer_trees(model)
+    return model
+
+
+def load_causal(name: str, dtype: torch.dtype = torch.float32) -> Any:
+    """Load a whole causal language model with its vocabulary head; a missing weight is an error."""
+    load_config(name)
+    model, info = _load("language model", name, AutoModelForCausalLM, dtype=dtype, output_loading_info=True)
+    _refuse_missing(name, info["missing_keys"])
     return model
 
 

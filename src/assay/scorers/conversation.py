@@ -239,3 +239,31 @@ def chat_of(prompt: Prompt) -> list[dict[str, Any]]:
 def reply_of(reply: Reply) -> list[dict[str, Any]]:
     """Return a reply as message dicts; a string is one assistant message."""
     return [{"role": "assistant", "content": reply}] if isinstance(reply, str) else chat_of(reply)
+
+
+def same_length(*columns: Sequence[Any]) -> None:
+    """Refuse single texts, and columns that differ in number."""
+    if any(isinstance(column, str) for column in columns):
+        raise ModelError(
+            "a single text came where a list of texts belongs",
+            expected="lists of the same length",
+            remedy="score([prompt], [response])",
+        )
+    if len({len(column) for column in columns}) != 1:
+        raise ModelError(
+            "prompts and responses differ in number",
+            expected="lists of the same length",
+            got=" and ".join(str(len(column)) for column in columns),
+        )
+
+
+def warn_truncated(encoded: Sequence[Encoded]) -> None:
+    """Say how many texts lost tokens."""
+    prompts = sum(e.cut_prompt > 0 for e in encoded)
+    replies = sum(e.cut_reply > 0 for e in encoded)
+    if prompts or replies:
+        warnings.warn(
+            f"{len(encoded)} texts, {sum(e.cut_prompt > 0 or e.cut_reply > 0 for e in encoded)} of them longer than "
+            f"the maximum length: {prompts} lost prompt tokens, {replies} lost part of the response",
+            stacklevel=3,
+        )

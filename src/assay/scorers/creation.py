@@ -13,11 +13,13 @@ from assay.scorers import backbones
 from assay.scorers.adapters import LoraOptions, add_lora
 from assay.scorers.conversation import ConversationEncoder, ConversationSettings
 from assay.scorers.heads import HeadKind
+from assay.scorers.model_shape import RewardModelConfig
 from assay.scorers.pooling import Pooling, pooled_width
 from assay.scorers.provenance import Provenance, base_fingerprint
-from assay.scorers.reward_model import RewardModel, RewardModelConfig
+from assay.scorers.reward_model import RewardModel
 from assay.scorers.templates import resolve_template
 from assay.scorers.traits import traits_of
+from assay.scorers.vocabulary import vocabulary_head
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,8 @@ class ModelOptions:
         LoRA options, or None to train all weights.
     freeze_backbone
         Train the head only.
+    vocabulary
+        Keep the language model's vocabulary head beside the backbone, for what also learns from text.
     dropout
         What is dropped in training, at the rates that the backbone was pretrained with. ``"hidden"``: states, but no
         attention weights, which no fused kernel drops on CPUs or in packed rows. ``"all"``: these too. ``"none"``:
@@ -68,6 +72,7 @@ class ModelOptions:
     truncation: Literal["left", "right"] = "left"
     lora: LoraOptions | None = None
     freeze_backbone: bool = False
+    vocabulary: bool = False
     dropout: Literal["hidden", "all", "none"] = "hidden"
     attention: str = "auto"
     seed: int = 0
@@ -94,6 +99,13 @@ def create_reward_model(options: ModelOptions) -> RewardModel:
     bare: Any = backbone.base_model if native else backbone
     traits = traits_of(bare)
     causal = traits.causal
+    if options.vocabulary and not causal:
+        raise ModelError(
+            "an encoder knows no log-probabilities of replies",
+            where=options.backbone,
+            expected="a causal language model, to learn from text too (--grm)",
+            got=str(bare.config.model_type),
+        )
     if causal and options.pooling == "cls":
         raise ModelError("the first token of a causal backbone has seen nothing", remedy="--pooling last, or mean")
     encoder = make_encoder(tokenizer, bare.config, options, causal=causal)
@@ -119,6 +131,7 @@ def create_reward_model(options: ModelOptions) -> RewardModel:
         **shape,
     )
     record = Provenance(encoder.settings)
+    vocabulary = vocabulary_head(options.backbone, backbone) if options.vocabulary else None
     if options.attention != "auto":
         # what was tried above runs on CPUs, where not every implementation does
         backbones.choose_attention(backbone, options.attention)
@@ -128,6 +141,7 @@ def create_reward_model(options: ModelOptions) -> RewardModel:
         if not native:
             backbones.freeze_unread(backbone)
     model = RewardModel(config, backbone, encoder, record)
+    model.vocabulary = vocabulary
     if options.freeze_backbone:
         model.backbone.requires_grad_(False)
     return model
@@ -140,6 +154,8 @@ def _check(options: ModelOptions) -> None:
         raise ModelError("the native layout has one linear head", remedy="--layout assay")
     if native and options.pooling != "auto":
         raise ModelError("the native layout pools as its transformers class does", remedy="--layout assay")
+    if native and options.vocabulary:
+        raise ModelError("the native layout has no vocabulary head", remedy="--layout assay")
     if native and options.freeze_backbone:
         raise ModelError("the native layout cannot freeze its backbone alone", remedy="--layout assay")
     if options.lora is not None and options.freeze_backbone:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any, Protocol
 
@@ -24,6 +24,7 @@ _COLUMNS = Features(
         "ids": List(List(Value("int32"))),
         "cut_prompt": List(Value("int32")),
         "cut_reply": List(Value("int32")),
+        "reply_start": List(Value("int32")),
     }
 )
 
@@ -64,6 +65,8 @@ class EncodedRecords:
         Judgements dropped because truncation or tokenisation left both sides equal.
     prompts
         Whether the last text of every record is its prompt alone, as a reply to nothing.
+    reply_starts
+        int64 ``[texts]``: where in its tokens the reply of each text begins.
     """
 
     rows: Dataset
@@ -74,6 +77,7 @@ class EncodedRecords:
     cut_reply: int
     dropped_identical: int
     prompts: bool = False
+    reply_starts: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
 
     @cached_property
     def _tokens(self) -> list[np.ndarray]:
@@ -132,7 +136,7 @@ def encode_records(data: Dataset, encoder: ConversationEncoder, *, prompts: bool
     """
     # the fingerprint knows probes only; two tokenizers that agree on them may still differ on this text
     vocabulary = repr(sorted(encoder.tokenizer.get_vocab().items()))
-    key = Hasher.hash([data._fingerprint, conversation_fingerprint(encoder), vocabulary, prompts, "encode-5"])
+    key = Hasher.hash([data._fingerprint, conversation_fingerprint(encoder), vocabulary, prompts, "encode-6"])
     rows = data.map(
         _encode_batch,
         fn_kwargs={"encoder": encoder, "with_prompts": prompts},
@@ -148,12 +152,14 @@ def encode_records(data: Dataset, encoder: ConversationEncoder, *, prompts: bool
     counts: list[int] = []
     lengths: list[int] = []
     digests: list[int] = []
+    starts: list[int] = []
     cut_prompt = cut_reply = 0
     for batch in rows.iter(_BATCH_ROWS):
         for ids in batch["ids"]:
             counts.append(len(ids))
             lengths.extend(len(x) for x in ids)
             digests.extend(hash(tuple(x)) for x in ids)
+        starts.extend(start for row in batch["reply_start"] for start in row)
         cut_prompt += sum(n > 0 for row in batch["cut_prompt"] for n in row)
         cut_reply += sum(n > 0 for row in batch["cut_reply"] for n in row)
     offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
@@ -169,6 +175,7 @@ def encode_records(data: Dataset, encoder: ConversationEncoder, *, prompts: bool
         cut_reply=cut_reply,
         dropped_identical=int(same.sum()),
         prompts=prompts,
+        reply_starts=np.array(starts, np.int64),
     )
 
 
@@ -187,16 +194,17 @@ def _encode_batch(
             prompts.append(chat)
             replies.append(json.loads(messages) if messages else text)
     encoded = iter(encoder.encode(prompts, replies))
-    out: dict[str, list[Any]] = {"ids": [], "cut_prompt": [], "cut_reply": []}
+    out: dict[str, list[Any]] = {"ids": [], "cut_prompt": [], "cut_reply": [], "reply_start": []}
     for count in counts:
         part = [next(encoded) for _ in range(count)]
         out["ids"].append([e.ids for e in part])
         out["cut_prompt"].append([e.cut_prompt for e in part])
         out["cut_reply"].append([e.cut_reply for e in part])
+        out["reply_start"].append([e.prompt_tokens for e in part])
     if with_prompts:
         for row, alone in enumerate(encoder.encode_prompts(batch["prompt"])):
             for name in out:
-                out[name][row].append(getattr(alone, name))
+                out[name][row].append(alone.prompt_tokens if name == "reply_start" else getattr(alone, name))
     return out
 
 

@@ -16,8 +16,9 @@ from assay.scorers.card import write_card
 from assay.scorers.conversation import Prompt, Reply
 from assay.scorers.interface import Batch
 from assay.scorers.layout import Layout
+from assay.scorers.model_shape import RewardModelConfig
 from assay.scorers.provenance import Provenance
-from assay.scorers.reward_model import RewardModel, RewardModelConfig
+from assay.scorers.reward_model import RewardModel
 from assay.versions import current_versions
 
 MEMBER = "member-{}"

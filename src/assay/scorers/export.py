@@ -14,8 +14,8 @@ from transformers import AutoModelForSequenceClassification, PreTrainedTokenizer
 from assay.errors import ModelError
 from assay.scorers.backbones import seeded, share_pad
 from assay.scorers.batches import pad
+from assay.scorers.evaluating import evaluating
 from assay.scorers.reward_model import RewardModel
-from assay.scorers.scoring import evaluating
 from assay.scorers.templates import DATE_STRING
 
 TOLERANCE = 1e-5

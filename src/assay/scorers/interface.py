@@ -25,6 +25,9 @@ class Rows(TypedDict, total=False):
         ``[N, 2]`` int64: row and column of the last token of each text; not with ``attention_mask``.
     trunk
         Number of first columns that belong to the trunk in every row; 0 where they are not worth a call of their own.
+    predicted
+        ``[T, 4]`` int64, where log-probabilities of replies are asked for: of each token of a reply its text, the row
+        and the column of the token before it, and its id.
     """
 
     input_ids: Tensor
@@ -34,6 +37,7 @@ class Rows(TypedDict, total=False):
     document: Tensor
     ends: Tensor
     trunk: int
+    predicted: Tensor
 
 
 class Batch(TypedDict, total=False):
@@ -69,6 +73,8 @@ class Batch(TypedDict, total=False):
         ``[N]`` int64: number of the prompt that each text answers; for heads that must not meet what it built.
     classes
         ``[N]`` or ``[N, members]`` int8: chosen (1), rejected (-1), or neither (0); in training only.
+    reference
+        ``[N]`` float32: log-probability of each reply by a reference, for losses that look at ratios to it.
     """
 
     rows: list[Rows]
@@ -87,6 +93,7 @@ class Batch(TypedDict, total=False):
     text_weight: Tensor
     owners: Tensor
     classes: Tensor
+    reference: Tensor
 
 
 class Scorer(Protocol):

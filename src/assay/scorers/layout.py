@@ -10,7 +10,7 @@ import torch
 
 from assay.scorers.batches import TokenIds, cut, pad
 from assay.scorers.interface import Batch, Rows
-from assay.scorers.trees import Tree, grow, lay_out, one_by_one
+from assay.scorers.trees import Tree, grow, lay_out, one_by_one, predicted
 
 # A call of a backbone costs about as much as this many tokens beside its own: on a CPU most of all the gradient of its
 # embeddings, elsewhere the start of its kernels.
@@ -81,31 +81,46 @@ class Layout:
             return int(sum(lengths[block].sum() for block in blocks))
         return int(sum(len(block) * lengths[block].max() for block in blocks))
 
-    def rows(self, texts: Sequence[TokenIds], trees: Sequence[Tree], pad_id: int) -> tuple[Rows, np.ndarray]:
+    def rows(
+        self, texts: Sequence[TokenIds], trees: Sequence[Tree], pad_id: int, starts: np.ndarray | None = None
+    ) -> tuple[Rows, np.ndarray]:
         """Return the tensors of one block, and the texts whose states they give, in order.
 
-        Where every tree holds one text, rows are plain padded texts, which need no mask of their own.
+        Where every tree holds one text, rows are plain padded texts, which need no mask of their own. With ``starts``
+        (the first token of each text's reply, int64 ``[texts]``) they say where each token of a reply is predicted.
         """
         members = np.concatenate([tree.members for tree in trees])
         if self.packed:
-            return _packed(texts, trees, pad_id), members
+            return _packed(texts, trees, pad_id, starts), members
+        rows: Rows
         if len(members) == len(trees):
             ids, mask = pad([texts[member] for member in members], pad_id)
-            return {"input_ids": ids, "attention_mask": mask}, members
+            rows = {"input_ids": ids, "attention_mask": mask}
+            if starts is not None:
+                ends = np.stack([np.arange(len(members)), mask.sum(dim=1).numpy() - 1], axis=1)
+                rows["predicted"] = torch.from_numpy(predicted(texts, trees, starts, ends))
+            return rows, members
         laid = lay_out(texts, trees, pad_id)
         ids, positions, branch = (torch.from_numpy(laid[name]) for name in _OF_TOKENS)
         trunk = min(tree.trunk for tree in trees)
-        rows: Rows = {"input_ids": ids, "position_ids": positions, "branch": branch}
+        rows = {"input_ids": ids, "position_ids": positions, "branch": branch}
         rows["ends"] = torch.from_numpy(laid["ends"])
+        if starts is not None:
+            rows["predicted"] = torch.from_numpy(predicted(texts, trees, starts, laid["ends"]))
         rows["trunk"] = trunk if _LEAST_TRUNK <= trunk < ids.shape[1] else 0
         return rows, members
 
     def lay(
-        self, texts: Sequence[TokenIds], trees: Sequence[Tree], token_budget: int, pad_id: int
+        self,
+        texts: Sequence[TokenIds],
+        trees: Sequence[Tree],
+        token_budget: int,
+        pad_id: int,
+        starts: np.ndarray | None = None,
     ) -> tuple[list[Rows], torch.Tensor]:
         """Return all blocks of some texts, and where each text stands among the texts of the blocks, int64 ``[N]``."""
         blocks = self.blocks(np.array([tree.length for tree in trees], np.int64), token_budget)
-        made = [self.rows(texts, [trees[row] for row in block], pad_id) for block in blocks]
+        made = [self.rows(texts, [trees[row] for row in block], pad_id, starts) for block in blocks]
         order = np.argsort(np.concatenate([members for _, members in made]))
         return [rows for rows, _ in made], torch.from_numpy(order)
 
@@ -119,7 +134,9 @@ def plain_batch(input_ids: torch.Tensor, attention_mask: torch.Tensor | None = N
     }
 
 
-def _packed(texts: Sequence[TokenIds], trees: Sequence[Tree], pad_id: int) -> Rows:
+def _packed(
+    texts: Sequence[TokenIds], trees: Sequence[Tree], pad_id: int, reply_starts: np.ndarray | None = None
+) -> Rows:
     """Return one row with all trees end to end."""
     laid = lay_out(texts, trees, pad_id)
     real = laid["branch"] >= 0
@@ -128,4 +145,10 @@ def _packed(texts: Sequence[TokenIds], trees: Sequence[Tree], pad_id: int) -> Ro
     ids, positions, branch = (torch.from_numpy(laid[name][real])[None] for name in _OF_TOKENS)
     document = torch.from_numpy(np.nonzero(real)[0])[None]
     ends = torch.from_numpy(np.stack([np.zeros_like(row), starts[row] + column], axis=1))
-    return {"input_ids": ids, "position_ids": positions, "branch": branch, "document": document, "ends": ends}
+    rows: Rows = {"input_ids": ids, "position_ids": positions, "branch": branch, "document": document, "ends": ends}
+    if reply_starts is not None:
+        found = predicted(texts, trees, reply_starts, laid["ends"])
+        found[:, 2] += starts[found[:, 1]]
+        found[:, 1] = 0
+        rows["predicted"] = torch.from_numpy(found)
+    return rows

@@ -19,8 +19,9 @@ from assay.scorers.creation import ModelOptions as ModelOptions
 from assay.scorers.creation import create_reward_model as create_reward_model
 from assay.scorers.creation import make_encoder as make_encoder
 from assay.scorers.ensemble import MEMBER, EnsembleModel
+from assay.scorers.model_shape import RewardModelConfig
 from assay.scorers.provenance import Provenance
-from assay.scorers.reward_model import RewardModel, RewardModelConfig
+from assay.scorers.reward_model import RewardModel
 from assay.scorers.traits import traits_of
 
 

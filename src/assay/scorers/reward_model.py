@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from functools import cached_property
-from typing import Any, Literal, NotRequired, TypedDict, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from transformers import PretrainedConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
 from assay.errors import ModelError
 from assay.scorers import provenance, storage
@@ -19,90 +19,14 @@ from assay.scorers.heads import Head, make_head
 from assay.scorers.interface import Batch, Rows
 from assay.scorers.laplace import Laplace
 from assay.scorers.layout import Layout, overhead_on, plain_batch
+from assay.scorers.model_shape import Output, RewardModelConfig
 from assay.scorers.pooling import Pooling, pooled_width
 from assay.scorers.preference import PreferenceHead
 from assay.scorers.provenance import Provenance
 from assay.scorers.scoring import ScoringMixin
 from assay.scorers.traits import reads_vectors, shares_prefixes
+from assay.scorers.vocabulary import LogProbabilities, VocabularyHead
 from assay.versions import current_versions
-
-
-class RewardModelConfig(PretrainedConfig):
-    """Shape of a reward model; saved as ``config.json``.
-
-    Attributes
-    ----------
-    base_model
-        Name of the backbone it started from (Hub id, folder, or ``minilm``).
-    layout
-        ``"assay"``: bare backbone, pooling, head. ``"native"``: a transformers sequence classifier with one label.
-    pooling
-        ``"last"``, ``"mean"``, ``"cls"`` or ``"reply"``; unused in the native layout.
-    separator_id
-        Token id before the reply, for ``"reply"`` pooling and for ``segments``.
-    segments
-        Whether the backbone is told which tokens stand behind the separator (``token_type_ids``), as cross-encoders
-        trained on two texts are.
-    width
-        Size of a text's pooled vector.
-    causal
-        Whether earlier states ignore later tokens.
-    head, head_options, head_seed, members
-        See `assay.scorers.heads`.
-    levels
-        Where the members are quantiles of a grade: P that it lies below each; else empty.
-    adapter
-        Whether the backbone carries LoRA weights; it is then stored as ``adapter/`` beside the name of its base.
-    """
-
-    model_type = "assay_reward_model"
-
-    def __init__(
-        self,
-        base_model: str = "",
-        layout: Literal["assay", "native"] = "assay",
-        pooling: str = "last",
-        separator_id: int | None = None,
-        segments: bool = False,
-        causal: bool = True,
-        width: int = 0,
-        head: str = "linear",
-        head_options: dict[str, Any] | None = None,
-        head_seed: int = 0,
-        members: int = 1,
-        levels: list[float] | None = None,
-        adapter: bool = False,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        self.base_model, self.layout, self.pooling, self.causal, self.width = base_model, layout, pooling, causal, width
-        self.head, self.head_options, self.head_seed = head, dict(head_options or {}), head_seed
-        self.members, self.levels, self.adapter = members, list(levels or []), adapter
-        self.separator_id, self.segments = separator_id, segments
-
-
-class Output(TypedDict):
-    """What a forward pass returns.
-
-    Attributes
-    ----------
-    margins
-        ``[E]`` or ``[E, members]``.
-    values
-        Scores ``[N]`` or ``[N, members]``.
-    attributes
-        ``[N, members, A]``, of heads that have them.
-    penalty
-        ``[]`` or ``[members]``, of heads whose own weights are to be kept apart.
-    views
-        States ``[N, d]`` of the texts under two draws of dropout, where they were asked for.
-    """
-
-    margins: Tensor
-    values: Tensor
-    attributes: NotRequired[Tensor]
-    penalty: NotRequired[Tensor]
-    views: NotRequired[tuple[Tensor, Tensor]]
 
 
 class RewardModel(ScoringMixin, PreTrainedModel):
@@ -141,16 +65,34 @@ class RewardModel(ScoringMixin, PreTrainedModel):
         self.record = record or Provenance(encoder.settings)
         self.head = _head_of(config)
         self.laplace: Laplace | None = None
+        self.vocabulary: VocabularyHead | None = None
         self._shares: dict[str | None, bool] = {}
         self._no_split_modules = getattr(backbone, "_no_split_modules", None)
 
     def nodes(self, batch: Batch) -> Tensor:
         """Return one pooled state per text, ``[N, d]`` float32; features computed before are passed through."""
-        if "features" in batch:
-            return batch["features"]
+        return batch["features"] if "features" in batch else self._read(batch)
+
+    def _read(self, batch: Batch, log_probabilities: LogProbabilities | None = None) -> Tensor:
         blocks = batch["rows"]
         together = len(blocks) > 1 and torch.is_grad_enabled() and self.reads_vectors
-        return states_of_blocks(self.backbone, blocks, self.config, together=together)[batch["order"]]
+        found = states_of_blocks(
+            self.backbone, blocks, self.config, together=together, log_probabilities=log_probabilities
+        )
+        return found[batch["order"]]
+
+    def likelihoods(self, batch: Batch) -> Tensor:
+        """Return the log-probability of each reply given its prompt, ``[N]`` float32, by the language model."""
+        return self._states_and_likelihoods(batch)[1]
+
+    def _states_and_likelihoods(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        if self.vocabulary is None:
+            raise ModelError(
+                "this model was made without its vocabulary head, which log-probabilities of replies need",
+                remedy="ModelOptions(vocabulary=True)",
+            )
+        found = self._read(batch, self.vocabulary.of(self.backbone))
+        return found[:, :-1], found[:, -1]
 
     @property
     def row_layout(self) -> Layout:
@@ -253,11 +195,13 @@ class RewardModel(ScoringMixin, PreTrainedModel):
         prompts: Tensor | None = None,
         owners: Tensor | None = None,
         classes: Tensor | None = None,
+        likelihoods: bool = False,
     ) -> Output:
         """Score a batch; distributed wrappers need this one entry. Without ``edges`` the margins are empty.
 
         Texts come in ``rows`` with their ``order``, as ``features``, or plainly as ``input_ids``, padded on the right.
-        With two ``views`` they are encoded twice; the first one is scored.
+        With two ``views`` they are encoded twice; the first one is scored. With ``likelihoods`` the log-probabilities
+        of replies are told too.
         """
         batch: Batch = {}
         if features is not None:
@@ -268,7 +212,7 @@ class RewardModel(ScoringMixin, PreTrainedModel):
             batch = plain_batch(input_ids, attention_mask)
         else:
             raise ValueError("a batch has rows with their order, or features, or input_ids")
-        states = self.nodes(batch)
+        states, said = self._states_and_likelihoods(batch) if likelihoods else (self.nodes(batch), None)
         values = self.values(states, prompts, owners, classes)
         if edges is None:
             edges = torch.zeros(0, 2, dtype=torch.long, device=values.device)
@@ -280,6 +224,8 @@ class RewardModel(ScoringMixin, PreTrainedModel):
         penalty = self.head.penalty() if isinstance(self.head, Head) else None
         if penalty is not None:
             output["penalty"] = penalty if self.config.members > 1 else penalty[0]
+        if said is not None:
+            output["likelihoods"] = said
         return output if views == 1 else {**output, "views": (states, self.nodes(batch))}
 
     def stamp(self, head: dict[str, Tensor] | None = None) -> None:

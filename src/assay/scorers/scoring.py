@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -15,31 +14,18 @@ from assay.errors import ModelError
 from assay.scorers.attributes import AttributeHead
 from assay.scorers.batches import DEFAULT_TOKEN_BUDGET, TokenIds, pad, text_key
 from assay.scorers.calibrated import calibrated_probability
-from assay.scorers.conversation import Encoded, Prompt, Reply, warn_of_lost_instructions
+from assay.scorers.conversation import Prompt, Reply, same_length, warn_of_lost_instructions, warn_truncated
+from assay.scorers.evaluating import evaluating
 from assay.scorers.heads import Head
 from assay.scorers.interface import Batch
 from assay.scorers.prototypes import PrototypeHead
-from assay.scorers.uncertainty import Spread, spread_of_members, spread_of_quantiles
+from assay.scorers.spreading import SpreadMixin
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from assay.scorers.reward_model import RewardModel
 
 
-@contextmanager
-def evaluating(model: torch.nn.Module) -> Iterator[None]:
-    """Switch to evaluation mode without gradients, and back."""
-    training = model.training
-    model.eval()
-    try:
-        with torch.inference_mode():
-            yield
-    finally:
-        model.train(training)
-
-
-class ScoringMixin:
+class ScoringMixin(SpreadMixin):
     """Scoring methods of a reward model."""
 
     def score(
@@ -69,10 +55,10 @@ class ScoringMixin:
             Raw scores, float32, shape ``[n]``; the mean over members where there are several. Their differences are
             log-odds; their zero has no meaning. How many texts were truncated is told by a warning.
         """
-        _same_length(prompts, responses)
+        same_length(prompts, responses)
         warn_of_lost_instructions(self._model.encoder, prompts)
         encoded = self._model.encoder.encode(prompts, responses)
-        _warn_truncated(encoded)
+        warn_truncated(encoded)
         ids, alone = [e.ids for e in encoded], self.prompt_ids(prompts)
         return _mean_of_members(self.score_encoded(ids, alone, token_budget=token_budget, dtype=dtype))
 
@@ -97,7 +83,7 @@ class ScoringMixin:
         alone = self.prompt_ids(prompts)
         if alone is None:
             raise ModelError("this model has no attributes", remedy="train with --head attributes")
-        _same_length(prompts, responses)
+        same_length(prompts, responses)
         ids = [e.ids for e in model.encoder.encode(prompts, responses)]
         states = torch.from_numpy(self.features([*ids, *alone], token_budget=token_budget)).to(model.device)
         with evaluating(model):
@@ -131,7 +117,7 @@ class ScoringMixin:
                 got=f"head {model.config.head}, {len(described)} prototypes",
                 remedy="train with --head prototypes, or leave --explain out",
             )
-        _same_length(prompts, responses)
+        same_length(prompts, responses)
         ids = [e.ids for e in model.encoder.encode(prompts, responses)]
         states = torch.from_numpy(self.features(ids, token_budget=token_budget)).to(model.device)
         with evaluating(model):
@@ -153,7 +139,7 @@ class ScoringMixin:
         Returns float32 ``[n]``, equal to `score` on the conversations that the texts came from.
         """
         encoded = self._model.encoder.encode_text(texts)
-        _warn_truncated(encoded)
+        warn_truncated(encoded)
         return _mean_of_members(self.score_encoded([e.ids for e in encoded], token_budget=token_budget, dtype=dtype))
 
     def probability(self, prompts: Sequence[Prompt], a: Sequence[Reply], b: Sequence[Reply]) -> np.ndarray:
@@ -162,7 +148,7 @@ class ScoringMixin:
         ``sigmoid((s_a - s_b) / T)``, or what an isotonic calibration says of the difference. A model that was never
         calibrated uses T = 1 and warns.
         """
-        _same_length(prompts, a, b)
+        same_length(prompts, a, b)
         calibration = self._model.record.calibration
         if calibration is None:
             warnings.warn(
@@ -191,7 +177,7 @@ class ScoringMixin:
                 remedy="train with a causal --backbone",
             )
         encoded = model.encoder.encode([prompt], [response])[0]
-        _warn_truncated([encoded])
+        warn_truncated([encoded])
         if encoded.prompt_tokens == 0:
             raise ModelError("the prompt has no token, so the bare prompt has no score")
         ids, mask = pad([encoded.ids], model.encoder.pad_id)
@@ -232,91 +218,6 @@ class ScoringMixin:
         # what gathers sharded weights hangs on the call of the whole model
         return model(**batch)["values"] if model.sharded else model.values(model.nodes(batch))
 
-    def uncertainty(
-        self, prompts: Sequence[Prompt], responses: Sequence[Reply], *, token_budget: int = DEFAULT_TOKEN_BUDGET
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return scores and their standard deviations, float32 ``[n]`` each; needs members or ``--laplace``.
-
-        A score is uncertain against those of other responses to the same prompt, where they are given, else against
-        training responses: its zero has no meaning.
-
-        Raises
-        ------
-        ModelError
-            If the model has one head and no posterior.
-        """
-        _same_length(prompts, responses)
-        scores, spread = self._with_spread(prompts, responses, token_budget)
-        names = np.array([str(prompt) for prompt in prompts])
-        deviations = spread.against(names, self.usual_spread()).deviations()
-        return scores, deviations.astype(np.float32)
-
-    def margin_uncertainty(
-        self,
-        prompts: Sequence[Prompt],
-        a: Sequence[Reply],
-        b: Sequence[Reply],
-        *,
-        token_budget: int = DEFAULT_TOKEN_BUDGET,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return margins of a over b and their standard deviations, float32 ``[n]`` each; as `uncertainty`."""
-        _same_length(prompts, a, b)
-        scores, spread = self._with_spread([*prompts, *prompts], [*a, *b], token_budget)
-        first = np.arange(len(a))
-        deviations = spread.of_margins(first, first + len(a))
-        return scores[: len(a)] - scores[len(a) :], deviations.astype(np.float32)
-
-    def _with_spread(
-        self, prompts: Sequence[Prompt], responses: Sequence[Reply], token_budget: int
-    ) -> tuple[np.ndarray, Spread]:
-        if not self._model.is_uncertain:
-            raise ModelError(
-                "this model does not tell how sure it is",
-                expected="several members, or a posterior of the last layer",
-                got="one head",
-                remedy="train with --ensemble.members 5, or --laplace",
-            )
-        encoded = self._model.encoder.encode(prompts, responses)
-        _warn_truncated(encoded)
-        ids, alone = [e.ids for e in encoded], self.prompt_ids(prompts)
-        return self.spread_encoded(ids, alone, token_budget=token_budget)
-
-    def spread_encoded(
-        self,
-        ids: Sequence[TokenIds],
-        prompts: Sequence[TokenIds] | None = None,
-        *,
-        token_budget: int = DEFAULT_TOKEN_BUDGET,
-    ) -> tuple[np.ndarray, Spread]:
-        """Return scores ``[n]`` and their spread (`assay.scorers.uncertainty`) of token ids."""
-        if self._model.laplace is None:
-            values = self.score_encoded(ids, prompts, token_budget=token_budget)
-            return values.mean(axis=1), self._spread_of(values)
-        return self.spread_features(self.features(ids, token_budget=token_budget))
-
-    def spread_features(self, features: np.ndarray, prompts: np.ndarray | None = None) -> tuple[np.ndarray, Spread]:
-        """Return the same of pooled states; as `score_features`."""
-        model = self._model
-        values = self.score_features(features, prompts)
-        if model.laplace is None:
-            return values.mean(axis=1), self._spread_of(values)
-        with evaluating(model):
-            device = next((p.device for p in model.head.parameters()), model.device)
-            basis = cast(Head, model.head).basis(torch.from_numpy(features).to(device))
-        assert basis is not None  # a posterior is fitted to such heads only
-        return values, Spread(model.laplace.spread(basis[:, 0].cpu().numpy()))
-
-    def _spread_of(self, values: np.ndarray) -> Spread:
-        levels = self._model.config.levels
-        return spread_of_quantiles(values, levels) if levels else spread_of_members(values)
-
-    def usual_spread(self) -> np.ndarray | None:
-        """Return the spread vector of training texts on average, ``[S]``; None where it was not stored."""
-        if self._model.laplace is not None:
-            return self._model.laplace.reference()
-        means = (self._model.record.score or {}).get("members")
-        return None if means is None else spread_of_members(np.asarray(means)[None]).vectors[0]
-
     def score_features(
         self, features: np.ndarray, prompts: np.ndarray | None = None, *, native: bool = False
     ) -> np.ndarray:
@@ -344,11 +245,17 @@ class ScoringMixin:
         return states if states is not None else np.zeros((0, self._model.config.width), np.float32)
 
     def map_batches(
-        self, ids: Sequence[TokenIds], function: Any, token_budget: int, dtype: torch.dtype | None
+        self,
+        ids: Sequence[TokenIds],
+        function: Any,
+        token_budget: int,
+        dtype: torch.dtype | None,
+        starts: np.ndarray | None = None,
     ) -> np.ndarray | None:
         """Apply ``function`` to length-sorted batches and put its rows back in the order of ``ids``.
 
-        Equal texts are computed once: in two batches they might differ in the last bit, and be no tie.
+        Equal texts are computed once: in two batches they might differ in the last bit, and be no tie. ``starts`` says
+        where replies begin, for functions of log-probabilities.
         """
         model = self._model
         empty = next((place for place, text in enumerate(ids) if len(text) == 0), None)
@@ -356,15 +263,19 @@ class ScoringMixin:
             raise ModelError("a text has no token", where=f"text {empty + 1} of {len(ids)}")
         out: np.ndarray | None = None
         places: dict[bytes, int] = {}
-        index = np.array([places.setdefault(text_key(x), len(places)) for x in ids], np.int64)
-        ids = [ids[i] for i in np.unique(index, return_index=True)[1]]
+        keys = [text_key(x) for x in ids]
+        if starts is not None:
+            keys = [key + int(start).to_bytes(4, "little") for key, start in zip(keys, starts, strict=True)]
+        index = np.array([places.setdefault(key, len(places)) for key in keys], np.int64)
+        first = np.unique(index, return_index=True)[1]
+        ids, starts = [ids[i] for i in first], None if starts is None else starts[first]
         layout, pad_id = model.row_layout, model.encoder.pad_id
         trees = layout.trees(ids, token_budget)
         blocks = layout.blocks(np.array([tree.length for tree in trees], np.int64), token_budget)
         half = dtype in (torch.float16, torch.bfloat16)
         with evaluating(model), torch.autocast(model.device.type, dtype=dtype if half else None, enabled=half):
             for block in blocks:
-                rows, members = layout.rows(ids, [trees[row] for row in block], pad_id)
+                rows, members = layout.rows(ids, [trees[row] for row in block], pad_id, starts)
                 batch = send_to_device({"rows": [rows], "order": torch.arange(len(members))}, model.device)
                 part = function(batch).float().cpu().numpy()
                 if out is None:
@@ -375,32 +286,6 @@ class ScoringMixin:
     @property
     def _model(self) -> RewardModel:
         return cast("RewardModel", self)
-
-
-def _same_length(*columns: Sequence[Any]) -> None:
-    if any(isinstance(column, str) for column in columns):
-        raise ModelError(
-            "a single text came where a list of texts belongs",
-            expected="lists of the same length",
-            remedy="score([prompt], [response])",
-        )
-    if len({len(column) for column in columns}) != 1:
-        raise ModelError(
-            "prompts and responses differ in number",
-            expected="lists of the same length",
-            got=" and ".join(str(len(column)) for column in columns),
-        )
-
-
-def _warn_truncated(encoded: Sequence[Encoded]) -> None:
-    prompts = sum(e.cut_prompt > 0 for e in encoded)
-    replies = sum(e.cut_reply > 0 for e in encoded)
-    if prompts or replies:
-        warnings.warn(
-            f"{len(encoded)} texts, {sum(e.cut_prompt > 0 or e.cut_reply > 0 for e in encoded)} of them longer than "
-            f"the maximum length: {prompts} lost prompt tokens, {replies} lost part of the response",
-            stacklevel=3,
-        )
 
 
 def _mean_of_members(values: np.ndarray) -> np.ndarray:

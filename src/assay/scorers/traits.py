@@ -12,8 +12,8 @@ import torch
 from accelerate.utils import send_to_device
 
 from assay.scorers.calling import states_in_trees
+from assay.scorers.evaluating import evaluating
 from assay.scorers.layout import Layout
-from assay.scorers.scoring import evaluating
 from assay.scorers.trees import Tree
 
 

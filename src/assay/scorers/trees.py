@@ -104,6 +104,37 @@ def one_by_one(texts: Sequence[TokenIds]) -> list[Tree]:
     return [Tree(np.array([index]), len(text), len(text)) for index, text in enumerate(texts)]
 
 
+def predicted(texts: Sequence[TokenIds], trees: Sequence[Tree], starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """Say where each token of a reply is predicted: at the token before it.
+
+    Parameters
+    ----------
+    texts, trees
+        As for `lay_out`.
+    starts
+        Where the reply begins in each of the texts, int64. A reply that begins a text loses its first token, which
+        nothing comes before.
+    ends
+        Row and column of the last token of every member, tree after tree.
+
+    Returns
+    -------
+    np.ndarray
+        int64 ``[T, 4]``: text (its place among the members), row, column, token.
+    """
+    parts, place = [np.zeros((0, 4), np.int64)], 0
+    for tree in trees:
+        for member in tree.members:
+            ids, (row, end) = np.asarray(texts[member]), ends[place]
+            before = np.arange(max(int(starts[member]), 1), len(ids)) - 1
+            # what is behind the trunk stands in one piece that ends at the text's last token
+            column = np.where(before < tree.trunk, before, end - (len(ids) - 1 - before))
+            part = np.stack([np.full_like(before, place), np.full_like(before, row), column, ids[before + 1]], axis=1)
+            parts.append(part)
+            place += 1
+    return np.concatenate(parts)
+
+
 def lay_out(texts: Sequence[TokenIds], trees: Sequence[Tree], pad_id: int) -> dict[str, np.ndarray]:
     """Write trees into rows.
 

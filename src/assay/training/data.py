@@ -56,12 +56,12 @@ class Verdicts:
             "length_gap": torch.from_numpy(np.log1p(pairs.length_a[chosen]) - np.log1p(pairs.length_b[chosen])).float(),
         }
         data = self.data
-        if data.records.prompts or data.attributes is not None or data.with_classes:
+        if data.records.prompts or data.with_classes or data.attributes is not None or data.reference is not None:
             batch = {**batch, **self._of_texts(records)}
         return batch if self._record_weights is None else {**batch, **self._lists(records, self._record_weights)}
 
     def _of_texts(self, records: np.ndarray) -> Batch:
-        """Return what heads are told of texts: prompts alone, grades by dimension, owners, and what was chosen."""
+        """Return what is told of texts: prompts alone, grades by dimension, owners, what was chosen, a reference."""
         sizes = self.data.texts[records]
         found: Batch = {}
         if self.data.records.prompts:
@@ -70,6 +70,8 @@ class Verdicts:
             texts, weights = texts_of(self.data, records), self.data.record_weights()[records]
             found["attributes"] = torch.from_numpy(self.data.attributes[texts].astype(np.float32))
             found["text_weight"] = torch.from_numpy(np.repeat(weights, sizes, axis=0).astype(np.float32))
+        if self.data.reference is not None:
+            found["reference"] = torch.from_numpy(self.data.reference[texts_of(self.data, records)])
         if self.data.with_classes:
             found["owners"] = torch.from_numpy(np.repeat(np.asarray(records, np.int64), sizes))
             found["classes"] = torch.from_numpy(self.data.classes[texts_of(self.data, records)])
@@ -171,7 +173,8 @@ class TextSource:
             for record, start in zip(records, first_texts(data, records), strict=True)
             for tree in self.trees(int(record))
         ]
-        rows, order = self.layout.lay(texts, trees, self.token_budget, data.pad_id)
+        starts = data.records.reply_starts[texts_of(data, records)] if data.with_replies else None
+        rows, order = self.layout.lay(texts, trees, self.token_budget, data.pad_id, starts)
         return {"rows": rows, "order": order, **self.verdicts.batch(records)}
 
 

@@ -31,7 +31,7 @@ def held_out_metrics(
     """
     objective = objective or PairwiseObjective()
     if isinstance(objective, PairwiseObjective):
-        objective = replace(objective, terms=())
+        objective = replace(objective, terms=(), text=None)
     margins = torch.from_numpy(held_out.records.margins(values))
     batch = Verdicts(held_out).batch(np.arange(len(held_out.texts)))
     target, weight = batch["target"], batch["weight"]

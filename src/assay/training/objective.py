@@ -20,9 +20,9 @@ from assay.objectives import (
     regression_loss,
 )
 from assay.scorers.interface import Batch
-from assay.scorers.reward_model import Output
+from assay.scorers.model_shape import Output
 from assay.training.records import TrainingRecords
-from assay.training.terms import Term
+from assay.training.terms import Term, TextRegulariser
 
 
 class Objective(Protocol):
@@ -31,6 +31,11 @@ class Objective(Protocol):
     @property
     def views(self) -> int:
         """How often each text is to be encoded, under new draws of dropout: 1, or 2."""
+        ...
+
+    @property
+    def likelihoods(self) -> bool:
+        """Whether it looks at log-probabilities of replies."""
         ...
 
     def items(self, data: TrainingRecords) -> tuple[np.ndarray, np.ndarray]:
@@ -52,15 +57,23 @@ class PairwiseObjective:
         Largest size of a score that counts (`clipped_margins`); infinite: all count. For scorers with one value a text.
     terms
         What is added.
+    text
+        What a language model still learns from text, as a share of the loss; None: nothing.
     """
 
     clip: float = math.inf
     terms: tuple[Term, ...] = ()
+    text: TextRegulariser | None = None
 
     @property
     def views(self) -> int:
         """The most that a term asks for."""
         return max((term.views for term in self.terms), default=1)
+
+    @property
+    def likelihoods(self) -> bool:
+        """Whether it learns from text too."""
+        return self.text is not None and self.text.share > 0
 
     def items(self, data: TrainingRecords) -> tuple[np.ndarray, np.ndarray]:
         """Count judgements."""
@@ -73,6 +86,8 @@ class PairwiseObjective:
             margins = clipped_margins(output["values"][a], output["values"][b], self.clip)
         losses = pairwise_loss(margins, batch["target"], batch["margin"], batch["weight"], reduction="none")
         total = losses.sum(dim=0)
+        if self.text is not None and self.text.share > 0:
+            total = self.text.mixed(total, output, batch)
         for term in self.terms:
             total = total + term(output, batch)
         return total
@@ -90,6 +105,7 @@ class ListwiseObjective:
 
     loss: Literal["listnet", "listmle"] = "listnet"
     views: ClassVar[int] = 1
+    likelihoods: ClassVar[bool] = False
 
     def items(self, data: TrainingRecords) -> tuple[np.ndarray, np.ndarray]:
         """Count the comparisons that a list of k stands for, k - 1; its weight is that of one list."""
@@ -119,6 +135,7 @@ class GradedObjective:
     loss: Literal["regression", "pointwise", "quantile"] = "regression"
     levels: tuple[float, ...] = ()
     views: ClassVar[int] = 1
+    likelihoods: ClassVar[bool] = False
 
     def items(self, data: TrainingRecords) -> tuple[np.ndarray, np.ndarray]:
         """Count graded responses."""

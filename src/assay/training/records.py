@@ -34,6 +34,10 @@ class TrainingRecords:
         float64 ``[texts, A]``: grades by dimension, standardised, for heads that learn them; NaN where there is none.
     with_classes
         Whether heads are told which responses were chosen, and what prompt each belongs to.
+    with_replies
+        Whether losses look at log-probabilities of replies.
+    reference
+        float32 ``[texts]``: those of a reference, for losses that look at ratios to it.
     """
 
     records: EncodedRecords
@@ -44,6 +48,8 @@ class TrainingRecords:
     grades: np.ndarray | None = None
     attributes: np.ndarray | None = None
     with_classes: bool = False
+    with_replies: bool = False
+    reference: np.ndarray | None = None
 
     @property
     def weights(self) -> np.ndarray:

@@ -12,9 +12,9 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Tensor
 
-from assay.objectives import centring_loss, contrastive_loss, gap_correlation
+from assay.objectives import TextLoss, centring_loss, contrastive_loss, gap_correlation, text_loss
 from assay.scorers.interface import Batch
-from assay.scorers.reward_model import Output
+from assay.scorers.model_shape import Output
 
 
 class Term(Protocol):
@@ -109,3 +109,34 @@ class LengthDecorrelation:
         """Return the squared correlation, times the weight of the judgements."""
         weight = batch["weight"]
         return self.factor * weight.sum(dim=0) * gap_correlation(output["margins"], batch["length_gap"], weight)
+
+
+@dataclass(frozen=True)
+class TextRegulariser:
+    """GRM: the language model keeps saying what it said, beside the reward (Yang et al. 2024, equation 2).
+
+    The loss of the judgements and `assay.objectives.text_loss` are mixed, ``(1 - share) * BT + share * text``; a
+    judgement weighs as much in one as in the other.
+
+    Attributes
+    ----------
+    share
+        Of the text, from 0 (not looked at) to below 1.
+    kind, beta
+        See `assay.objectives.text_loss`.
+    """
+
+    share: float
+    kind: TextLoss = "sigmoid"
+    beta: float = 0.1
+
+    def mixed(self, judgements: Tensor, output: Output, batch: Batch) -> Tensor:
+        """Return the mix of the loss of the judgements of a micro-batch, ``[]`` or ``[members]``, with that of text."""
+        said = output["likelihoods"]
+        if "reference" in batch:
+            said = said - batch["reference"]
+        a, b = batch["edges"].unbind(dim=1)
+        each = text_loss(self.kind, said[a], said[b], batch["target"], beta=self.beta)
+        weight = batch["weight"]
+        text = (weight * (each if weight.dim() == 1 else each.unsqueeze(1))).sum(dim=0)
+        return (1.0 - self.share) * judgements + self.share * text

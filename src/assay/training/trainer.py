@@ -169,8 +169,12 @@ class PreferenceTrainer(Trainer):
 
         Members that share nothing are added up; where they share a backbone that trains, it learns from their mean.
         """
-        fed = {name: inputs[name] for name in _FED if name in inputs}
-        output = model(**fed) if self.objective.views == 1 else model(**fed, views=self.objective.views)
+        fed: dict[str, Any] = {name: inputs[name] for name in _FED if name in inputs}
+        if self.objective.views > 1:
+            fed["views"] = self.objective.views
+        if self.objective.likelihoods:
+            fed["likelihoods"] = True
+        output = model(**fed)
         self._count(output["margins"].detach(), inputs)
         losses = self.objective(output, inputs) * scale  # type: ignore[arg-type]
         return losses.mean() if self._shared else losses.sum()

@@ -9,7 +9,7 @@ from assay.errors import ModelError
 from assay.feedback import CheckReport, Encoder, check
 from assay.feedback.records import Message, as_chat
 from assay.output import check_new, write_json
-from assay.workflows.settings import CheckSettings
+from assay.workflows.judge_settings import CheckSettings
 
 
 def check_data(settings: CheckSettings) -> CheckReport:

@@ -27,7 +27,7 @@ from assay.feedback.grades import grade_table
 from assay.feedback.pairs import WEAK
 from assay.feedback.records import message
 from assay.feedback.splitting import group_columns
-from assay.workflows.settings import ReadingSettings
+from assay.workflows.run_settings import ReadingSettings
 
 SEEN_GROUPS = "seen_groups.npy"
 

@@ -26,7 +26,8 @@ from assay.scorers import RewardModel, create_reward_model
 from assay.versions import current_versions
 from assay.workflows import hardware
 from assay.workflows.data import Shares, content_key, group_keys, write_seen_groups
-from assay.workflows.fitting import Fit, fit
+from assay.workflows.fits import Fit
+from assay.workflows.fitting import fit
 from assay.workflows.judging import Scored, fit_baselines, judge, scores_on
 from assay.workflows.options import model_options, resolved
 from assay.workflows.settings import EvolveSettings

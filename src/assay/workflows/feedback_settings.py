@@ -204,6 +204,25 @@ class Meta(Settings):
     prompts: int = Field(default=8, ge=1, description="prompts per step")
 
 
+class KeptText(Settings):
+    """GRM: the language-model head is kept, and goes on learning from the better replies."""
+
+    kind: Literal["sigmoid", "sft", "dpo"] = Field(
+        default="sigmoid",
+        description="sigmoid: -log sigmoid(beta * log pi) of the better reply; sft: -log pi; dpo: of both",
+    )
+    share: float = Field(default=0.01, gt=0, lt=1, description="of the text in the loss; the judgements have the rest")
+    beta: float = Field(default=0.1, gt=0, description="scale of log-probabilities")
+    reference: bool = Field(default=False, description="dpo: measure them against those of the backbone as it came")
+
+    def conflicts(self) -> Iterator[tuple[str, str]]:
+        """Yield what would have no effect."""
+        if self.reference and self.kind != "dpo":
+            yield "reference", "belongs to --grm.kind dpo"
+        if self.kind == "sft" and self.beta != type(self).model_fields["beta"].default:
+            yield "beta", "has no effect on --grm.kind sft"
+
+
 Loss = Annotated[PairwiseLoss | ListLoss | RegressionLoss | QuantileLoss | PointwiseLoss, Field(discriminator="kind")]
 
 

@@ -1,36 +1,32 @@
-"""Fit a reward model on shares of judgements and calibrate it: all weights, LoRA, or the head on a frozen backbone."""
+"""Fit a reward model on shares of judgements and calibrate it: all weights, LoRA, or a frozen backbone's head."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import torch
 
 from assay.console import say
 from assay.errors import DataError
-from assay.evaluation import Calibration, stored_form
 from assay.scorers import RewardModel, create_reward_model
 from assay.scorers.encoding import EncodedRecords, encode_records, score_records, scores_in
 from assay.scorers.ensemble import EnsembleModel
-from assay.scorers.features import FeatureCache
-from assay.scorers.preference import PreferenceHead
 from assay.training import PreferenceTrainer
 from assay.training.checkpoints import newest_complete, remove_torn, step_of
 from assay.training.progress import TerminalProgress
 from assay.training.records import TrainingRecords
-from assay.workflows import hardware, ranks
+from assay.workflows import ranks
 from assay.workflows.banks import bank_of, refuse_few, start_bank
 from assay.workflows.data import Shares
 from assay.workflows.feedback_settings import MarginMatching
+from assay.workflows.fits import Fit, compare_with, result_of, store
+from assay.workflows.fitting_frozen import fit_frozen
 from assay.workflows.graded import with_attributes
-from assay.workflows.heads import blind_to, head_arguments, record_folds, train_heads
 from assay.workflows.members import add_laplace, samples_of
-from assay.workflows.options import arguments, head_rate, model_options
+from assay.workflows.options import arguments, model_options
 from assay.workflows.prepared import Prepared
 from assay.workflows.settings import TrainSettings
 from assay.workflows.targets import each_of_sweep, make_targets, objective_of
@@ -41,6 +37,7 @@ from assay.workflows.teaching import (
     refuse_nothing,
     step_rule_of,
     taught_from,
+    with_replies,
 )
 
 #: Training responses that scores without a scalar are compared with, at most, where they must be encoded anew.
@@ -48,60 +45,6 @@ _COMPARED = 2048
 
 #: Seeds of members lie this far apart, so that those of neighbouring runs differ.
 MEMBER_SEEDS = 1000
-
-
-@dataclass
-class Fit:
-    """A trained model and how it came about.
-
-    Attributes
-    ----------
-    model
-        With score statistics and calibration stored.
-    train_loss, validation_loss
-        (step, loss in nats) as logged.
-    seconds
-        Of training alone.
-    pairs, tokens
-        Judgements and tokens that training went through in those seconds, all epochs.
-    counts
-        What truncation cut and what was dropped.
-    calibration
-        As stored with the model, or None.
-    feedback
-        What was done to the judgements before they were learned from.
-    told
-        The same in lines of text.
-    target
-        The settings of the targets that it learned, of a sweep those that were chosen.
-    taught
-        What it learned from: a share that is held out takes gamma and the scale of gaps over.
-    bank
-        Of heads with prototypes or landmarks: what became of them; else empty.
-    """
-
-    model: RewardModel
-    train_loss: list[tuple[float, float]] = field(default_factory=list)
-    validation_loss: list[tuple[float, float]] = field(default_factory=list)
-    seconds: float = 0.0
-    pairs: int = 0
-    tokens: int = 0
-    counts: dict[str, int] = field(default_factory=dict)
-    calibration: Calibration | None = None
-    feedback: dict[str, Any] = field(default_factory=dict)
-    told: list[str] = field(default_factory=list)
-    target: Any = None
-    taught: Prepared | None = None
-    bank: dict[str, Any] = field(default_factory=dict)
-
-    def throughput(self) -> dict[str, float]:
-        """Return judgements and tokens per second of training."""
-        seconds = max(self.seconds, 1e-9)
-        return {
-            "pairs_per_second": self.pairs / seconds,
-            "tokens_per_second": self.tokens / seconds,
-            "training_seconds": self.seconds,
-        }
 
 
 def fit(
@@ -136,7 +79,12 @@ def fit(
         settings = settings.model_copy(update={"seed": settings.seed + MEMBER_SEEDS * member})
     model = model or create_reward_model(model_options(settings, settings.seed))
     if settings.freeze_backbone:
-        return _fit_frozen(settings, shares, folder, model)
+        return fit_frozen(settings, shares, folder, model)
+    return _fit_weights(settings, shares, folder, model, member)
+
+
+def _fit_weights(settings: TrainSettings, shares: Shares, folder: Path, model: RewardModel, member: int | None) -> Fit:
+    """Train the weights of the backbone, or of its adapter, with the head."""
     data, told = appended(settings, shares.fit)
     samples = samples_of(settings, data)
     if member is not None and samples is not None:
@@ -162,6 +110,8 @@ def fit(
     learned = taught.taught(model.encoder.pad_id, with_classes="classes" in model.head_reads)
     if samples is not None:
         learned = replace(learned, share=samples)
+    if settings.grm is not None:
+        learned = with_replies(settings.grm, model, learned, settings.token_budget)
     refuse_few(settings, learned)
     fresh = model
     start_bank(fresh, learned, lambda texts: _states_of(fresh, train, texts, settings))
@@ -184,19 +134,13 @@ def fit(
     if whole_model is None:
         return Fit(model, target=settings.target)  # another process has the weights, and does the rest
     model = cast(RewardModel, whole_model)
-    result = _result(model, trainer, taught, since=step_of(whole) if whole else 0)
+    result = result_of(model, trainer, taught, since=step_of(whole) if whole else 0)
     result.target = settings.target
     compare_with(model, lambda: _states_of(model, train, np.flatnonzero(train.responses)[:_COMPARED], settings))
     _calibrate(settings, result, train, held_out, kept_apart)
     result.bank = bank_of(model, learned, data, lambda texts: _states_of(model, train, texts, settings))
     add_laplace(settings, model, taught.taught(), lambda texts: _states_of(model, train, texts, settings))
     return result
-
-
-def compare_with(model: RewardModel, states: Callable[[], torch.Tensor]) -> None:
-    """Store what responses are compared with where the head knows margins only."""
-    if isinstance(model.head, PreferenceHead):
-        model.head.compare_with(states().to(model.head.anchor.device))
 
 
 def _states_of(model: RewardModel, records: EncodedRecords, texts: np.ndarray, settings: TrainSettings) -> torch.Tensor:
@@ -221,11 +165,11 @@ def _calibrate(
         mean = values.mean(axis=1) if values.ndim == 2 else values
         result.calibration = calibration_of(settings, held_out, kept_apart.grades, mean, margins)
         # the scores of unseen texts show where scores lie in use; those of training texts are stretched
-        _store(result, values[held_out.responses], "on the validation share")
+        store(result, values[held_out.responses], "on the validation share")
         return
     dtype = torch.bfloat16 if settings.precision == "bf16" else None
     values = scores_in(score_records(model, train, dtype=dtype, token_budget=settings.token_budget))
-    _store(result, values[train.responses], None)
+    store(result, values[train.responses], None)
 
 
 def _fit_members(settings: TrainSettings, shares: Shares, folder: Path) -> Fit:
@@ -316,89 +260,3 @@ def newest_checkpoint(folder: Path) -> str | None:
         whole = newest_complete(place)
         found = str(whole.relative_to(own)) if whole else found
     return found
-
-
-def _fit_frozen(settings: TrainSettings, shares: Shares, folder: Path, model: RewardModel) -> Fit:
-    """Train heads on cached features: one per fold, blind to it, and one on everything, side by side.
-
-    The folds' margins are all out of sample, so they calibrate the last head without costing it a judgement.
-    """
-    fold_of = record_folds(shares.training, settings.calibration_folds, settings.seed)
-    data, told = appended(settings, shares.training, fold_of)
-    records = encode_records(data, model.encoder, prompts=model.reads_prompts)
-    model.to(hardware.best_device())
-    dtype = torch.bfloat16 if settings.precision == "bf16" else None
-    cache = FeatureCache(model, dtype=dtype, token_budget=settings.token_budget)
-    features = cache.features_of(records)
-    count = int(fold_of.max()) + 1
-    args = head_arguments(arguments(settings, folder, settings.seed), head_rate(settings))
-    taught = taught_from(settings, data, records, folder, model, features).noting(told)
-    objective = objective_of(settings)
-    refuse_nothing(objective, taught)
-    refuse_few(settings, taught.taught())
-    samples = samples_of(settings, data)
-    several = 1 if samples is None else samples.shape[1]
-    learned = replace(taught.learned(features), share=blind_to(fold_of, samples))
-    heads, trainer = train_heads(model, args, learned, objective)
-    compare_with(heads, lambda: torch.from_numpy(features[records.responses]))
-    evidence = heads.score_features(features, records.prompt_of, native=True)
-    out_of_fold = records.margins(evidence).reshape(len(records.pairs), count + 1, several).mean(axis=2)
-    values = scores_in(evidence).reshape(len(features), count + 1, several)
-    heads.select_members(slice(count * several, None))
-    final = replace(taught.taught(), share=samples)
-    bank = bank_of(heads, final, data, lambda texts: torch.from_numpy(features[texts]))
-    add_laplace(settings, heads, taught.taught(), lambda texts: torch.from_numpy(features[texts]))
-    members, values = values[:, count], values.mean(axis=2)
-    result = _result(heads, trainer, taught)
-    result.target, result.bank = settings.target, bank
-    result.counts |= {"features_computed": cache.computed, "features_reused": cache.reused}
-    assert learned.share is not None
-    trained = int((learned.share > 0).any(axis=0).sum())  # the head that is blind to the only group learns nothing
-    result.train_loss = [(step, loss / trained) for step, loss in result.train_loss]
-    if count > 1:  # with one group, the head that is blind to it has learned nothing
-        margins = out_of_fold[np.arange(len(out_of_fold)), fold_of[records.pairs.row]]
-        unseen = values[np.arange(len(values)), np.repeat(fold_of, np.diff(records.offsets))]
-        result.calibration = calibration_of(settings, records, taught.grades, unseen, margins)
-    method = f"on margins out of {count} folds"
-    # the heads that cleaned the other folds had seen this one
-    _store(
-        result,
-        members[records.responses],
-        method + (" (cleaned together)" if settings.clean.kind != "none" else ""),
-    )
-    return result
-
-
-def _result(model: RewardModel, trainer: PreferenceTrainer, taught: Prepared, since: int = 0) -> Fit:
-    """Gather what was logged; ``since`` is the step that a resumed run began at, whose work took other seconds."""
-    records = taught.records
-    history = trainer.state.log_history
-    done = trainer.plan.epoch(trainer.state.global_step) - trainer.plan.epoch(since)
-    return Fit(
-        model=model,
-        train_loss=[(entry["step"], entry["loss"]) for entry in history if "loss" in entry],
-        validation_loss=[(entry["step"], entry["eval_loss"]) for entry in history if "eval_loss" in entry],
-        seconds=trainer.seconds,
-        pairs=math.floor(done * len(records.pairs)),
-        tokens=math.floor(done * int(records.lengths.sum())),
-        counts={
-            "texts_cut_in_the_prompt": records.cut_prompt,
-            "texts_cut_in_the_response": records.cut_reply,
-            "pairs_equal_after_tokenising": records.dropped_identical,
-        },
-        feedback=taught.report(),
-        told=taught.lines(),
-        # features are large, and nothing looks at them any more
-        taught=replace(taught, features=None),
-    )
-
-
-def _store(result: Fit, values: np.ndarray, method: str | None) -> None:
-    """Keep score statistics and calibration with the model."""
-    members = values.astype(np.float64).reshape(len(values), -1)
-    mean = members.mean(axis=1)
-    result.model.record.score = {"mean": float(mean.mean()), "std": float(mean.std())}
-    if members.shape[1] > 1:
-        result.model.record.score["members"] = members.mean(axis=0).tolist()
-    if result.calibration is not None and method:
-        result.model.record.calibration = stored_form(result.calibration, method)

@@ -34,6 +34,7 @@ from assay.versions import current_versions
 from assay.workflows import hardware
 from assay.workflows.data import group_keys, read_judgements, seen_groups, write_seen_groups
 from assay.workflows.graded import combined_grades
+from assay.workflows.judge_settings import CalibrateSettings, EvaluateSettings
 from assay.workflows.judging import (
     Judged,
     all_seen,
@@ -47,7 +48,6 @@ from assay.workflows.judging import (
     stored_baselines,
 )
 from assay.workflows.reporting import rated_notes
-from assay.workflows.settings import CalibrateSettings, EvaluateSettings
 from assay.workflows.unjudged import candidates
 
 Baselines = Mapping[str, LengthBaseline | BagOfWords]

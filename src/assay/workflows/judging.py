@@ -30,7 +30,7 @@ from assay.scorers.preference import cyclic_share, native_margins
 from assay.scorers.uncertainty import Spread
 from assay.workflows import hardware
 from assay.workflows.data import seen_groups, unseen
-from assay.workflows.settings import JudgeSettings
+from assay.workflows.judge_settings import JudgeSettings
 
 BASELINES: dict[str, Any] = {"length": LengthBaseline, "bag_of_words": BagOfWords}
 

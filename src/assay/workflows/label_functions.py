@@ -28,7 +28,7 @@ from assay.feedback.labeling.finding import load_module
 from assay.feedback.labeling.patterns import read_themes
 from assay.workflows.judge_functions import Voters
 from assay.workflows.label_settings import FunctionSettings
-from assay.workflows.settings import not_among
+from assay.workflows.run_settings import not_among
 
 
 def gather(settings: FunctionSettings, judges: Voters | None = None) -> list[LabelingFunction]:

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from assay.config import Positional, Settings
 from assay.feedback import ColumnMapping
-from assay.workflows.settings import ReadingSettings, RunSettings
+from assay.workflows.run_settings import ReadingSettings, RunSettings
 
 
 class KeepAll(Settings):

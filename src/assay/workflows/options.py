@@ -9,7 +9,8 @@ from pathlib import Path
 from assay.scorers import LoraOptions, ModelOptions
 from assay.training import PreferenceArguments
 from assay.workflows import hardware
-from assay.workflows.settings import ModelSettings, OptimiserSettings, TrainSettings
+from assay.workflows.model_settings import ModelSettings, OptimiserSettings
+from assay.workflows.settings import TrainSettings
 
 EPOCHS_OF_HEADS = 30
 #: Of linear heads on vectors as they are; see also `assay.workflows.head_settings.OneHead.usual_rate`.
@@ -39,6 +40,7 @@ def model_options(settings: ModelSettings, seed: int) -> ModelOptions:
         max_length_tokens=settings.max_length_tokens,
         truncation=settings.truncation,
         freeze_backbone=settings.freeze_backbone,
+        vocabulary=getattr(settings, "grm", None) is not None,
         dropout=settings.dropout,
         attention=settings.attention,
         lora=LoraOptions(lora.rank, lora.alpha, lora.dropout, lora.targets or None) if lora else None,

@@ -16,11 +16,11 @@ from assay.config import Positional, Settings, build, to_plain
 from assay.config.values import load_yaml
 from assay.errors import ConfigError
 from assay.output import check_new
-from assay.workflows.settings import RunSettings
+from assay.workflows.run_settings import RunSettings
 from assay.workflows.verbs import STAGES, Verb
 
 SAMPLE = "sample"
-_KEYS = ("data", "stages")
+_KEYS = ("data", "backbone", "stages")
 # how a stage runs, not what comes out of it
 _RUNTIME = {"overwrite", "dry_run", "resume"}
 #: Settings that name what a stage reads.
@@ -32,6 +32,9 @@ class RunRecipeSettings(RunSettings):
 
     recipe: Annotated[str, Positional] = Field(description="YAML file, or the name of a shipped recipe")
     data: str | None = Field(default=None, description="in place of the recipe's data; none: what the recipe names")
+    backbone: str | None = Field(
+        default=None, description="in place of the recipe's backbone, where it names one: Hub id or folder"
+    )
     out: str | None = Field(default=None, description="folder of the stages; none: runs/ and the recipe's name")
 
 
@@ -129,8 +132,12 @@ def read_recipe(settings: RunRecipeSettings) -> list[Stage]:
     if out.is_file():
         check_new(out)
     places = {"data": _data(path, content, settings), "out": str(out)}
+    if "backbone" in content:
+        places["backbone"] = str(settings.backbone or content["backbone"])
     stages: list[Stage] = []
-    problems = [f"{path.name}: {key}: no such setting; expected data, stages" for key in content if key not in _KEYS]
+    problems = [
+        f"{path.name}: {key}: no such setting; expected {', '.join(_KEYS)}" for key in content if key not in _KEYS
+    ]
     for number, stage in enumerate(content["stages"], 1):
         where = f"{path.name}, stage {number}"
         try:
@@ -141,6 +148,8 @@ def read_recipe(settings: RunRecipeSettings) -> list[Stage]:
             problems += [line.strip() for line in error.problem.split("\n")[1:]] or [f"{where}: {error.problem}"]
     if settings.data and "{data}" not in str(content["stages"]):
         problems.append(f"--data: {path.name} does not use {{data}}")
+    if settings.backbone and "backbone" not in content:
+        problems.append(f"--backbone: {path.name} names no backbone for all its stages")
     if problems:
         count = "one problem" if len(problems) == 1 else f"{len(problems)} problems"
         raise ConfigError("\n  ".join([f"{count} in the recipe", *problems]), where=str(path), remedy="mend the recipe")

@@ -21,7 +21,8 @@ from assay.workflows.recipe_stages import (
     sample_path,
     shipped_recipes,
 )
-from assay.workflows.settings import RunSettings, TrainSettings
+from assay.workflows.run_settings import RunSettings
+from assay.workflows.settings import TrainSettings
 
 
 class DemoSettings(RunSettings):

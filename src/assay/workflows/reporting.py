@@ -15,7 +15,7 @@ from assay.evaluation.report import now
 from assay.feedback import Pairs, pairs
 from assay.feedback.check_report import CheckReport
 from assay.workflows.data import Shares
-from assay.workflows.fitting import Fit
+from assay.workflows.fits import Fit
 from assay.workflows.judging import Judged
 from assay.workflows.settings import TrainSettings
 

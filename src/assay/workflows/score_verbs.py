@@ -17,8 +17,8 @@ from assay.feedback.records import as_chat, prompt_text
 from assay.output import as_bytes, check_new, new_file, new_folder, write_json
 from assay.scorers import RewardModel, export
 from assay.scorers.export import why_not
+from assay.workflows.judge_settings import ExportSettings, ScoreSettings
 from assay.workflows.judging import load_models
-from assay.workflows.settings import ExportSettings, ScoreSettings
 
 _ROWS_AT_ONCE = 512
 

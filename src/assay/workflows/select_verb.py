@@ -17,12 +17,12 @@ from assay.output import as_bytes, check_new, new_folder, write_json
 from assay.scorers import RewardModel
 from assay.scorers.calibrated import calibrated_probability
 from assay.scorers.encoding import EncodedRecords, encode_records
+from assay.scorers.evaluating import evaluating
 from assay.scorers.features import FeatureCache
 from assay.scorers.prototypes import PrototypeHead
-from assay.scorers.scoring import evaluating
 from assay.versions import current_versions
+from assay.workflows.judge_settings import SelectSettings
 from assay.workflows.judging import leave_out_seen, load_models
-from assay.workflows.settings import SelectSettings
 from assay.workflows.unjudged import Candidates, candidates
 
 #: Candidates for each pair that is chosen, where pairs are to differ.

@@ -19,8 +19,9 @@ from assay.workflows import hardware
 from assay.workflows.data import read_judgements
 from assay.workflows.feedback_settings import Ensemble
 from assay.workflows.heads import head_arguments
+from assay.workflows.judge_settings import StrengthSettings
 from assay.workflows.options import arguments, head_rate, model_options
-from assay.workflows.settings import StrengthSettings, TrainSettings
+from assay.workflows.settings import TrainSettings
 from assay.workflows.strength import Strength, cross_fitted, most_suspicious
 
 _SHOWN_CHARACTERS = 160

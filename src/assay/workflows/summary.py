@@ -7,7 +7,8 @@ from typing import Any
 from assay.console import show
 from assay.feedback import pairs
 from assay.workflows.data import Shares
-from assay.workflows.settings import CalibrateSettings, EvaluateSettings, TrainSettings
+from assay.workflows.judge_settings import CalibrateSettings, EvaluateSettings
+from assay.workflows.settings import TrainSettings
 
 _NAMES = {
     "length": "always the longer response",

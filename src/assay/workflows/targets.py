@@ -20,7 +20,15 @@ from assay.feedback.grades import GradeTable, grade_table
 from assay.feedback.targets import TargetWarning, margin_targets, target_summary, transformed, warn_of_extremes
 from assay.scorers.encoding import EncodedRecords
 from assay.training.objective import GradedObjective, ListwiseObjective, Objective, PairwiseObjective
-from assay.training.terms import AttributeRegression, Centring, Contrast, LengthDecorrelation, Penalty, Term
+from assay.training.terms import (
+    AttributeRegression,
+    Centring,
+    Contrast,
+    LengthDecorrelation,
+    Penalty,
+    Term,
+    TextRegulariser,
+)
 from assay.workflows import feedback_settings as kinds
 from assay.workflows.graded import with_grades
 from assay.workflows.prepared import Prepared
@@ -76,7 +84,9 @@ def objective_of(settings: TrainSettings) -> Objective:
             LengthDecorrelation(auxiliary.length_decorrelation): auxiliary.length_decorrelation,
         }
         used = tuple(term for term, factor in terms.items() if factor > 0)
-        return PairwiseObjective(np.inf if loss.clip is None else loss.clip, used)
+        grm = settings.grm
+        text = None if grm is None else TextRegulariser(grm.share, grm.kind, grm.beta)
+        return PairwiseObjective(np.inf if loss.clip is None else loss.clip, used, text)
     if loss.kind == "listnet" or loss.kind == "listmle":
         return ListwiseObjective(loss.kind)
     return GradedObjective(loss.kind, getattr(loss, "levels", ()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +19,14 @@ from assay.feedback.pairs import WEAK
 from assay.scorers import RewardModel, backbones
 from assay.scorers.encoding import EncodedRecords, encode_records
 from assay.scorers.features import FeatureCache
+from assay.scorers.vocabulary import reply_likelihoods
 from assay.training import PairwiseObjective
 from assay.training.data import TextSource
 from assay.training.meta import MetaStep
 from assay.training.objective import Objective
 from assay.training.records import TrainingRecords
 from assay.workflows import hardware
+from assay.workflows.feedback_settings import KeptText
 from assay.workflows.graded import attribute_grades
 from assay.workflows.heads import HELPERS, head_arguments
 from assay.workflows.options import EPOCHS_OF_HEADS, LINEAR_RATE, arguments, head_rate
@@ -117,6 +120,17 @@ def refuse_nothing(objective: Objective, taught: Prepared) -> None:
             f"of two texts that are equal once truncated; {count.sum()} items that the loss is about",
             remedy="raise --max-length-tokens, or choose another --objective.kind or --target.kind",
         )
+
+
+def with_replies(
+    settings: KeptText, model: RewardModel, learned: TrainingRecords, token_budget: int
+) -> TrainingRecords:
+    """Return the same with what losses of text look at; a reference is the model as it is now."""
+    reference = None
+    if settings.reference:
+        model.to(hardware.best_device())
+        reference = reply_likelihoods(model, learned.records, token_budget=token_budget)
+    return replace(learned, with_replies=True, reference=reference)
 
 
 def refuse_equal_views(settings: TrainSettings, model: RewardModel) -> None:

@@ -36,7 +36,8 @@ from assay.workflows.data import (
     without_prompts,
     write_seen_groups,
 )
-from assay.workflows.fitting import Fit, fit, newest_checkpoint
+from assay.workflows.fits import Fit
+from assay.workflows.fitting import fit, newest_checkpoint
 from assay.workflows.graded import rated_grades, with_attributes
 from assay.workflows.head_settings import ALONE
 from assay.workflows.judging import fit_baselines, judge, line_of_cycles, margins_on

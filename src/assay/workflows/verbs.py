@@ -8,18 +8,17 @@ from typing import Any
 
 from assay.config import Settings
 from assay.console import results_console, show
-from assay.workflows.label_settings import LabelSettings
-from assay.workflows.settings import (
+from assay.workflows.judge_settings import (
     CalibrateSettings,
     CheckSettings,
     EvaluateSettings,
-    EvolveSettings,
     ExportSettings,
     ScoreSettings,
     SelectSettings,
     StrengthSettings,
-    TrainSettings,
 )
+from assay.workflows.label_settings import LabelSettings
+from assay.workflows.settings import EvolveSettings, TrainSettings
 
 FOUND_ERRORS = 1
 

@@ -1,0 +1,186 @@
+"""The vocabulary head of a language model: log-probabilities of replies, for what also learns from text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+from assay.errors import ModelError
+from assay.scorers.backbones import load_causal
+
+#: Logits of so many tokens times words are held at a time: 128 MiB in float32.
+_LOGITS_AT_ONCE = 2**25
+#: Relative error up to which our logits are those of the language model.
+_TOLERANCE = 1e-3
+
+#: Log-probabilities ``[T]`` of tokens ``[T]`` that follow states ``[T, d]``.
+LogProbabilities = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class LogitShape:
+    """What a language model makes of the products z of states and output vectors: ``cap * tanh(scale * z / cap)``.
+
+    Attributes
+    ----------
+    scale
+        Factor (Cohere, Granite).
+    cap
+        Soft cap (Gemma); None: there is none.
+    """
+
+    scale: float = 1.0
+    cap: float | None = None
+
+    def logits(self, products: Tensor) -> Tensor:
+        """Return logits in float32."""
+        scaled = products.float() if self.scale == 1.0 else products.float() * self.scale
+        return scaled if self.cap is None else self.cap * torch.tanh(scaled / self.cap)
+
+
+class VocabularyHead(nn.Module):
+    """Output vectors of a language model, kept as they are; where they are its input vectors, those of the backbone.
+
+    They are buffers that no state holds: a reward model is stored without them.
+
+    Parameters
+    ----------
+    weight
+        ``[V, d]``; None: the backbone's input vectors, which may learn.
+    bias
+        ``[V]`` or None.
+    shape
+        What follows the product.
+    """
+
+    weight: Tensor | None
+    bias: Tensor | None
+
+    def __init__(self, weight: Tensor | None, bias: Tensor | None = None, shape: LogitShape | None = None) -> None:
+        super().__init__()
+        self.register_buffer("weight", weight, persistent=False)
+        self.register_buffer("bias", bias, persistent=False)
+        self.shape = shape or LogitShape()
+
+    def of(self, backbone: Any) -> LogProbabilities:
+        """Return the function that gives log-probabilities after states of this backbone."""
+        vectors = backbone.get_input_embeddings().weight if self.weight is None else self.weight
+        return lambda states, tokens: self(states, tokens, vectors)
+
+    def forward(self, states: Tensor, tokens: Tensor, vectors: Tensor) -> Tensor:
+        """Return log-probabilities ``[T]`` float32 of ``tokens`` ``[T]`` after ``states`` ``[T, d]``.
+
+        The logits of a few tokens at a time are made, and made again for their gradient: those of all are never held.
+        """
+        rows = max(1, _LOGITS_AT_ONCE // len(vectors))
+        parts = []
+        for own, wanted in zip(states.split(rows), tokens.split(rows), strict=True):
+            if torch.is_grad_enabled():
+                parts.append(checkpoint(self._chunk, own, wanted, vectors, use_reentrant=False))
+            else:
+                parts.append(self._chunk(own, wanted, vectors))
+        return torch.cat(parts) if parts else states.new_zeros(0, dtype=torch.float32)
+
+    def _chunk(self, states: Tensor, tokens: Tensor, vectors: Tensor) -> Tensor:
+        logits = self.shape.logits(functional.linear(states.to(vectors.dtype), vectors, self.bias))
+        return -functional.cross_entropy(logits, tokens, reduction="none")
+
+
+def vocabulary_head(name: str, backbone: Any) -> VocabularyHead:
+    """Load what stands above a causal backbone, and try whether it gives the same logits as the whole language model.
+
+    Parameters
+    ----------
+    name
+        Hub id or folder of the language model.
+    backbone
+        The same without its head, as it came.
+
+    Raises
+    ------
+    ModelError
+        If there is no such head, or more than a product, a scale and a soft cap stand above the backbone.
+    """
+    whole = load_causal(name, dtype=backbone.dtype)
+    last = whole.get_output_embeddings()
+    if not isinstance(last, nn.Linear):
+        raise _no_head(name, f"{type(whole).__name__} has no output vectors")
+    config = whole.config.get_text_config()
+    ids = torch.arange(min(8, last.out_features)).unsqueeze(0)
+    whole.eval()
+    training = backbone.training
+    with torch.no_grad():
+        wanted = whole(input_ids=ids).logits[0].float()
+        states = backbone.eval()(input_ids=ids).last_hidden_state[0]
+        products = last(states.to(last.weight.dtype)).float()
+    backbone.train(training)
+    shape = _shape_of(products, wanted, getattr(config, "final_logit_softcapping", None))
+    wrong = float((shape.logits(products) - wanted).abs().max() / wanted.abs().max().clamp_min(1e-30))
+    if wrong > _TOLERANCE:
+        raise _no_head(name, f"{type(whole).__name__} changes its logits in a way that is not known (by {wrong:.2g})")
+    tied = last.weight is whole.get_input_embeddings().weight
+    bias = None if last.bias is None else last.bias.detach()
+    return VocabularyHead(None if tied else last.weight.detach(), bias, shape)
+
+
+def _shape_of(products: Tensor, logits: Tensor, cap: float | None) -> LogitShape:
+    """Find the factor between products and logits, behind the cap that the configuration names."""
+    inner = logits if cap is None else cap * torch.atanh((logits / cap).clamp(-1 + 1e-6, 1 - 1e-6))
+    scale = float((inner * products).sum() / products.square().sum().clamp_min(1e-30))
+    return LogitShape(1.0 if abs(scale - 1.0) < _TOLERANCE else scale, cap)
+
+
+def _no_head(name: str, reason: str) -> ModelError:
+    return ModelError(
+        f"log-probabilities of replies cannot be told: {reason}",
+        where=name,
+        expected="a causal language model with its vocabulary head",
+        remedy="leave out what learns from text (--grm), or choose another backbone",
+    )
+
+
+def likelihoods(hidden: Tensor, predicted: Tensor, texts: int, log_probabilities: LogProbabilities) -> Tensor:
+    """Return the log-probability of each reply given what comes before it, ``[texts]`` float32, summed over tokens.
+
+    Parameters
+    ----------
+    hidden
+        States of a block of rows, ``[R, L, d]``.
+    predicted
+        ``[T, 4]`` int64, see `assay.scorers.interface.Rows`.
+    texts
+        Number of texts in the block.
+    log_probabilities
+        See `VocabularyHead.of`.
+    """
+    text, row, column, token = predicted.unbind(dim=1)
+    each = log_probabilities(hidden[row, column], token)
+    return torch.zeros(texts, dtype=each.dtype, device=each.device).index_add(0, text, each)
+
+
+def reply_likelihoods(model: Any, records: Any, *, token_budget: int = 8192, texts_at_once: int = 4096) -> np.ndarray:
+    """Return the log-probability of every reply of a data set, as the model is now, float32 ``[texts]``.
+
+    Parameters
+    ----------
+    model
+        A `RewardModel` with a vocabulary head.
+    records
+        `assay.scorers.encoding.EncodedRecords`.
+    token_budget, texts_at_once
+        Memory, not results.
+    """
+    parts = []
+    for start in range(0, len(records.lengths), texts_at_once):
+        chosen = range(start, min(start + texts_at_once, len(records.lengths)))
+        ids = [records.text(index) for index in chosen]
+        starts = records.reply_starts[chosen.start : chosen.stop]
+        parts.append(model.map_batches(ids, model.likelihoods, token_budget, None, starts=starts))
+    return np.concatenate(parts) if parts else np.zeros(0, np.float32)

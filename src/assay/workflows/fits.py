@@ -1,0 +1,112 @@
+"""A trained model and how it came about: what every way of training hands on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from assay.evaluation import Calibration, stored_form
+from assay.scorers import RewardModel
+from assay.scorers.preference import PreferenceHead
+from assay.training import PreferenceTrainer
+from assay.workflows.prepared import Prepared
+
+
+@dataclass
+class Fit:
+    """A trained model and how it came about.
+
+    Attributes
+    ----------
+    model
+        With score statistics and calibration stored.
+    train_loss, validation_loss
+        (step, loss in nats) as logged.
+    seconds
+        Of training alone.
+    pairs, tokens
+        Judgements and tokens that training went through in those seconds, all epochs.
+    counts
+        What truncation cut and what was dropped.
+    calibration
+        As stored with the model, or None.
+    feedback
+        What was done to the judgements before they were learned from.
+    told
+        The same in lines of text.
+    target
+        The settings of the targets that it learned, of a sweep those that were chosen.
+    taught
+        What it learned from: a share that is held out takes gamma and the scale of gaps over.
+    bank
+        Of heads with prototypes or landmarks: what became of them; else empty.
+    """
+
+    model: RewardModel
+    train_loss: list[tuple[float, float]] = field(default_factory=list)
+    validation_loss: list[tuple[float, float]] = field(default_factory=list)
+    seconds: float = 0.0
+    pairs: int = 0
+    tokens: int = 0
+    counts: dict[str, int] = field(default_factory=dict)
+    calibration: Calibration | None = None
+    feedback: dict[str, Any] = field(default_factory=dict)
+    told: list[str] = field(default_factory=list)
+    target: Any = None
+    taught: Prepared | None = None
+    bank: dict[str, Any] = field(default_factory=dict)
+
+    def throughput(self) -> dict[str, float]:
+        """Return judgements and tokens per second of training."""
+        seconds = max(self.seconds, 1e-9)
+        return {
+            "pairs_per_second": self.pairs / seconds,
+            "tokens_per_second": self.tokens / seconds,
+            "training_seconds": self.seconds,
+        }
+
+
+def result_of(model: RewardModel, trainer: PreferenceTrainer, taught: Prepared, since: int = 0) -> Fit:
+    """Gather what was logged; ``since`` is the step that a resumed run began at, whose work took other seconds."""
+    records = taught.records
+    history = trainer.state.log_history
+    done = trainer.plan.epoch(trainer.state.global_step) - trainer.plan.epoch(since)
+    return Fit(
+        model=model,
+        train_loss=[(entry["step"], entry["loss"]) for entry in history if "loss" in entry],
+        validation_loss=[(entry["step"], entry["eval_loss"]) for entry in history if "eval_loss" in entry],
+        seconds=trainer.seconds,
+        pairs=math.floor(done * len(records.pairs)),
+        tokens=math.floor(done * int(records.lengths.sum())),
+        counts={
+            "texts_cut_in_the_prompt": records.cut_prompt,
+            "texts_cut_in_the_response": records.cut_reply,
+            "pairs_equal_after_tokenising": records.dropped_identical,
+        },
+        feedback=taught.report(),
+        told=taught.lines(),
+        # features are large, and nothing looks at them any more
+        taught=replace(taught, features=None),
+    )
+
+
+def store(result: Fit, values: np.ndarray, method: str | None) -> None:
+    """Keep score statistics and calibration with the model."""
+    members = values.astype(np.float64).reshape(len(values), -1)
+    mean = members.mean(axis=1)
+    result.model.record.score = {"mean": float(mean.mean()), "std": float(mean.std())}
+    if members.shape[1] > 1:
+        result.model.record.score["members"] = members.mean(axis=0).tolist()
+    if result.calibration is not None and method:
+        result.model.record.calibration = stored_form(result.calibration, method)
+
+
+def compare_with(model: RewardModel, states: Callable[[], torch.Tensor]) -> None:
+    """Store what responses are compared with where the head knows margins only."""
+    if isinstance(model.head, PreferenceHead):
+        model.head.compare_with(states().to(model.head.anchor.device))
