@@ -7,7 +7,7 @@ import sys
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
-from assay.console import run_verb, show
+from assay.console import quiet, run_verb, show
 from assay.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -24,24 +24,11 @@ VERBS: dict[str, str] = {
     "score": "Score responses, or every token of them.",
     "select": "Choose which unlabelled pairs to judge next; write them for annotators.",
     "evolve": "Let a reward model label pairs for itself, round by round, for as long as that helps.",
+    "study": "Compare methods on fractions of the judgements, and say which to use.",
     "export": "Write a plain transformers sequence classifier with equal scores.",
     "run": "Run the stages of a recipe in order.",
     "demo": "Do the main job on the bundled sample, without network.",
 }
-
-
-def _quiet() -> None:
-    """Keep libraries from drawing bars for work of a second, and from warning about each other."""
-    import warnings
-
-    from datasets import disable_progress_bars
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
-    disable_progress_bars()
-    # peft reads a property that newer transformers renamed
-    warnings.filterwarnings("ignore", ".is_gradient_checkpointing. is deprecated", FutureWarning)
 
 
 def verb_named(name: str) -> Verb:
@@ -104,7 +91,7 @@ def main(argv: list[str] | None = None) -> int:
                 got=f"{ranks.count()} processes",
                 remedy=f"leave out the launcher; of the verbs only {', '.join(ranks.IN_SEVERAL)} uses several",
             )
-        _quiet()
+        quiet()
         use_cache_without_network(settings)
         return found.run(settings)
 

@@ -42,6 +42,20 @@ def results_console() -> Console:
     return _console(stderr=False)
 
 
+def quiet() -> None:
+    """Keep libraries from drawing bars for work of a second, and from warning about each other."""
+    import warnings
+
+    from datasets import disable_progress_bars
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    disable_progress_bars()
+    # peft reads a property that newer transformers renamed
+    warnings.filterwarnings("ignore", ".is_gradient_checkpointing. is deprecated", FutureWarning)
+
+
 def show(text: str) -> None:
     """Print a line of results on standard output, as it is."""
     print(text)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -212,3 +212,35 @@ def share_limits(found: Sequence[Estimate]) -> tuple[float, float]:
     ends = [0.45, 0.75, *(estimate.value for estimate in found if estimate.n)]
     ends += [end for estimate in found if estimate.ci95 for end in estimate.ci95]
     return max(min(ends) - 0.03, -0.02), min(max(ends) + 0.03, 1.02)
+
+
+def data_efficiency(curves: Mapping[str, Sequence[tuple[float, float, float, float]]], baseline: str) -> str:
+    """Draw accuracy over the number of labels; per method points of (labels, accuracy, low, high).
+
+    The baseline is dashed and has its 95 % interval as a band; a plain SVG with colours of its own.
+    """
+    import matplotlib
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter
+
+    stream = io.StringIO()
+    with matplotlib.rc_context({"svg.hashsalt": "efficiency", "font.size": 9}):
+        figure = Figure(figsize=(6.4, 3.8), layout="constrained")
+        axes = figure.add_subplot()
+        colours = iter(matplotlib.color_sequences["tab20"] * (1 + len(curves) // 20))
+        for name, points in curves.items():
+            labels, value, low, high = (np.array(column) for column in zip(*points, strict=True))
+            if name == baseline:
+                axes.fill_between(labels, 100 * low, 100 * high, color="0.85", linewidth=0)
+                axes.plot(labels, 100 * value, "o--", color="0.25", linewidth=1.6, markersize=3.5, label=name)
+            else:
+                axes.plot(labels, 100 * value, "o-", color=next(colours), linewidth=1.4, markersize=3.5, label=name)
+        axes.set_xscale("log")
+        ticks = sorted({point[0] for points in curves.values() for point in points})
+        axes.set_xticks(ticks, [f"{round(tick):,}" for tick in ticks], minor=False)
+        axes.xaxis.set_minor_formatter(FuncFormatter(lambda *_: ""))
+        axes.set(xlabel="labels to learn from", ylabel="picks the better response, %")
+        axes.grid(color="0.9", linewidth=0.7)
+        axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+        figure.savefig(stream, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+    return stream.getvalue()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -60,6 +61,12 @@ def folds(data: Dataset, k: int, seed: int = 0) -> list[tuple[Dataset, Dataset]]
     DataError
         If there are fewer groups than folds.
     """
+    of_row = fold_of_rows(data, k, seed)
+    return [(data.select(np.flatnonzero(of_row != i)), data.select(np.flatnonzero(of_row == i))) for i in range(k)]
+
+
+def fold_of_rows(data: Dataset, k: int, seed: int = 0) -> np.ndarray:
+    """Return the fold of every row, int64 ``[rows]``, as `folds` cuts them."""
     if k < 2:
         raise ConfigError("too few folds", where="k", expected="2 or more", got=str(k))
     group, weight = _weigh(data, needed=k, purpose=f"{k} folds")
@@ -71,8 +78,35 @@ def folds(data: Dataset, k: int, seed: int = 0) -> list[tuple[Dataset, Dataset]]
         fold[g] = lightest
         load[lightest] += weight[g]
         members[lightest] += 1
-    of_row = fold[group]
-    return [(data.select(np.flatnonzero(of_row != i)), data.select(np.flatnonzero(of_row == i))) for i in range(k)]
+    return fold[group]
+
+
+def nested_shares(data: Dataset, shares: Sequence[float], seed: int = 0) -> list[np.ndarray]:
+    """Return the rows of growing shares of the judgements, each sorted, and each within every larger one.
+
+    Groups stand in an order that depends on their names and the seed only; a share is as many of the first as come
+    nearest to it.
+
+    Parameters
+    ----------
+    shares
+        Of the judgements (a row without any counts as one), in (0, 1], in any order.
+
+    Raises
+    ------
+    ConfigError
+        If one is not a share.
+    """
+    wrong = [share for share in shares if not 0 < share <= 1]
+    if wrong:
+        raise ConfigError("not a share", where="fractions", expected="above 0, at most 1", got=str(wrong[0]))
+    group, weight = _weigh(data, needed=1, purpose="a study")
+    order = np.random.default_rng(seed).permutation(len(weight))
+    place = np.empty(len(weight), np.int64)
+    place[order] = np.arange(len(weight))
+    total = np.cumsum(weight[order])
+    counts = [int(np.abs(total - share * total[-1]).argmin()) + 1 for share in shares]
+    return [np.flatnonzero(place[group] < count) for count in counts]
 
 
 def _weigh(data: Dataset, needed: int, purpose: str) -> tuple[np.ndarray, np.ndarray]:

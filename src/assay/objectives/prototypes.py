@@ -21,7 +21,7 @@ def squared_distances(states: Tensor, points: Tensor, *, scaled: bool = True) ->
     weight then falls on the nearest prototype.
     """
     h, p = at_least_float32(states), at_least_float32(points)
-    cross = torch.einsum("nd,...kd->n...k", h, p)
+    cross = torch.matmul(h, p.mT).movedim(-2, 0)
     own = h.square().sum(dim=-1).reshape(-1, *[1] * (cross.dim() - 1))
     squared = (own - 2.0 * cross + p.square().sum(dim=-1)).clamp_min(0.0)
     return squared / h.shape[-1] if scaled else squared
@@ -122,7 +122,7 @@ def diversity_loss(points: Tensor, classes: Tensor, tau: float = 0.5, *, scaled:
 def _squares_between(points: Tensor) -> Tensor:
     gram = points @ points.mT
     own = gram.diagonal(dim1=-2, dim2=-1)
-    return own.unsqueeze(-1) + own.unsqueeze(-2) - 2.0 * gram
+    return (own.unsqueeze(-1) + own.unsqueeze(-2)).sub(gram, alpha=2.0)
 
 
 def spread_of(points: Tensor, active: Tensor) -> Tensor:

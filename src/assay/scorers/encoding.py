@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any, Protocol
 
@@ -113,6 +113,26 @@ class EncodedRecords:
         if self.prompts:
             mask[self.offsets[1:] - 1] = False
         return mask
+
+    def select(self, records: np.ndarray) -> EncodedRecords:
+        """Return some of the records, sorted int64 numbers; what truncation cost is still that of all."""
+        kept = np.zeros(len(self.offsets) - 1, bool)
+        kept[records] = True
+        number = np.cumsum(kept) - 1
+        texts = np.repeat(kept, np.diff(self.offsets))
+        given = self.pairs.take(np.flatnonzero(kept[self.pairs.row]))
+        return replace(
+            self,
+            rows=self.rows.select(records),
+            pairs=replace(given, row=number[given.row], data=given.data.select(records)),
+            offsets=np.concatenate([[0], np.cumsum(np.diff(self.offsets)[kept])]),
+            lengths=self.lengths[texts],
+            reply_starts=self.reply_starts[texts] if len(self.reply_starts) else self.reply_starts,
+        )
+
+    def texts_of(self, records: np.ndarray) -> np.ndarray:
+        """Return the numbers of all texts of some records, in order."""
+        return np.concatenate([np.arange(self.offsets[r], self.offsets[r + 1]) for r in records])
 
     def margins(self, values: np.ndarray, view: Sides | None = None) -> np.ndarray:
         """Return margins per judgement, ``[E]`` or ``[E, members]``, float64: differences of a score per text.

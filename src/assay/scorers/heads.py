@@ -143,7 +143,9 @@ class MLPHead(Head):
     def basis(self, states: Tensor) -> Tensor:
         """Return the hidden layer."""
         states = layer_normed(states, self.plain) if self.normalise else states.float()
-        return functional.gelu(torch.einsum("nd,mdh->nmh", states, self.inner.float()) + self.bias.float())
+        # each member's product by itself: the weights are then used as they lie in memory
+        hidden = torch.matmul(states, self.inner.float()) + self.bias.float().unsqueeze(1)
+        return functional.gelu(hidden).transpose(0, 1)
 
     def last_weights(self) -> Tensor:
         """Return the weights of the output layer."""

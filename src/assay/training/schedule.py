@@ -28,3 +28,15 @@ def held_out_losses(state: TrainerState) -> list[float]:
 def evaluations_since_best(losses: list[float]) -> int:
     """Return how many evaluations came after the first one with the lowest loss; 0: the last is the best so far."""
     return len(losses) - 1 - losses.index(min(losses)) if losses else 0
+
+
+class StopAfter(TrainerCallback):
+    """Saves and stops after a step; a trainer of the same plan goes on from there to the very same end."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Stop, if it is time."""
+        if state.global_step == self.step:
+            control.should_save = control.should_training_stop = True

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from datasets import Dataset
 
-from assay.feedback import folds
-from assay.scorers import RewardModel, RewardModelConfig
+from assay.feedback.splitting import fold_of_rows, group_columns
+from assay.scorers import ModelOptions, RewardModel, RewardModelConfig
 from assay.training import PreferenceArguments, PreferenceTrainer
 from assay.training.objective import Objective
 from assay.training.records import TrainingRecords
+from assay.training.schedule import StopAfter
 from assay.workflows.banks import start_bank
 
 #: Kinds of heads that may serve another purpose than to be the model's own.
@@ -22,7 +23,11 @@ HELPERS = ("linear", "mlp", "attributes")
 
 
 def train_heads(
-    model: RewardModel, args: PreferenceArguments, data: TrainingRecords, objective: Objective
+    model: RewardModel,
+    args: PreferenceArguments,
+    data: TrainingRecords,
+    objective: Objective,
+    part: Literal["all", "first epoch", "the rest"] = "all",
 ) -> tuple[RewardModel, PreferenceTrainer]:
     """Train as many heads as the shares have columns, on cached features; the backbone stays as it is.
 
@@ -36,6 +41,8 @@ def train_heads(
         With features, and shares ``[R, members]``.
     objective
         What is minimised; members share nothing.
+    part
+        Of the training: the first epoch ends with a checkpoint below ``args.output_dir``, from which the rest goes on.
 
     Returns
     -------
@@ -53,7 +60,9 @@ def train_heads(
     data = replace(data, with_classes="classes" in heads.head_reads)
     start_bank(heads, data, lambda texts: torch.from_numpy(features[texts]))
     trainer = PreferenceTrainer(_HeadOnly(heads), args, data, objective=objective)
-    trainer.train()
+    if part == "first epoch":
+        trainer.add_callback(StopAfter(trainer.plan.epoch_ends[0]))
+    trainer.train(resume_from_checkpoint=part == "the rest")
     return heads, trainer
 
 
@@ -82,6 +91,19 @@ class _HeadOnly(torch.nn.Module):
         return self._forward(**batch)
 
 
+def with_head(model: RewardModel, options: ModelOptions) -> RewardModel:
+    """Return an untrained model around the same backbone with the head that the options name."""
+    config = _with(
+        model,
+        head=options.head,
+        head_options=dict(options.head_options),
+        head_seed=options.seed,
+        members=options.members,
+        levels=list(options.levels),
+    )
+    return RewardModel(config, model.backbone, model.encoder)
+
+
 def without_bank(model: RewardModel) -> RewardModel:
     """Return the model with a plain head, of what was trained nothing: for heads that serve another purpose."""
     if model.config.head in HELPERS:
@@ -95,14 +117,8 @@ def _with(model: RewardModel, **changed: Any) -> RewardModelConfig:
 
 def record_folds(data: Dataset, count: int, seed: int) -> np.ndarray:
     """Return the fold of every record, by split group, int64 ``[R]``; fewer groups than folds: one fold per group."""
-    groups = data["split_group"]
-    if len(set(groups)) < 2:
-        return np.zeros(len(groups), np.int64)
-    number: dict[str, int] = {}
-    parts = folds(data.select_columns(["split_group", "edges"]), min(count, len(set(groups))), seed)
-    for fold, (_, held) in enumerate(parts):
-        number.update(dict.fromkeys(held["split_group"], fold))
-    return np.array([number[group] for group in groups], np.int64)
+    groups = len(np.unique(group_columns(data)[0]))
+    return fold_of_rows(data, min(count, groups), seed) if groups > 1 else np.zeros(len(data), np.int64)
 
 
 def blind_to(fold_of: np.ndarray, samples: np.ndarray | None = None) -> np.ndarray:
@@ -119,7 +135,7 @@ def blind_to(fold_of: np.ndarray, samples: np.ndarray | None = None) -> np.ndarr
     return (share[:, :, None] * samples[:, None, :]).reshape(len(share), -1)
 
 
-def bootstrap_of_groups(groups: Sequence[str], members: int, seed: int) -> np.ndarray:
+def bootstrap_of_groups(groups: Sequence[str] | np.ndarray, members: int, seed: int) -> np.ndarray:
     """Draw whole groups for each member; return how often each record is in its sample, float64 ``[R, members]``."""
     names, of = np.unique(np.asarray(groups), return_inverse=True)
     random = np.random.default_rng(seed)

@@ -10,6 +10,7 @@ from datasets import Dataset
 from torch import Tensor
 
 from assay.console import say
+from assay.feedback.splitting import group_columns
 from assay.scorers import RewardModel
 from assay.scorers.heads import Head
 from assay.scorers.laplace import fit_laplace
@@ -20,6 +21,12 @@ from assay.workflows.settings import TrainSettings
 _TEXTS_AT_ONCE = 4096
 
 
+def warn_of_one(settings: TrainSettings, what: str = "--ensemble.members") -> None:
+    """Say that an ensemble of one is none."""
+    if settings.ensemble is not None and settings.ensemble.members == 1:
+        say(f"an ensemble of one tells nothing of how sure it is: raise {what}")
+
+
 def samples_of(settings: TrainSettings, data: Dataset) -> np.ndarray | None:
     """Return how often each record is in what each member learns from, ``[R, members]``; None: there is one."""
     several = settings.ensemble
@@ -28,11 +35,10 @@ def samples_of(settings: TrainSettings, data: Dataset) -> np.ndarray | None:
     if several is None:
         return None
     if several.members == 1:
-        say("an ensemble of one tells nothing of how sure it is: raise --ensemble.members")
         return None
     if several.sample == "all":
         return np.ones((len(data), several.members))
-    return bootstrap_of_groups(data["split_group"], several.members, settings.seed)
+    return bootstrap_of_groups(group_columns(data)[0], several.members, settings.seed)
 
 
 @torch.no_grad()

@@ -41,6 +41,7 @@ from assay.workflows.fitting import fit, newest_checkpoint
 from assay.workflows.graded import rated_grades, with_attributes
 from assay.workflows.head_settings import ALONE
 from assay.workflows.judging import fit_baselines, judge, line_of_cycles, margins_on
+from assay.workflows.members import warn_of_one
 from assay.workflows.options import model_options, resolved
 from assay.workflows.prepared import Prepared
 from assay.workflows.reporting import write_run_report
@@ -145,6 +146,7 @@ def _kept_if_resumable(folder: Path) -> Iterator[None]:
 
 def prepare(settings: TrainSettings) -> Shares:
     """Read the data and share it out by purpose."""
+    warn_of_one(settings)
     graded = settings.objective.kind != "pairwise"
     data, report = read_judgements(settings.data, settings, split=settings.split, graded=graded)
     reads, test = [report], None

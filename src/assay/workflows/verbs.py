@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from assay.config import Settings
-from assay.console import results_console, show
+from assay.console import results_console, show, show_table
 from assay.workflows.judge_settings import (
     CalibrateSettings,
     CheckSettings,
@@ -19,6 +19,7 @@ from assay.workflows.judge_settings import (
 )
 from assay.workflows.label_settings import LabelSettings
 from assay.workflows.settings import EvolveSettings, TrainSettings
+from assay.workflows.study_settings import StudySettings
 
 FOUND_ERRORS = 1
 
@@ -119,6 +120,21 @@ def _evolve(settings: EvolveSettings) -> int:
     return 0
 
 
+def _study(settings: StudySettings) -> int:
+    from assay.workflows.study_results import notes, table
+    from assay.workflows.study_verb import study
+
+    found = study(settings)
+    if found.get("dry_run"):
+        show(f"would train {found['cells']:,} models by {', '.join(found['methods'])}; nothing was written")
+        return 0
+    columns, lines = table(found)
+    show_table(lines, columns, title="Accuracy by number of labels")
+    show("\n".join([*notes(found), "", *found["recommendation"]]))
+    show(f"results.json, study.md and efficiency.svg are in {settings.out}")
+    return 0
+
+
 def _export(settings: ExportSettings) -> int:
     from assay.workflows.score_verbs import export_model
 
@@ -141,5 +157,6 @@ STAGES: dict[str, Verb] = {
     "score": Verb(ScoreSettings, _score),
     "select": Verb(SelectSettings, _select),
     "evolve": Verb(EvolveSettings, _evolve),
+    "study": Verb(StudySettings, _study),
     "export": Verb(ExportSettings, _export),
 }

@@ -1,0 +1,136 @@
+"""The cells of a study: one method on one fraction, trained and tested with every seed."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from assay.evaluation import Temperature
+from assay.feedback import pairs
+from assay.workflows.data import Shares, share_out
+from assay.workflows.fits import Fit
+from assay.workflows.fitting import fit
+from assay.workflows.fitting_frozen import fit_heads
+from assay.workflows.graded import with_attributes
+from assay.workflows.heads import record_folds
+from assay.workflows.judging import scores_on
+from assay.workflows.options import EPOCHS_OF_HEADS, resolved
+from assay.workflows.settings import TrainSettings
+from assay.workflows.study_bench import Bench
+from assay.workflows.study_methods import Method
+
+_EPOCHS_OF_BACKBONES = 3
+
+Part = Literal["all", "first epoch", "the rest"]
+
+
+def run_cell(
+    bench: Bench,
+    method: Method,
+    fraction: float,
+    seeds: range,
+    most_steps: int,
+    part: Part = "all",
+    checkpoints: Path | None = None,
+) -> dict[str, Any]:
+    """Train and test one method on one fraction with every seed.
+
+    Parameters
+    ----------
+    most_steps
+        Epochs are cut to about so many optimiser steps, so that large fractions do not take ten times as long as they
+        need.
+    part, checkpoints
+        Train the first epoch only, leaving checkpoints in that folder; or the rest from these. Frozen backbones only.
+
+    Returns
+    -------
+    dict
+        ``method``, ``fraction``, ``given``, and ``runs``: per seed the numbers of judgements and groups it learned
+        from, epochs, seconds, temperature, calibrated NLL on judgements out of fold (or of the validation share), and
+        the margins on its test, in the order of its judgements.
+    """
+    runs = [_run(bench, method.settings, fraction, seed, most_steps, part, checkpoints) for seed in seeds]
+    return {"method": method.name, "fraction": fraction, "given": method.given, "runs": runs}
+
+
+def epochs_within(settings: TrainSettings, judgements: int, most_steps: int) -> int:
+    """Return how many epochs a training has: those that were asked for or are usual, within so many steps."""
+    usual = EPOCHS_OF_HEADS if settings.freeze_backbone else _EPOCHS_OF_BACKBONES
+    within = most_steps * settings.pairs_per_step / max(judgements, 1)
+    return max(1, min(settings.epochs or usual, round(within)))
+
+
+def _run(
+    bench: Bench,
+    settings: TrainSettings,
+    fraction: float,
+    seed: int,
+    most_steps: int,
+    part: Part,
+    checkpoints: Path | None,
+) -> dict[str, Any]:
+    started = time.time()
+    rows, tested = bench.learned(seed, fraction), bench.tested(seed)
+    data = bench.data.select(rows)
+    view = pairs(data)
+    settings = settings.model_copy(update={"seed": settings.seed + seed})
+    settings = settings.model_copy(update={"epochs": epochs_within(settings, len(view), most_steps)})
+    settings = with_attributes(settings, data)
+    with tempfile.TemporaryDirectory() as folder:
+        if settings.freeze_backbone and not settings.cross_prompt:
+            kept = Path(folder) if checkpoints is None else checkpoints / str(seed)
+            result, margins = _on_features(bench, settings, rows, tested, kept, part)
+        else:
+            result, margins = _whole(bench, settings, data, tested, Path(folder))
+    calibration = result.calibration
+    return {
+        "seed": seed,
+        "judgements": len(view),
+        "groups": len(np.unique(view.group)),
+        "epochs": settings.epochs,
+        "epochs_trained": {"all": settings.epochs, "first epoch": 1, "the rest": (settings.epochs or 1) - 1}[part],
+        "seconds": round(time.time() - started, 2),
+        "temperature": calibration.value if isinstance(calibration, Temperature) else None,
+        "nll": None if calibration is None else calibration.nll_after,
+        "margins": np.round(margins, 4).tolist(),
+    }
+
+
+def _on_features(
+    bench: Bench, settings: TrainSettings, rows: np.ndarray, tested: np.ndarray, folder: Path, part: Part
+) -> tuple[Fit, np.ndarray]:
+    model = bench.model_for(settings)
+    settings = resolved(settings, 0)
+    whole = bench.vectors_for(settings, model)
+    given, test = whole.select(rows), whole.select(tested)
+    fold_of = record_folds(given.data, settings.calibration_folds, settings.seed)
+    result = fit_heads(settings, given, fold_of, folder, model, part=part)
+    evidence = result.model.score_features(test.features, test.records.prompt_of, native=True)
+    return result, _mean(test.records.margins(evidence, pairs(test.data)))
+
+
+def _whole(
+    bench: Bench, settings: TrainSettings, data: Any, tested: np.ndarray, folder: Path
+) -> tuple[Fit, np.ndarray]:
+    """Train all weights, or an adapter; the model is made anew, since it changes."""
+    from assay.scorers import create_reward_model
+    from assay.workflows.options import model_options
+
+    test = bench.data.select(tested)
+    share = 0.0 if settings.freeze_backbone else settings.validation_share
+    shares = share_out(data, test=None, test_share=0, validation_share=share, seed=settings.seed)
+    model = create_reward_model(model_options(settings, settings.seed))
+    settings = resolved(settings, sum(p.numel() for p in model.parameters()))
+    result = fit(settings, Shares(shares.fit, shares.validation, None), folder, model)
+    found = scores_on(result.model, test, settings.token_budget, keep_features=settings.freeze_backbone)
+    return result, _mean(found.margins(pairs(test)))
+
+
+def _mean(margins: np.ndarray) -> np.ndarray:
+    """Return the margins of the mean of several members."""
+    return margins.mean(axis=1) if margins.ndim == 2 else margins

@@ -1,0 +1,272 @@
+"""``assay study``: which method to use on these judgements, from methods x fractions x seeds on one test."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import multiprocessing
+import os
+import shutil
+import time
+from collections.abc import Iterable, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from assay.config import dump_yaml
+from assay.console import quiet, say
+from assay.errors import ConfigError, DataError, OutputError
+from assay.evaluation.metrics import decided
+from assay.feedback import pairs
+from assay.output import check_new, new_folder, write_atomic, write_json
+from assay.training.starting import FEWEST_PAIRS
+from assay.versions import current_versions
+from assay.workflows import hardware
+from assay.workflows.members import warn_of_one
+from assay.workflows.study_bench import Bench, open_bench
+from assay.workflows.study_cells import Part, run_cell
+from assay.workflows.study_methods import Method, methods_of
+from assay.workflows.study_results import held_out_of, results_of, write_page
+from assay.workflows.study_settings import StudySettings
+
+IDENTITY, CELLS, CHECKPOINTS = "study.json", "cells", "checkpoints"
+#: What may differ between an interrupted study and the one that continues it.
+_FREE = {"data", "test", "out", "resume", "overwrite", "dry_run", "workers", "methods", "fractions", "define"}
+_FREE |= {"resamples", "smallest_effect", "token_budget", "baseline"}
+
+#: A method on a fraction, and which part of its training.
+Cell = tuple[Method, float, Part]
+
+
+def study(settings: StudySettings) -> dict[str, Any]:
+    """Run `assay study`; return what ``results.json`` holds.
+
+    The folder holds ``cells/`` (margins of every method on every fraction), ``results.json``, ``study.md`` with
+    ``efficiency.svg``, and ``config.yaml``. Cells that an interrupted study has finished are not run again.
+
+    Raises
+    ------
+    ConfigError
+        If a method is not known or its settings are not right, or a folder to continue holds another study.
+    DataError
+        If the data are too few for the smallest fraction.
+    """
+    check_new(settings.out, overwrite=settings.overwrite)
+    methods = methods_of(settings)
+    bench = open_bench(settings)
+    for method in methods:
+        warn_of_one(method.settings, f"ensemble.members of the method {method.name}")
+        _refuse_few(bench, settings, method)
+    cells: list[Cell] = [(method, fraction, "all") for fraction in sorted(settings.fractions) for method in methods]
+    if settings.dry_run:
+        return {"dry_run": True, "methods": [method.name for method in methods], "cells": len(cells) * settings.seeds}
+    _refuse_lost_cells(settings)
+    with new_folder(settings.out, overwrite=settings.overwrite, resume=settings.resume, keep_on_error=True) as folder:
+        _refuse_another_study(folder, settings, bench, methods)
+        started = time.time()
+        (folder / CELLS).mkdir(exist_ok=True)
+        saved = None
+        try:
+            if settings.keep is not None:
+                cells, saved = _select(settings, bench, cells, folder)
+            _run(settings, bench, cells, folder)
+            shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+        except BaseException:
+            say(f"kept what is finished in {folder}: the same command with --resume goes on from there")
+            raise
+        found = [read_cell(folder / CELLS, *cell) for cell in cells]
+        results = results_of(settings, held_out_of(bench), found)
+        results |= {
+            "one_epoch_selection": saved,
+            "seconds": round(time.time() - started, 1),
+            "settings": settings.model_dump(mode="json"),
+            "hardware": hardware.describe(),
+            "versions": current_versions(),
+        }
+        write_json(folder / "results.json", results)
+        write_page(folder, results)
+        write_atomic(
+            folder / "config.yaml", dump_yaml(settings.model_copy(update={"overwrite": False, "resume": False}))
+        )
+    return results
+
+
+def _select(
+    settings: StudySettings, bench: Bench, cells: list[Cell], folder: Path
+) -> tuple[list[Cell], dict[str, Any]]:
+    """Train one epoch of all; return the cells to be finished, and what that saves."""
+    assert settings.keep is not None
+    first: list[Cell] = [(method, fraction, "first epoch") for method, fraction, _ in cells]
+    _run(settings, bench, first, folder)
+    kept: list[Cell] = []
+    spent = whole = 0
+    left: dict[str, list[str]] = {}
+    for fraction in sorted(settings.fractions):
+        here = [cell for cell in first if cell[1] == fraction]
+        found = {cell[0].name: read_cell(folder / CELLS, *cell) for cell in here}
+        ranked = {name: float(np.mean([run["nll"] for run in cell["runs"]])) for name, cell in found.items()}
+        finish = best_of(ranked, settings.keep) | {settings.baseline}
+        kept += [(method, fraction, "the rest") for method, _, _ in here if method.name in finish]
+        left[f"{fraction:g}"] = [name for name in found if name not in finish]
+        for name, cell in found.items():
+            epochs = [run["epochs"] for run in cell["runs"]]
+            whole += sum(epochs)
+            spent += sum(epochs) if name in finish else len(epochs)
+    say(f"after one epoch: {spent:,} epochs in place of {whole:,} ({100 * (1 - spent / whole):.0f} % saved)")
+    return kept, {"keep": settings.keep, "epochs": spent, "exhaustive": whole, "left_out": left}
+
+
+def best_of(after_one_epoch: Mapping[str, float], keep: int) -> set[str]:
+    """Return the ``keep`` names with the least loss after one epoch (Egele et al. 2023); of equals the first."""
+    return set(sorted(after_one_epoch, key=lambda name: after_one_epoch[name])[:keep])
+
+
+def cell_name(method: Method, fraction: float, part: Part) -> str:
+    """Return the name of a cell's file, without its ending."""
+    return f"{method.name}.{fraction:g}" + {"all": "", "first epoch": ".first", "the rest": ".rest"}[part]
+
+
+def read_cell(folder: Path, method: Method, fraction: float, part: Part) -> dict[str, Any]:
+    """Return a finished cell.
+
+    Raises
+    ------
+    OutputError
+        If its file is damaged.
+    """
+    path = folder / f"{cell_name(method, fraction, part)}.json.gz"
+    try:
+        return dict(json.loads(gzip.decompress(path.read_bytes())))
+    except (OSError, EOFError, ValueError) as error:
+        raise OutputError(
+            "a finished cell is damaged", where=str(path), remedy="delete it; --resume makes it"
+        ) from error
+
+
+def _run(settings: StudySettings, bench: Bench, cells: list[Cell], folder: Path) -> None:
+    """Run the cells that are missing, the largest fractions first, in several processes."""
+    missing = [cell for cell in cells if not (folder / CELLS / f"{cell_name(*cell)}.json.gz").is_file()]
+    missing.sort(key=lambda cell: -cell[1])
+    if len(missing) < len(cells):
+        say(f"{len(cells) - len(missing)} of {len(cells)} cells were finished before")
+    done = len(cells) - len(missing)
+    for cell, content in _results(settings, bench, missing, folder):
+        name = cell_name(*cell)
+        packed = gzip.compress(json.dumps(content, separators=(",", ":")).encode(), mtime=0)
+        write_atomic(folder / CELLS / f"{name}.json.gz", packed)
+        done += 1
+        seconds = sum(run["seconds"] for run in content["runs"])
+        say(f"{done} of {len(cells)}: {name}, {settings.seeds} seeds in {seconds:.0f} s")
+
+
+def _results(
+    settings: StudySettings, bench: Bench, cells: list[Cell], folder: Path
+) -> Iterable[tuple[Cell, dict[str, Any]]]:
+    """Yield finished cells as they come."""
+    workers = min(settings.workers or _usual_workers(), len(cells))
+    if workers <= 1:
+        for cell in cells:
+            yield cell, _cell(bench, settings, folder, cell)
+        return
+    if cells[0][0].settings.freeze_backbone:  # so that the processes find the features of the first method made
+        bench.vectors_for(cells[0][0].settings, bench.model_for(cells[0][0].settings))
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(bench, settings, folder)) as pool:
+        running: dict[Future[dict[str, Any]], Cell] = {pool.submit(_cell_there, cell): cell for cell in cells}
+        try:
+            while running:
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    yield running.pop(future), future.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+_THERE: dict[str, Any] = {}
+
+
+def _begin(bench: Bench, settings: StudySettings, folder: Path) -> None:
+    """Prepare a process: one thread, no bars, and nothing said twice."""
+    torch.set_num_threads(1)
+    quiet()
+    _THERE.update(bench=bench, settings=settings, folder=folder)
+
+
+def _cell_there(cell: Cell) -> dict[str, Any]:
+    return _cell(_THERE["bench"], _THERE["settings"], _THERE["folder"], cell)
+
+
+def _cell(bench: Bench, settings: StudySettings, folder: Path, cell: Cell) -> dict[str, Any]:
+    method, fraction, part = cell
+    checkpoints = folder / CHECKPOINTS / cell_name(method, fraction, "all")
+    if part == "first epoch":
+        shutil.rmtree(checkpoints, ignore_errors=True)
+    seeds = range(settings.seeds)
+    return run_cell(bench, method, fraction, seeds, settings.most_steps, part, None if part == "all" else checkpoints)
+
+
+def _usual_workers() -> int:
+    return 1 if hardware.best_device().type == "cuda" else len(os.sched_getaffinity(0))
+
+
+def _refuse_few(bench: Bench, settings: StudySettings, method: Method) -> None:
+    """Refuse fractions from which a bank of prototypes could not be built, before anything is trained."""
+    if method.settings.head.kind not in ("prototypes", "kernel"):
+        return
+    least = min(settings.fractions)
+    counts = [decided(pairs(bench.data.select(bench.learned(seed, least))).p) for seed in range(settings.seeds)]
+    fewest = min(len(count) for count in counts)
+    if fewest < FEWEST_PAIRS or not all(count.any() for count in counts):
+        raise DataError(
+            f"the method {method.name} is built from responses of judged pairs; a fraction of {least:g} has too few",
+            where=settings.data,
+            expected=f"at least {FEWEST_PAIRS} judgements, some of which prefer a response",
+            got=str(fewest),
+            remedy="leave the smallest --fractions or the method out, or bring more judgements",
+        )
+
+
+def _refuse_lost_cells(settings: StudySettings) -> None:
+    """Refuse to begin anew where hours of finished cells would go."""
+    target = Path(settings.out).resolve()
+    left = list(target.with_name(target.name + ".partial").glob(f"{CELLS}/*.json.gz"))
+    if left and not (settings.resume or settings.overwrite):
+        raise OutputError(
+            "an interrupted study has finished cells here",
+            where=str(left[0].parent.parent),
+            got=f"{len(left)} cells",
+            remedy="--resume goes on from there, --overwrite begins anew",
+        )
+
+
+def _refuse_another_study(folder: Path, settings: StudySettings, bench: Bench, methods: list[Method]) -> None:
+    """Refuse to continue a study of other data or settings; other methods and fractions may be added."""
+    fixed = {name: value for name, value in settings.model_dump(mode="json").items() if name not in _FREE}
+    identity = {
+        "judgements": bench.identity(),
+        "settings": fixed,
+        "methods": {method.name: method.given for method in methods},
+        "torch": torch.__version__,
+    }
+    identity = json.loads(json.dumps(identity))
+    path = folder / IDENTITY
+    if path.is_file():
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        changed = [name for name in fixed if stored["settings"].get(name) != identity["settings"][name]]
+        if stored["judgements"] != identity["judgements"] and "data" not in changed:
+            changed.append("judgements")
+        changed += [key for key in ("torch",) if stored[key] != identity[key]]
+        both = stored["methods"].keys() & identity["methods"].keys()
+        changed += [f"method {name}" for name in sorted(both) if stored["methods"][name] != identity["methods"][name]]
+        if changed:
+            raise ConfigError(
+                f"the interrupted study differs from this one in: {', '.join(changed)}",
+                where=str(folder),
+                expected="the same judgements and settings; methods and fractions may be added",
+                remedy="repeat the first command with --resume, or begin anew with --overwrite or another --out",
+            )
+        identity["methods"] |= stored["methods"]
+    write_json(path, identity)

@@ -1,0 +1,261 @@
+"""`assay study`: cells like trainings by themselves, fractions within each other, resumption, selection, bad input."""
+
+from __future__ import annotations
+
+import gzip
+import itertools
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from assay.config import build
+from assay.feedback import pairs, read
+from assay.feedback.splitting import nested_shares
+from assay.scorers import create_reward_model
+from assay.workflows import study_verb
+from assay.workflows.data import Shares
+from assay.workflows.fitting import fit
+from assay.workflows.judging import scores_on
+from assay.workflows.options import model_options, resolved
+from assay.workflows.study_bench import open_bench
+from assay.workflows.study_methods import METHODS, methods_of
+from assay.workflows.study_settings import StudySettings
+from assay.workflows.study_verb import best_of
+from tests.workflows.conftest import Cli
+
+FEW = ["--seeds", 2, "--epochs", 3, "--resamples", 100, "--calibration-folds", 2]
+
+
+def words_for(data: Path, backbone: Path, *more: Any, out: str = "study") -> list[Any]:
+    """Return a command; what is not said otherwise is small."""
+    usual: dict[str, list[Any]] = {"--fractions": [0.3, 1.0], "--workers": [1]}
+    rest = [word for flag, values in usual.items() if flag not in more for word in (flag, *values)]
+    return ["study", data, "--out", out, "--backbone", backbone, *FEW, *rest, *more]
+
+
+def results(folder: str = "study") -> dict[str, Any]:
+    return dict(json.loads(Path(folder, "results.json").read_text(encoding="utf-8")))
+
+
+def cell(name: str, folder: str = "study") -> dict[str, Any]:
+    return dict(json.loads(gzip.decompress(Path(folder, "cells", f"{name}.json.gz").read_bytes())))
+
+
+def margins(name: str, folder: str = "study") -> list[list[float]]:
+    return [run["margins"] for run in cell(name, folder)["runs"]]
+
+
+def settings_of(data: Path, backbone: Path, **more: Any) -> StudySettings:
+    values = {"data": str(data), "out": "s", "backbone": str(backbone), "seeds": 2, "epochs": 3, **more}
+    return build(StudySettings, values | {"calibration_folds": 2})
+
+
+def test_a_study(cli: Cli, tiny_encoder: Path, many_pairs: Path) -> None:
+    said = cli(*words_for(many_pairs, tiny_encoder, "--methods", "bt", "mlp", "prototypes"))
+    assert said.code == 0, said.err
+    found = results()
+    assert list(found["methods"]) == ["bt", "mlp", "prototypes"] and found["test_judgements"] == 52
+    assert [row["fraction"] for row in found["methods"]["bt"]] == [0.3, 1.0]
+    assert found["methods"]["bt"][1]["labels"] == 208 and "accuracy_over_baseline" not in found["methods"]["bt"][0]
+    assert found["methods"]["mlp"][0]["accuracy_over_baseline"]["verdict"] in ("holds", "undecided", "does not hold")
+    assert found["recommendation"][0] in said.out and "With 208 judgements" in said.out
+    page = Path("study/study.md").read_text(encoding="utf-8")
+    assert "| mlp |" in page and found["recommendation"][0] in page
+    assert Path("study/efficiency.svg").read_text(encoding="utf-8").count("<svg") == 1
+    assert not list(Path("study").glob("checkpoints"))
+    again = cli(*words_for(many_pairs, tiny_encoder))
+    assert again.code == 2 and "exists already" in again.err
+
+
+@pytest.mark.parametrize("method", ["bt", "ensemble", "gpm"])
+def test_a_cell_is_the_training_by_itself(method: str, tiny_encoder: Path, many_pairs: Path, tmp_path: Path) -> None:
+    from assay.workflows.study_cells import run_cell
+
+    settings = settings_of(many_pairs, tiny_encoder, methods=[method], folds=3, most_steps=20)
+    bench = open_bench(settings)
+    chosen = methods_of(settings)[-1]
+    found = run_cell(bench, chosen, 0.5, range(1, 2), settings.most_steps)["runs"][0]
+    assert found["epochs"] == 3
+    own = chosen.settings.model_copy(update={"seed": 1})
+    learned, tested = (bench.data.select(rows) for rows in (bench.learned(1, 0.5), bench.tested(1)))
+    alone = fit(resolved(own, 0), Shares(learned, None, None), tmp_path, create_reward_model(model_options(own, 1)))
+    expected = scores_on(alone.model, tested).margins(pairs(tested))
+    expected = expected.mean(axis=1) if expected.ndim == 2 else expected
+    np.testing.assert_allclose(found["margins"], expected, atol=2e-4)
+    assert np.ptp(expected) > 0.01
+    assert alone.calibration is not None and found["nll"] == pytest.approx(alone.calibration.nll_after, abs=1e-5)
+
+
+def test_methods_that_train_the_backbone(cli: Cli, tiny_encoder: Path, many_pairs: Path) -> None:
+    Path("own.yaml").write_text(
+        "tuned: {freeze_backbone: false, epochs: 1}\n"
+        "low-rank:\n  freeze_backbone: false\n  lora: {rank: 2}\n  epochs: 1\n"
+    )
+    words = words_for(many_pairs, tiny_encoder, "--define", "own.yaml", "--methods", "tuned", "low-rank")
+    said = cli(*[word for word in words if word != 0.3])
+    assert said.code == 0, said.err
+    assert list(results()["methods"]) == ["bt", "tuned", "low-rank"]
+    assert np.ptp(margins("tuned.1")) > 0 and margins("tuned.1") != margins("low-rank.1")
+
+
+def test_seeds_may_be_tested_on_parts(cli: Cli, tiny_encoder: Path, many_pairs: Path) -> None:
+    said = cli(*words_for(many_pairs, tiny_encoder, "--methods", "mlp", "--folds", 2))
+    assert said.code == 0, said.err
+    assert results()["test_judgements"] == 260
+    assert sum(map(len, margins("bt.1"))) == 260
+
+
+def test_several_processes_find_the_same(cli: Cli, tiny_encoder: Path, many_pairs: Path) -> None:
+    for workers, out in ((1, "one"), (2, "two")):
+        words = words_for(many_pairs, tiny_encoder, "--methods", "mlp", "--workers", workers, out=out)
+        said = cli(*words)
+        assert said.code == 0, said.err
+    for name in ("bt.0.3", "bt.1", "mlp.0.3", "mlp.1"):
+        assert margins(name, "one") == margins(name, "two")
+
+
+def test_an_interrupted_study_goes_on(
+    cli: Cli, tiny_encoder: Path, many_pairs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = words_for(many_pairs, tiny_encoder, "--methods", "bt", "mlp")
+    more = words_for(many_pairs, tiny_encoder, "--methods", "bt", "mlp", "laplace", "--resume")
+    former = study_verb.run_cell
+    ran: list[str] = []
+
+    def stop_after_two(*args: Any, **options: Any) -> Any:
+        if len(ran) == 2:
+            raise KeyboardInterrupt
+        ran.append(args[1].name)
+        return former(*args, **options)
+
+    monkeypatch.setattr(study_verb, "run_cell", stop_after_two)
+    said = cli(*words)
+    assert said.code == 130 and "--resume goes on from there" in said.err and not Path("study").exists()
+    refused = cli(*words)
+    assert refused.code == 2 and "2 cells" in refused.err and "--resume" in refused.err
+    other = Path("other.jsonl")
+    other.write_text("".join(many_pairs.read_text().splitlines(keepends=True)[:200]))
+    refused = cli("study", other, *words[2:], "--resume")
+    assert refused.code == 2 and "differs from this one in: judgements" in refused.err
+    refused = cli(*words, "--resume", "--most-steps", 5)
+    assert refused.code == 2 and "differs from this one in: most_steps" in refused.err
+    kept = {path.name: path.read_bytes() for path in Path("study.partial/cells").iterdir()}
+    monkeypatch.setattr(study_verb, "run_cell", former)
+    # a method may be added on the way
+    said = cli(*more)
+    assert said.code == 0 and "2 of 6 cells were finished before" in said.err, said.err
+    assert {name: Path("study/cells", name).read_bytes() for name in kept} == kept
+    assert list(results()["methods"]) == ["bt", "mlp", "laplace"]
+
+
+def test_a_damaged_cell_is_named(cli: Cli, tiny_encoder: Path, many_pairs: Path) -> None:
+    words = words_for(many_pairs, tiny_encoder, "--methods", "bt")
+    assert cli(*words).code == 0
+    shutil.move("study", "study.partial")
+    Path("study.partial/cells/bt.1.json.gz").write_bytes(b"torn")
+    said = cli(*words, "--resume")
+    assert said.code == 2 and "a finished cell is damaged" in said.err and "bt.1.json.gz" in said.err
+
+
+def test_selection_after_one_epoch(cli: Cli, tiny_encoder: Path, many_pairs: Path) -> None:
+    methods = ["--methods", "bt", "mlp", "laplace", "prototypes"]
+    assert cli(*words_for(many_pairs, tiny_encoder, *methods)).code == 0
+    said = cli(*words_for(many_pairs, tiny_encoder, *methods, "--keep", 1, out="short"))
+    assert said.code == 0, said.err
+    saved = results("short")["one_epoch_selection"]
+    finished = {path.name for path in Path("short/cells").glob("*.rest.json.gz")}
+    assert all(f"bt.{fraction}.rest.json.gz" in finished for fraction in ("0.3", "1")) and len(finished) < 8
+    # 4 methods, 2 fractions, 2 seeds, 3 epochs; of those that were not kept, one
+    assert saved["exhaustive"] == 48 and saved["epochs"] == 3 * 2 * len(finished) + 2 * (8 - len(finished))
+    assert f"{saved['epochs']} epochs in place of 48" in said.err
+    # stopped after an epoch and gone on with, a training ends where it ends otherwise
+    for name in finished:
+        assert margins(name.removesuffix(".json.gz"), "short") == margins(name.removesuffix(".rest.json.gz"))
+    # the best after one epoch is among those that went on
+    for fraction in ("0.3", "1"):
+        names = [path.name for path in Path("short/cells").glob(f"*.{fraction}.first.json.gz")]
+        first = [cell(name.removesuffix(".json.gz"), "short") for name in names]
+        nll = {each["method"]: np.mean([run["nll"] for run in each["runs"]]) for each in first}
+        assert len(nll) == 4 and f"{min(nll, key=lambda name: nll[name])}.{fraction}.rest.json.gz" in finished
+
+
+def test_what_selection_costs() -> None:
+    random = np.random.default_rng(0)
+    after_one = {f"m{n}": float(loss) for n, loss in enumerate(random.random(100))}
+    kept = best_of(after_one, 5)
+    assert len(kept) == 5 and max(after_one[name] for name in kept) < min(after_one[n] for n in after_one.keys() - kept)
+    assert len(after_one) + len(kept) * (20 - 1) == 195
+    assert best_of(after_one, 100) == after_one.keys()
+
+
+def test_fractions_lie_within_each_other(many_pairs: Path) -> None:
+    data = read(str(many_pairs))
+    shares = [0.05, 0.1, 0.2, 0.5, 1.0]
+    for seed in range(3):
+        chosen = [set(rows.tolist()) for rows in nested_shares(data, shares, seed)]
+        assert all(small < large for small, large in itertools.pairwise(chosen))
+        for share, rows in zip(shares, chosen, strict=True):
+            taken = data.select(sorted(rows))
+            assert len(pairs(taken)) == pytest.approx(share * 260, abs=2)
+            left = data.select(sorted(set(range(len(data))) - rows))
+            assert not set(taken["split_group"]) & set(left["split_group"])
+    first, second = (nested_shares(data, [0.1], seed)[0].tolist() for seed in (0, 1))
+    assert first != second
+
+
+def test_a_dry_run_writes_nothing(cli: Cli, tiny_encoder: Path, many_pairs: Path) -> None:
+    said = cli(*words_for(many_pairs, tiny_encoder, "--dry-run"))
+    assert said.code == 0 and "would train 24 models by bt, mlp, kernel" in said.out and not Path("study").exists()
+
+
+def test_all_methods_are_right() -> None:
+    settings = StudySettings(data="-", out="-", methods=tuple(METHODS))
+    assert [method.name for method in methods_of(settings)] == list(METHODS)
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["--methods", "prototype"], "did you mean 'prototypes'?"),
+        (["--baseline", "btt"], "did you mean 'bt'?"),
+        (["--fractions", 0.001, 1.0], "leaves too few groups"),
+        (["--fractions", 0, 1.0], "shares lie above 0"),
+        (["--fractions", 0.5, 0.5], "names each share once"),
+        (["--folds", 1], "one part would leave nothing"),
+        (["--keep", 6], "leaves none of 6 methods out"),
+        (["--methods", "prototypes", "--fractions", 0.05, 1.0], "at least 20 judgements"),
+        (["--define", "none.yaml"], "cannot read the methods"),
+        (["--define", "wrong.yaml"], "heads: no such setting"),
+        (["--define", "list.yaml"], "these are no methods"),
+        (["--define", "seeded.yaml"], "seed is the same for all methods"),
+        (["--define", "named.yaml"], "holds '/'"),
+        (["--test-share", 0.3, "--folds", 3], "each of --folds is a test by itself"),
+    ],
+)
+def test_bad_input(cli: Cli, tiny_encoder: Path, many_pairs: Path, words: list[Any], reason: str) -> None:
+    Path("wrong.yaml").write_text("wide: {heads: mlp}\n")
+    Path("list.yaml").write_text("- mlp\n")
+    Path("seeded.yaml").write_text("wide: {seed: 3}\n")
+    Path("named.yaml").write_text("a/b: {head: mlp}\n")
+    more = ["--methods", "wide"] if "wrong.yaml" in words else []
+    said = cli("study", many_pairs, "--out", "study", "--backbone", tiny_encoder, "--seeds", 2, *words, *more)
+    assert said.code == 2 and reason in said.err, said.err
+    assert not Path("study").exists() and not Path("study.partial").exists()
+
+
+def test_only_ties_are_refused(cli: Cli, tiny_encoder: Path) -> None:
+    rows = [{"prompt": f"Is {n} it?", "response_a": "fine", "response_b": "no", "winner": "tie"} for n in range(40)]
+    Path("ties.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    said = cli("study", "ties.jsonl", "--out", "study", "--backbone", tiny_encoder, "--methods", "bt")
+    assert said.code == 2 and "prefer no response" in said.err, said.err
+
+
+def test_an_ensemble_of_one_warns_once(cli: Cli, tiny_encoder: Path, many_pairs: Path) -> None:
+    Path("own.yaml").write_text("one: {ensemble: {members: 1}}\n")
+    said = cli(*words_for(many_pairs, tiny_encoder, "--define", "own.yaml", "--methods", "one"))
+    assert said.code == 0 and said.err.count("an ensemble of one") == 1
+    assert margins("one.1") == margins("bt.1")
