@@ -21,6 +21,7 @@ from assay.feedback.splitting import nested_shares
 from assay.scorers import RewardModel
 from assay.scorers.encoding import scores_in
 from assay.workflows.fitting_frozen import Vectors, fit_heads
+from assay.workflows.heads import record_folds
 from assay.workflows.model_settings import MembersSettings
 from assay.workflows.options import resolved
 from assay.workflows.settings import TrainSettings
@@ -115,13 +116,20 @@ def _fit(
     """Train on people's judgements and on the labels of the others, whose own verdicts are hidden."""
     shares = np.where(np.isin(np.arange(len(view)), taught), view.p, p)
     source = np.where(np.isin(np.arange(len(view)), taught), view.source, WEAK)
-    given = replace(view, p=shares, source=source).take(used)
+    # one fold: nothing is calibrated by folds here
+    return fit_on(settings, whole, replace(view, p=shares, source=source).take(used), steps, model, folds=1)
+
+
+def fit_on(
+    settings: TrainSettings, whole: Vectors, given: Pairs, steps: int, model: RewardModel, *, folds: int
+) -> RewardModel:
+    """Train heads on some judgements of the records of a bench; calibrated out of fold with two folds or more."""
     rows = np.unique(given.row)
     vectors = Vectors(whole.data, replace(whole.records, pairs=given), whole.features).select(rows)
-    settings = resolved(settings.model_copy(update={"epochs": epochs_within(settings, len(used), steps)}), 0)
+    settings = resolved(settings.model_copy(update={"epochs": epochs_within(settings, len(given), steps)}), 0)
+    fold_of = record_folds(vectors.data, folds, settings.seed) if folds > 1 else np.zeros(len(rows), np.int64)
     with tempfile.TemporaryDirectory() as folder:
-        # one fold: nothing is calibrated by folds here
-        return fit_heads(settings, vectors, np.zeros(len(rows), np.int64), Path(folder), model).model
+        return fit_heads(settings, vectors, fold_of, Path(folder), model).model
 
 
 def _margins(whole: Vectors, evidence: np.ndarray, given: Pairs) -> np.ndarray:
