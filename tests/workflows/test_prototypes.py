@@ -144,6 +144,12 @@ def test_fewer_than_twenty_pairs_are_refused(cli: Cli, tiny_encoder: Path, kind:
     assert bank["active"] >= 10
 
 
+def test_judgements_count_once_for_all_members(cli: Cli, tiny_encoder: Path) -> None:
+    words = ["--backbone", tiny_encoder, "--head", "prototypes", "--test-share", 0, "--validation-share", 0]
+    said = cli("train", few(12), "--out", "run", *words, "--ensemble.members", 3, "--epochs", 1)
+    assert said.code == 2 and "at least 20 judgements" in said.err and not Path("run").exists()
+
+
 def test_ties_alone_are_refused(cli: Cli, tiny_encoder: Path) -> None:
     words = ["--backbone", tiny_encoder, "--head", "prototypes", "--freeze-backbone", "--test-share", 0]
     said = cli("train", few(30, target=0.5), "--out", "run", *words)

@@ -36,6 +36,7 @@ def refuse_few(settings: Any, learned: TrainingRecords) -> None:
     if settings.head.kind not in ("prototypes", "kernel"):
         return
     used = learned.weights > 0
+    used = used if used.ndim == 1 else used.any(axis=1)
     decided = used & (learned.records.pairs.p != 0.5)
     if used.sum() < FEWEST_PAIRS:
         raise DataError(
