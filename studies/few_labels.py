@@ -11,6 +11,9 @@ Fixed before the run:
     pairs, whose judgements are hidden, a fifth of the known ones saying when to end; ``ours``: prototypes, three
     members, soft weak labels (all general functions, a label model that the known judgements taught) and soft
     self-labels, at 5, 10 and 20 %, on helpful-base and wmt.
+  * the peer: the MLP ensemble of rewarduq (20 heads) with its own trainer and defaults on the same features, as many
+    steps and batches of 16, at its usual rate (``rewarduq``, 1e-4) and a higher one (``rewarduq_fast``, 1e-3); without
+    calibration, which it has not. It runs where `.venv-rewarduq` has it (CONTRIBUTING.md).
   * contrasts, accuracy: Proto-RM with 20 % of the labels is comparable with Bradley-Terry with all of them (not 2
     points below); Proto-RM above Bradley-Terry at 5 %; Proto-RM above an MLP with as many weights at 5 %. Smallest
     effect 2 points. The table of all methods against bt has intervals that hold for a fraction together.
@@ -29,7 +32,7 @@ from typing import Any
 
 from common import Study, conduct, short_key
 from datasets import Dataset
-from few_labels_arms import run_rounds
+from few_labels_arms import run_peer, run_rounds
 from few_labels_summary import write_few_labels
 from generated_responses import SETS as MODELS
 from main_job import SETS as PAIRS
@@ -49,10 +52,13 @@ GRID = ("helpful-base", "wmt", "summeval")
 COMBINED = ("helpful-base", "wmt")
 OTHERS = ("harmless-base", "helpful-online", "mt_bench_human", "tldr_feedback", "ultrafeedback_ub", "ultrafeedback_ubp")
 FOUR = ("bt", "mlp", "prototypes", "ensemble")
+#: Learning rates of the peer.
+PEER = {"rewarduq": 1e-4, "rewarduq_fast": 1e-3}
 CELLS = (
     *(f"{name}.{method}" for method in FOUR for name in (*GRID, *OTHERS)),
     *(f"{name}.{method}" for method in (*METHODS, "ser") if method not in FOUR for name in GRID),
     *(f"{name}.ours" for name in COMBINED),
+    *(f"{name}.{peer}" for peer in PEER for name in GRID),
 )
 
 
@@ -87,7 +93,10 @@ def run_cell(cell: str, data: Path) -> dict[str, Any]:
     name, method = cell.split(".")
     bench = bench_of(name, data)
     options = read_set(name, data)[1]
-    if method in ("ser", "ours"):
+    if method in PEER:
+        given = methods_of(settings_for("bt", options))[0]
+        fractions = run_peer(bench, method, given, FRACTIONS, range(SEEDS), STEPS, PEER[method])
+    elif method in ("ser", "ours"):
         base = "bt" if method == "ser" else "prototypes"
         given = methods_of(settings_for(base, options))[0]
         fractions = [

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import math
+import subprocess
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -145,6 +149,47 @@ def _standard(values: np.ndarray, whole: Vectors, learn: np.ndarray, temperature
 def _kept(scores: np.ndarray, whole: Vectors, given: Pairs, rule: Rule) -> np.ndarray:
     first = whole.records.offsets[given.row]
     return kept_by_rule(scores[first + given.a], scores[first + given.b], rule)
+
+
+def run_peer(
+    bench: Bench, name: str, method: Method, fractions: Sequence[float], seeds: range, steps: int, rate: float
+) -> list[dict[str, Any]]:
+    """Train the ensemble of rewarduq on the same features, records and steps; its cells, without calibration."""
+    python = Path(__file__).parents[1] / ".venv-rewarduq" / "bin" / "python"
+    if not python.exists():
+        raise SystemExit(f"rewarduq is not installed: {python} is missing (CONTRIBUTING.md says how)")
+    model = bench.model_for(method.settings)
+    whole = bench.vectors_for(method.settings, model)
+    view, first = whole.records.pairs, whole.records.offsets
+    jobs, about = [], []
+    for fraction in fractions:
+        for seed in seeds:
+            taught = view.take(np.isin(view.row, bench.learned(seed, fraction)) & (view.p != 0.5))
+            wanted = pairs(bench.data.select(bench.tested(seed)))
+            tested = bench.tested(seed)[wanted.row]
+            sides = np.stack([first[taught.row] + taught.a, first[taught.row] + taught.b], axis=1)
+            sides = np.where(taught.p[:, None] > 0.5, sides, sides[:, ::-1])
+            pairs_tested = np.stack([first[tested] + wanted.a, first[tested] + wanted.b], axis=1)
+            epochs = epochs_within(method.settings, len(taught), steps)
+            count = epochs * math.ceil(len(taught) / method.settings.pairs_per_step)
+            jobs.append({"seed": seed, "steps": count, "rate": rate} | {"taught": sides.tolist()})
+            jobs[-1]["tested"] = pairs_tested.tolist()
+            about.append((fraction, seed, len(taught)))
+    started = time.time()
+    with tempfile.TemporaryDirectory() as folder:
+        np.save(Path(folder) / "features.npy", whole.features)
+        (Path(folder) / "jobs.json").write_text(json.dumps(jobs))
+        subprocess.run([str(python), str(Path(__file__).with_name("rewarduq_peer.py")), folder], check=True)
+        margins = json.loads((Path(folder) / "margins.json").read_text())
+    seconds = round((time.time() - started) / len(jobs), 2)
+    runs = [
+        (fraction, {"seed": seed, "judgements": count, "seconds": seconds, "temperature": None, "margins": found})
+        for (fraction, seed, count), found in zip(about, margins, strict=True)
+    ]
+    return [
+        {"method": name, "fraction": fraction, "runs": [run for own, run in runs if own == fraction]}
+        for fraction in fractions
+    ]
 
 
 def _weak_shares(bench: Bench, known: np.ndarray, rest: np.ndarray, pool: Pairs, seed: int) -> np.ndarray:

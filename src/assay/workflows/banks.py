@@ -35,8 +35,9 @@ def refuse_few(settings: Any, learned: TrainingRecords) -> None:
     """
     if settings.head.kind not in ("prototypes", "kernel"):
         return
-    used = learned.weights > 0
-    used = used if used.ndim == 1 else used.any(axis=1)
+    used = np.asarray(learned.weights > 0)
+    if used.ndim > 1:  # by member
+        used = np.asarray(used.any(axis=1))
     decided = used & (learned.records.pairs.p != 0.5)
     if used.sum() < FEWEST_PAIRS:
         raise DataError(
