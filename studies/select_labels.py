@@ -1,14 +1,15 @@
 """What to judge next: whether pairs that `assay select` chooses teach more than pairs drawn at random.
 
 Fixed before the run:
-  * data: HH helpful-base, and wmt_da_pairs (gu-en, 5,000 pairs of 256 sentences). Each of 10 seeds is tested on a fifth
-    of the groups; the judgements of the others are hidden until a pair is chosen.
-  * 100 random pairs begin; 100 more are judged at a time, at most one of a prompt, until 600 are.
+  * data: HH helpful-base and harmless-base, the two sets on which `few_labels` found that its baseline learns from more
+    labels (on wmt_da_pairs, looked at before, random pairs teach next to nothing from 100 to 600). Each of 10 seeds is
+    tested on a fifth of the groups; the judgements of the others are hidden until a pair is chosen.
+  * 100 random pairs begin; 100 more are judged at a time, at most one of a prompt, until 900 are.
   * ways to choose: ``random``; ``margin`` (P nearest to one half) and ``bald`` (information gain under the posterior of
     the last layer), both spread out as `assay select` does by default; ``bald_alike``: the most telling, alike or not.
   * model: a linear head on the frozen MiniLM with `--laplace`, at most 1,500 steps, calibrated out of fold.
-  * contrasts, accuracy at 600 labels, smallest effect 1 point: margin above random, bald above random. And how many
-    labels each needs for the accuracy that random ones reach with 600.
+  * contrasts, accuracy at 300 and at 900 labels, smallest effect 1 point: margin above random, bald above random. And
+    how many labels each needs for the accuracy that random ones reach with 900.
   * test: hierarchical bootstrap over seeds and split groups.
 
     python studies/select_labels.py --data DATA_FOLDER   # resumable
@@ -18,37 +19,37 @@ Fixed before the run:
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from common import Study, conduct, short_key
-from few_labels import FOLDS, SEEDS, STEPS, bench_of
+from few_labels import SEEDS, STEPS, bench_of
 from few_labels_arms import fit_on
-from page import ran_on, verdict_table
-from summary import RESULTS, circumstances, finished_cells
+from few_labels_summary import Claim, write_methods
 
 from assay.evaluation.acquisition import spread_out
-from assay.evaluation.efficiency import HeldOut
-from assay.evaluation.figures import data_efficiency
 from assay.feedback import pairs
 from assay.feedback.pairs import Pairs
-from assay.output import write_atomic, write_json
 from assay.scorers import RewardModel
 from assay.workflows.fitting_frozen import Vectors
 from assay.workflows.select_verb import POOL, best_of_prompts, values_of
 from assay.workflows.study_bench import Bench
 from assay.workflows.study_methods import Method, methods_of
-from assay.workflows.study_results import comparison_of, results_of, table
 from assay.workflows.study_settings import StudySettings
 from assay.workflows.unjudged import Candidates
 
-BATCH, LABELS, SMALLEST = 100, 600, 0.01
+BATCH, LABELS = 100, 900
 WAYS = ("random", "margin", "bald", "bald_alike")
-SETS = ("helpful-base", "wmt")
+SETS = ("helpful-base", "harmless-base")
 CELLS = [f"{name}.{way}" for way in WAYS for name in SETS]
-CLAIMS = (("least certain pairs above random ones", "margin"), ("most telling pairs above random ones", "bald"))
+CLAIMS: tuple[Claim, ...] = (
+    ("least certain pairs above random ones, 300", ("margin", 1 / 3), ("random", 1 / 3), 0.0),
+    ("least certain pairs above random ones, 900", ("margin", 1.0), ("random", 1.0), 0.0),
+    ("most telling pairs above random ones, 300", ("bald", 1 / 3), ("random", 1 / 3), 0.0),
+    ("most telling pairs above random ones, 900", ("bald", 1.0), ("random", 1.0), 0.0),
+)
 
 
 def run_cell(cell: str, data: Path) -> dict[str, Any]:
@@ -115,59 +116,9 @@ def _chosen(model: RewardModel, whole: Vectors, left: Pairs, way: str, seed: int
     return first[spread_out(away, value[first], BATCH, min(POOL * BATCH, len(first) // 2))]
 
 
-def write_select_labels(study: str, docstring: str, folder: Path, planned: Sequence[str]) -> None:
-    """Write ``results/select_labels.json``, ``.md`` and a figure per set."""
-    cells = finished_cells(folder)
-    by_set: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for cell in cells:
-        by_set[cell["cell"].split(".")[0]].append(cell)
-    settings = StudySettings(data="-", out="-", folds=FOLDS, resamples=2000, baseline="random")
-    sets: dict[str, Any] = {}
-    verdicts = []
-    for name, many in by_set.items():
-        given = [cell for each in many for cell in each["cells"]]
-        if not any(cell["method"] == "random" for cell in given):
-            continue
-        tested = {key: np.array(value) for key, value in many[0]["test"].items()}
-        held_out = HeldOut(tested["p"], tested["w"], tested["group"], tested["part"])
-        comparison = comparison_of(settings, held_out, given)
-        sets[name] = results_of(settings, held_out, given)
-        for claim, way in CLAIMS:
-            if way not in comparison.curves:
-                continue
-            found = comparison.difference((way, 1.0), ("random", 1.0))
-            low, high = found.ci95
-            verdict = "holds" if low > 0 else "does not hold" if high < SMALLEST else "undecided"
-            verdicts.append(
-                {"claim": claim, "metric": "accuracy", "data": name, "verdict": verdict, "effect": found.value}
-                | {"ci95": [low, high], "smallest_effect": SMALLEST, "seeds": SEEDS}
-                | {"negligible": False, "minimum_detectable_effect": 2.8 * found.standard_error}
-            )
-        points = {
-            way: [(row["labels"], row["accuracy"]["value"], *row["accuracy"]["ci95"]) for row in rows]
-            for way, rows in sets[name]["methods"].items()
-        }
-        write_atomic(RESULTS / f"{study}_{name}.svg", data_efficiency(points, "random"))
-    result = {"study": study, "verdicts": verdicts, "sets": sets, **circumstances(planned, cells)}
-    write_json(RESULTS / f"{study}.json", result)
-    lines = [f"# Study: {study.replace('_', ' ')}", "", "```text", docstring.strip(), "```", ""]
-    if result["cells_missing"]:
-        lines += [f"**Not finished:** {', '.join(result['cells_missing'])}.", ""]
-    lines += ["## Verdicts", "", *verdict_table(verdicts), ""]
-    for name, found in sets.items():
-        columns, rows = table(found)
-        lines += [f"## {name}", "", f"![accuracy by number of labels]({study}_{name}.svg)", ""]
-        lines += [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
-        lines += [*(f"| {' | '.join(row)} |" for row in rows), ""]
-    lines += [
-        "In brackets the points over random pairs, * where the 95 % interval lies above 0 for all ways together; "
-        "labels needed for the accuracy of 600 random ones.",
-        "",
-        f"On {ran_on(result)}",
-        "",
-    ]
-    write_atomic(RESULTS / f"{study}.md", "\n".join(lines))
-    print(f"{RESULTS / study}.md written; {len(result['cells_missing'])} planned cells are missing")
+def set_of(cell: str) -> tuple[str, str]:
+    """Return what a cell is compared within, and the baseline there."""
+    return cell.split(".")[0], "random"
 
 
 STUDY = Study(
@@ -176,8 +127,8 @@ STUDY = Study(
     CELLS,
     (),
     run_cell,
-    data="hh_rlhf and wmt_da_pairs",
-    summarise=write_select_labels,
+    data="hh_rlhf",
+    summarise=partial(write_methods, claims=CLAIMS, smallest=0.01, set_of=set_of),
 )
 
 if __name__ == "__main__":

@@ -64,8 +64,8 @@ class Uncertain:
     ----------
     value
         The mean.
-    ci95
-        Its percentile interval over seeds and, within them, split groups.
+    ci95, ci90
+        Its percentile intervals over seeds and, within them, split groups; the 90 % one serves the equivalence test.
     simultaneous
         The same, wide enough for all comparisons with the baseline at once (Bonferroni).
     standard_error
@@ -74,6 +74,7 @@ class Uncertain:
 
     value: float
     ci95: tuple[float, float]
+    ci90: tuple[float, float]
     simultaneous: tuple[float, float]
     standard_error: float
 
@@ -82,6 +83,7 @@ class Uncertain:
         return {
             "value": self.value,
             "ci95": list(self.ci95),
+            "ci90": list(self.ci90),
             "simultaneous": list(self.simultaneous),
             "standard_error": self.standard_error,
         }
@@ -205,9 +207,9 @@ class Comparison:
 
     def _estimate(self, value: float, draws: np.ndarray) -> Uncertain:
         others = max(len(self.curves) - 1, 1)
-        low, least, most, high = np.quantile(draws, [0.025, 0.025 / others, 1 - 0.025 / others, 0.975])
-        ends, wide = (float(low), float(high)), (float(least), float(most))
-        return Uncertain(float(value), ends, wide, float(draws.std(ddof=1)))
+        ends = {"ci95": 0.025, "ci90": 0.05, "simultaneous": 0.025 / others}
+        found = {name: tuple(map(float, np.quantile(draws, [end, 1 - end]))) for name, end in ends.items()}
+        return Uncertain(value=float(value), standard_error=float(draws.std(ddof=1)), **found)  # type: ignore[arg-type]
 
     def learns(self) -> Uncertain | None:
         """Return what the baseline gains from a tenth of the labels (or the nearest fraction) to all; None: one size.
@@ -249,10 +251,10 @@ class Comparison:
         }
 
     def verdict(self, estimate: Uncertain, smallest: float) -> Verdict:
-        """Say whether a method is ahead (all comparisons together), certainly by less than matters, or neither."""
+        """Say whether a method is ahead (all comparisons together), by less than matters (tests at 5 %), or neither."""
         if estimate.simultaneous[0] > 0:
             return "holds"
-        return "does not hold" if estimate.ci95[1] < smallest else "undecided"
+        return "does not hold" if estimate.ci90[1] < smallest else "undecided"
 
     def judgements_to_see(self, fraction: float, smallest: float) -> int | None:
         """Return how many judgements a test needs to show a difference of this size with 80 % power.
