@@ -7,8 +7,8 @@ Fixed before the run:
     judgements, TL;DR feedback, UltraFeedback (ub and ubp).
   * MiniLM frozen; 5, 10, 20, 50 and 100 % of the training judgements, each fraction within the next; 10 seeds, each
     tested on a fifth of the groups (seed mod 5); at most 1,500 steps; calibrated out of fold (3 folds).
-  * methods: those of `assay study` (docs/few_labels.md); ``ser``: rounds of self-labels on the rest of the training
-    pairs, whose judgements are hidden, a fifth of the known ones saying when to end; ``ours``: prototypes, three
+  * methods: those of `assay study` (docs/few_labels.md), of which ``ser`` labels the rest of the training pairs for
+    itself, whose judgements are hidden, a fifth of the known ones saying when to end; ``ours``: prototypes, three
     members, soft weak labels (all general functions, a label model that the known judgements taught) and soft
     self-labels, at 5, 10 and 20 %, on the two sets where bt alone, which ran first, was found to learn from more
     labels: helpful-base and harmless-base.
@@ -33,7 +33,7 @@ from typing import Any
 
 from common import Study, conduct, short_key
 from datasets import Dataset
-from few_labels_arms import run_peer, run_rounds
+from few_labels_arms import run_ours, run_peer
 from few_labels_summary import Claim, write_methods
 from generated_responses import SETS as MODELS
 from main_job import SETS as PAIRS
@@ -57,7 +57,7 @@ FOUR = ("bt", "mlp", "prototypes", "ensemble")
 PEER = {"rewarduq": 1e-4, "rewarduq_fast": 1e-3}
 CELLS = (
     *(f"{name}.{method}" for method in FOUR for name in (*GRID, *OTHERS)),
-    *(f"{name}.{method}" for method in (*METHODS, "ser") if method not in FOUR for name in GRID),
+    *(f"{name}.{method}" for method in METHODS if method not in FOUR for name in GRID),
     *(f"{name}.ours" for name in COMBINED),
     "harmless-base.ser",
     *(f"{name}.{peer}" for peer in PEER for name in GRID),
@@ -107,18 +107,11 @@ def run_cell(cell: str, data: Path) -> dict[str, Any]:
     if method in PEER:
         given = methods_of(settings_for("bt", options))[0]
         fractions = run_peer(bench, method, given, FRACTIONS, range(SEEDS), STEPS, PEER[method])
-    elif method in ("ser", "ours"):
-        base = "bt" if method == "ser" else "prototypes"
-        given = methods_of(settings_for(base, options))[0]
+    elif method == "ours":
+        given = methods_of(settings_for("prototypes", options))[0]
         fractions = [
-            {"method": method, "fraction": fraction, "runs": run_rounds(bench, given, fraction, range(SEEDS), STEPS)}
-            if method == "ser"
-            else {
-                "method": method,
-                "fraction": fraction,
-                "runs": run_rounds(bench, given, fraction, range(SEEDS), STEPS, soft=True, weak=True, members=3),
-            }
-            for fraction in (FRACTIONS[:-1] if method == "ser" else FEW)
+            {"method": method, "fraction": fraction, "runs": run_ours(bench, given, fraction, range(SEEDS), STEPS)}
+            for fraction in FEW
         ]
     else:
         given = methods_of(settings_for(method, options))[0]

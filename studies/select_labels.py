@@ -26,7 +26,6 @@ from typing import Any
 import numpy as np
 from common import Study, conduct, short_key
 from few_labels import SEEDS, STEPS, bench_of
-from few_labels_arms import fit_on
 from few_labels_summary import Claim, write_methods
 
 from assay.evaluation.acquisition import spread_out
@@ -37,6 +36,7 @@ from assay.workflows.fitting_frozen import Vectors
 from assay.workflows.select_verb import POOL, best_of_prompts, values_of
 from assay.workflows.study_bench import Bench
 from assay.workflows.study_methods import Method, methods_of
+from assay.workflows.study_rounds import fit_on
 from assay.workflows.study_settings import StudySettings
 from assay.workflows.unjudged import Candidates
 
@@ -84,7 +84,7 @@ def _run(bench: Bench, method: Method, way: str, seed: int) -> list[dict[str, An
     test = whole.select(bench.tested(seed))
     runs: list[dict[str, Any]] = []
     while True:
-        found = fit_on(settings, whole, view.take(judged), STEPS, model, folds=3)
+        found = fit_on(settings, whole, view.take(judged), model, STEPS, folds=3)
         evidence = found.score_features(test.features, test.records.prompt_of, native=True)
         calibration = found.record.calibration or {}
         runs.append(

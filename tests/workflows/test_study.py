@@ -6,6 +6,7 @@ import gzip
 import itertools
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from assay.workflows.judging import scores_on
 from assay.workflows.options import model_options, resolved
 from assay.workflows.study_bench import open_bench
 from assay.workflows.study_methods import METHODS, methods_of
+from assay.workflows.study_rounds import evolve_on_features
 from assay.workflows.study_settings import StudySettings
 from assay.workflows.study_verb import best_of
 from tests.workflows.conftest import Cli
@@ -183,6 +185,38 @@ def test_selection_after_one_epoch(cli: Cli, tiny_encoder: Path, many_pairs: Pat
         assert len(nll) == 4 and f"{min(nll, key=lambda name: nll[name])}.{fraction}.rest.json.gz" in finished
 
 
+def test_rounds_of_self_labels(cli: Cli, tiny_encoder: Path, many_pairs: Path) -> None:
+    Path("own.yaml").write_text("sure: {evolve: {soft: true, rule: two, gap: 0.05, rounds: 2}, head: mlp}\n")
+    said = cli(*words_for(many_pairs, tiny_encoder, "--methods", "ser", "sure", "--define", "own.yaml"))
+    assert said.code == 0, said.err
+    assert list(results()["methods"]) == ["bt", "ser", "sure"]
+    runs = cell("sure.0.3")["runs"]
+    assert all(0 < run["self_labels"] <= 150 and run["round"] <= 2 for run in runs if run["round"]), runs
+    # with all labels there is nothing left to label
+    assert all(run["self_labels"] == 0 for run in cell("ser.1")["runs"])
+
+
+def test_no_hidden_verdict_reaches_the_rounds(tiny_encoder: Path, many_pairs: Path) -> None:
+    settings = settings_of(many_pairs, tiny_encoder, methods=["ser"])
+    bench = open_bench(settings)
+    method = methods_of(settings)[-1]
+    assert method.rounds is not None
+    own = method.settings
+    whole = bench.vectors_for(own, bench.model_for(own))
+    known, rest = bench.learned(0, 0.3), np.setdiff1d(bench.learned(0, 1.0), bench.learned(0, 0.3))
+    view = whole.records.pairs
+    hidden = np.isin(view.row, rest)
+    rounds = method.rounds.model_copy(update={"rule": "two", "gap": 0.02})
+    found = []
+    for p in (view.p, np.where(hidden, 1 - view.p, view.p)):
+        given = replace(view, p=p, w=np.where(hidden & (p > 0.5), 2.0, view.w))
+        told = replace(whole, records=replace(whole.records, pairs=given))
+        model = bench.model_for(own)
+        found.append(evolve_on_features(rounds, own, told, model, known, rest, view, 200))
+    assert found[0].labels > 0 or found[0].round == 0
+    assert np.array_equal(found[0].margins, found[1].margins) and found[0].labels == found[1].labels
+
+
 def test_what_selection_costs() -> None:
     random = np.random.default_rng(0)
     after_one = {f"m{n}": float(loss) for n, loss in enumerate(random.random(100))}
@@ -233,6 +267,8 @@ def test_all_methods_are_right() -> None:
         (["--define", "list.yaml"], "these are no methods"),
         (["--define", "seeded.yaml"], "seed is the same for all methods"),
         (["--define", "named.yaml"], "holds '/'"),
+        (["--methods", "bt", "ser", "mlp", "--keep", 1], "cannot stop after an epoch"),
+        (["--define", "rounds.yaml"], "heads on a frozen backbone"),
         (["--test-share", 0.3, "--folds", 3], "each of --folds is a test by itself"),
     ],
 )
@@ -241,7 +277,8 @@ def test_bad_input(cli: Cli, tiny_encoder: Path, many_pairs: Path, words: list[A
     Path("list.yaml").write_text("- mlp\n")
     Path("seeded.yaml").write_text("wide: {seed: 3}\n")
     Path("named.yaml").write_text("a/b: {head: mlp}\n")
-    more = ["--methods", "wide"] if "wrong.yaml" in words else []
+    Path("rounds.yaml").write_text("wide: {evolve: {}, freeze_backbone: false}\n")
+    more = ["--methods", "wide"] if {"wrong.yaml", "rounds.yaml"} & set(words) else []
     said = cli("study", many_pairs, "--out", "study", "--backbone", tiny_encoder, "--seeds", 2, *words, *more)
     assert said.code == 2 and reason in said.err, said.err
     assert not Path("study").exists() and not Path("study.partial").exists()

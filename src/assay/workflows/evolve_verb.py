@@ -20,7 +20,7 @@ from assay.evaluation import fit_calibration, stored_form
 from assay.feedback import kind_of, pairs, read_with_report, split, without_groups
 from assay.feedback.pairs import WEAK
 from assay.feedback.records import COMPARISONS
-from assay.feedback.self_labels import Rule, kept_by_rule
+from assay.feedback.self_labels import standard
 from assay.output import check_new, new_folder, write_atomic, write_json
 from assay.scorers import RewardModel, create_reward_model
 from assay.versions import current_versions
@@ -205,26 +205,19 @@ def _label(
     centre = float(own.values[own.records.responses].mean())
     scale = float((model.record.calibration or {}).get("temperature", 1.0))
     apart = scores_on(model, check, settings.token_budget, keep_features=keep)
-    judged = _sides(apart, _sides_of(check))
-    # how many of the pairs that people judged, and no round learned from, the first rule would keep
-    coverage = float(_kept(settings, "one", judged, centre, scale).mean())
-    rule: Rule = settings.rule if settings.rule != "auto" else ("two" if coverage > settings.coverage else "one")
+    labelling = settings.labelling()
+    judged_a, judged_b = (standard(side, centre, scale) for side in _sides(apart, _sides_of(check)))
+    rule, coverage = labelling.rule_by(judged_a, judged_b)
     scored = scores_on(model, pool.data, settings.token_budget, keep_features=keep)
     sides = _sides(scored, pool.given)
-    kept = _kept(settings, rule, sides, centre, scale) & ~pool.taken
+    a, b = (standard(side, centre, scale) for side in sides)
+    kept = labelling.kept(a, b, rule) & ~pool.taken
     told = {"rule": rule, "coverage": coverage, "kept": int(kept.sum())}
     if kept.any():
         pool.taken |= kept
         p = _probability(model, sides[0][kept] - sides[1][kept], settings.soft)
         pool.labels.append(_labelled(pool, np.flatnonzero(kept), p, number))
     return told
-
-
-def _kept(
-    settings: EvolveSettings, rule: Rule, sides: tuple[np.ndarray, np.ndarray], centre: float, scale: float
-) -> np.ndarray:
-    a, b = ((side - centre) / scale for side in sides)
-    return kept_by_rule(a, b, rule, high=settings.high, low=settings.low, gap=settings.gap)
 
 
 def _probability(model: RewardModel, margins: np.ndarray, soft: bool) -> np.ndarray:

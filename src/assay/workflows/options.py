@@ -12,7 +12,7 @@ from assay.workflows import hardware
 from assay.workflows.model_settings import ModelSettings, OptimiserSettings
 from assay.workflows.settings import TrainSettings
 
-EPOCHS_OF_HEADS = 30
+EPOCHS_OF_HEADS, EPOCHS_OF_BACKBONES = 30, 3
 #: Of linear heads on vectors as they are; see also `assay.workflows.head_settings.OneHead.usual_rate`.
 LINEAR_RATE = 1e-3
 
@@ -58,12 +58,19 @@ def resolved(settings: TrainSettings, parameters: int) -> TrainSettings:
     )
     return settings.model_copy(
         update={
-            "epochs": settings.epochs or (EPOCHS_OF_HEADS if frozen else 3),
+            "epochs": settings.epochs or (EPOCHS_OF_HEADS if frozen else EPOCHS_OF_BACKBONES),
             "learning_rate": None if frozen else settings.learning_rate or rate,
             "head_learning_rate": head_rate(settings),
             "precision": "bf16" if bf16 else "fp32",
         }
     )
+
+
+def epochs_within(settings: TrainSettings, judgements: int, most_steps: int) -> int:
+    """Return how many epochs a training has: those that were asked for or are usual, within about so many steps."""
+    usual = EPOCHS_OF_HEADS if settings.freeze_backbone else EPOCHS_OF_BACKBONES
+    within = most_steps * settings.pairs_per_step / max(judgements, 1)
+    return max(1, min(settings.epochs or usual, round(within)))
 
 
 def arguments(settings: OptimiserSettings, folder: Path, seed: int) -> PreferenceArguments:

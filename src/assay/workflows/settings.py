@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from assay.config import Positional
+from assay.config import Positional, Settings
+from assay.feedback.self_labels import SelfLabelling
 from assay.workflows.feedback_settings import AdditiveMargin, MarginMatching
 from assay.workflows.model_settings import LearningSettings, ModelSettings, OptimiserSettings
 from assay.workflows.run_settings import ReadingSettings, RunSettings, not_among
@@ -181,13 +182,9 @@ class TrainSettings(RunSettings, ReadingSettings, ModelSettings, LearningSetting
         return bool(getattr(self, name) != type(self).model_fields[name].default)
 
 
-class EvolveSettings(TrainSettings):
-    """What labels itself, and when that ends."""
+class RoundsSettings(Settings):
+    """Rounds of self-labels, and when they end."""
 
-    unlabelled: str | None = Field(default=None, description="unjudged pairs: a file, a folder, or a Hub id")
-    judged_share: float = Field(
-        default=1.0, gt=0, le=1, description="of the training groups, whose judgements are known; the rest is unjudged"
-    )
     check_share: float = Field(
         default=0.2, gt=0, lt=1, description="of the training groups, from which no round learns: it says when to end"
     )
@@ -201,6 +198,19 @@ class EvolveSettings(TrainSettings):
     gap: float = Field(default=0.3, ge=0, lt=1, description="rule two: difference of P")
     coverage: float = Field(default=0.5, ge=0, le=1, description="auto: rule two from this share of judged pairs on")
     soft: bool = Field(default=False, description="self-labels are calibrated probabilities; else verdicts")
+
+    def labelling(self) -> SelfLabelling:
+        """Return the rules."""
+        return SelfLabelling(self.rule, self.high, self.low, self.gap, self.coverage)
+
+
+class EvolveSettings(RoundsSettings, TrainSettings):
+    """What labels itself, and when that ends."""
+
+    unlabelled: str | None = Field(default=None, description="unjudged pairs: a file, a folder, or a Hub id")
+    judged_share: float = Field(
+        default=1.0, gt=0, le=1, description="of the training groups, whose judgements are known; the rest is unjudged"
+    )
     back_to: int | None = Field(default=None, ge=0, description="of a finished run: make this round its result")
 
     def conflicts(self) -> Iterator[tuple[str, str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,12 +19,11 @@ from assay.workflows.fitting_frozen import fit_heads
 from assay.workflows.graded import with_attributes
 from assay.workflows.heads import record_folds
 from assay.workflows.judging import scores_on
-from assay.workflows.options import EPOCHS_OF_HEADS, resolved
-from assay.workflows.settings import TrainSettings
+from assay.workflows.options import epochs_within, resolved
+from assay.workflows.settings import RoundsSettings, TrainSettings
 from assay.workflows.study_bench import Bench
 from assay.workflows.study_methods import Method
-
-_EPOCHS_OF_BACKBONES = 3
+from assay.workflows.study_rounds import evolve_on_features
 
 Part = Literal["all", "first epoch", "the rest"]
 
@@ -54,20 +54,13 @@ def run_cell(
         from, epochs, seconds, temperature, calibrated NLL on judgements out of fold (or of the validation share), and
         the margins on its test, in the order of its judgements.
     """
-    runs = [_run(bench, method.settings, fraction, seed, most_steps, part, checkpoints) for seed in seeds]
+    runs = [_run(bench, method, fraction, seed, most_steps, part, checkpoints) for seed in seeds]
     return {"method": method.name, "fraction": fraction, "given": method.given, "runs": runs}
-
-
-def epochs_within(settings: TrainSettings, judgements: int, most_steps: int) -> int:
-    """Return how many epochs a training has: those that were asked for or are usual, within so many steps."""
-    usual = EPOCHS_OF_HEADS if settings.freeze_backbone else _EPOCHS_OF_BACKBONES
-    within = most_steps * settings.pairs_per_step / max(judgements, 1)
-    return max(1, min(settings.epochs or usual, round(within)))
 
 
 def _run(
     bench: Bench,
-    settings: TrainSettings,
+    method: Method,
     fraction: float,
     seed: int,
     most_steps: int,
@@ -78,7 +71,14 @@ def _run(
     rows, tested = bench.learned(seed, fraction), bench.tested(seed)
     data = bench.data.select(rows)
     view = pairs(data)
-    settings = settings.model_copy(update={"seed": settings.seed + seed})
+    settings = method.settings.model_copy(update={"seed": method.settings.seed + seed})
+    about = {"seed": seed, "judgements": len(view), "groups": len(np.unique(view.group))}
+    if method.rounds is not None:
+        return (
+            about
+            | _evolved(bench, method.rounds, settings, rows, seed, most_steps)
+            | {"seconds": round(time.time() - started, 2)}
+        )
     settings = settings.model_copy(update={"epochs": epochs_within(settings, len(view), most_steps)})
     settings = with_attributes(settings, data)
     with tempfile.TemporaryDirectory() as folder:
@@ -88,16 +88,33 @@ def _run(
         else:
             result, margins = _whole(bench, settings, data, tested, Path(folder))
     calibration = result.calibration
-    return {
-        "seed": seed,
-        "judgements": len(view),
-        "groups": len(np.unique(view.group)),
+    return about | {
         "epochs": settings.epochs,
         "epochs_trained": {"all": settings.epochs, "first epoch": 1, "the rest": (settings.epochs or 1) - 1}[part],
         "seconds": round(time.time() - started, 2),
         "temperature": calibration.value if isinstance(calibration, Temperature) else None,
         "nll": None if calibration is None else calibration.nll_after,
         "margins": np.round(margins, 4).tolist(),
+    }
+
+
+def _evolved(
+    bench: Bench, rounds: RoundsSettings, settings: TrainSettings, rows: np.ndarray, seed: int, most_steps: int
+) -> dict[str, Any]:
+    """Train with rounds of self-labels on what a seed may learn from and a fraction leaves out."""
+    model = bench.model_for(settings)
+    whole = bench.vectors_for(settings, model)
+    tested = bench.tested(seed)
+    wanted = pairs(bench.data.select(tested))
+    wanted = replace(wanted, row=tested[wanted.row])
+    rest = np.setdiff1d(bench.learned(seed, 1.0), rows)
+    found = evolve_on_features(rounds, settings, whole, model, rows, rest, wanted, most_steps)
+    return {
+        "round": found.round,
+        "self_labels": found.labels,
+        "temperature": found.temperature,
+        "nll": found.nll,
+        "margins": np.round(found.margins, 4).tolist(),
     }
 
 

@@ -12,7 +12,7 @@ from assay.config import build
 from assay.config.values import load_yaml
 from assay.errors import ConfigError
 from assay.workflows.run_settings import not_among
-from assay.workflows.settings import TrainSettings
+from assay.workflows.settings import RoundsSettings, TrainSettings
 from assay.workflows.study_settings import StudySettings
 
 #: Name -> what differs from Bradley-Terry with one linear head.
@@ -32,12 +32,15 @@ METHODS: dict[str, dict[str, Any]] = {
     "ensemble_mlp": {"ensemble": {"members": 5}, "head": {"kind": "mlp"}},
     "laplace": {"laplace": {}},
     "gpm": {"head": {"kind": "preference"}},
+    "ser": {"evolve": {}},
 }
 #: What a study decides for all methods alike.
 DECIDED = (
     *("data", "out", "test", "test_share", "test_groups_seed", "seed", "resume", "overwrite", "dry_run", "resamples"),
     *("calibration", "baseline_blind", "report_to", "format", "mapping", "split", "tokenizer", "group", "ties"),
 )
+#: Settings of rounds of self-labels, beside those of training.
+EVOLVE = "evolve"
 _COMMON = ("backbone", "template", "max_length_tokens", "truncation", "token_budget", "freeze_backbone", "epochs")
 
 
@@ -53,11 +56,14 @@ class Method:
         What differs from Bradley-Terry with one linear head, as it was given.
     settings
         Of the training.
+    rounds
+        Of self-labels on the training pairs that a fraction leaves out, whose judgements are hidden; None: none.
     """
 
     name: str
     given: dict[str, Any]
     settings: TrainSettings
+    rounds: RoundsSettings | None = None
 
 
 def methods_of(settings: StudySettings) -> list[Method]:
@@ -77,11 +83,11 @@ def methods_of(settings: StudySettings) -> list[Method]:
             remedy="correct the name, or define it: --define FILE.yaml",
         )
     names = dict.fromkeys((settings.baseline, *settings.methods))
-    return [Method(name, known[name], _train_settings(settings, name, known[name])) for name in names]
+    return [_method(settings, name, known[name]) for name in names]
 
 
 def read_methods(path: Path) -> dict[str, dict[str, Any]]:
-    """Read a YAML file of methods: names, and below each settings of ``assay train``.
+    """Read a YAML file of methods: names, and below each settings of ``assay train``, and of rounds (``evolve``).
 
     Raises
     ------
@@ -118,9 +124,27 @@ def read_methods(path: Path) -> dict[str, dict[str, Any]]:
     return methods
 
 
-def _train_settings(settings: StudySettings, name: str, given: dict[str, Any]) -> TrainSettings:
+def _method(settings: StudySettings, name: str, given: dict[str, Any]) -> Method:
+    where = f"method {name}"
+    plain = {str(key).replace("-", "_"): value for key, value in given.items()}
+    rounds = build(RoundsSettings, plain.pop(EVOLVE) or {}, where=f"{where}: {EVOLVE}") if EVOLVE in plain else None
     common = {key: getattr(settings, key) for key in _COMMON}
-    merged = common | {str(key).replace("-", "_"): value for key, value in given.items()}
+    merged = common | plain
     if merged["freeze_backbone"]:
         merged = {"calibration_folds": settings.calibration_folds} | merged
-    return build(TrainSettings, {"data": "-", "out": "-", "seed": settings.seed, **merged}, where=f"method {name}")
+    trained = build(TrainSettings, {"data": "-", "out": "-", "seed": settings.seed, **merged}, where=where)
+    problem = None if rounds is None else _without_rounds(trained, settings)
+    if problem:
+        raise ConfigError(f"{EVOLVE}: {problem}", where=where, remedy="leave it out; or assay evolve by itself")
+    return Method(name, given, trained, rounds)
+
+
+def _without_rounds(trained: TrainSettings, settings: StudySettings) -> str | None:
+    """Say why a method cannot have rounds of self-labels in a study; None: it can."""
+    if not trained.freeze_backbone:
+        return "rounds of a study train heads on a frozen backbone"
+    if trained.objective.kind != "pairwise" or trained.target.kind != "judged" or trained.clean.kind != "none":
+        return "rounds label pairs by verdicts; objective, target and clean are as they are without settings"
+    if trained.head.kind in ("preference", "attributes"):
+        return f"the rules look at one score of a response, which --head {trained.head.kind} has not"
+    return "its trainings cannot stop after an epoch, which --keep asks for" if settings.keep is not None else None
