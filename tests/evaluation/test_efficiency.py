@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from assay.evaluation.efficiency import Comparison, Curve, HeldOut, curve_of, needed, recommendation
+from assay.evaluation.advice import recommendation
+from assay.evaluation.efficiency import Comparison, Curve, HeldOut, curve_of, needed
 from assay.evaluation.verdicts import hierarchical_effect
 
 FRACTIONS, LABELS = [0.1, 0.5, 1.0], [20.0, 100.0, 200.0]
@@ -67,7 +68,7 @@ def test_a_method_that_is_the_baseline_is_never_ahead() -> None:
     for estimate in comparison.over_baseline("again").values():
         assert estimate.value == 0 and estimate.ci95 == (0, 0)
         assert comparison.verdict(estimate, 0.02) == "does not hold"
-    assert comparison.judgements_to_see(1.0, 0.02) is None
+    assert comparison.power(1.0, 0.02) is None
     assert "nothing is certainly better than bt: use bt" in recommendation(comparison, 0.02)[0]
 
 
@@ -84,6 +85,52 @@ def test_a_planted_difference_is_found_and_advised() -> None:
     assert comparison.verdict(comparison.over_baseline("poor")[1.0], 0.02) == "does not hold"
     wide, narrow = (comparison.over_baseline("good")[1.0].__getattribute__(name) for name in ("simultaneous", "ci95"))
     assert wide[0] < narrow[0] and wide[1] > narrow[1]
+
+
+def noisy(tests: HeldOut, seeds: int, of_seeds: float, random: np.random.Generator) -> Curve:
+    """Draw a method that is right on three in four, each seed by so much more or less, on judgements of its own."""
+    chances = np.clip(0.75 + of_seeds * random.normal(size=seeds), 0, 1)
+    right = random.random((seeds, len(tests.p))) < chances[:, None]
+    side = np.where(tests.p >= 0.5, 1.0, -1.0)
+    return curve_of(tests, [1.0], [100.0], [np.where(right, side, -side)], [np.ones(seeds)])
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_power_tells_judgements_from_seeds(parts: int) -> None:
+    random = np.random.default_rng(0)
+    found = {}
+    for count in (1000, 4000):
+        tests = held_out(count, count)
+        tests = HeldOut(tests.p, tests.w, tests.groups, np.arange(count) % parts)
+        same, few = noisy(tests, 20, 0.0, random), []
+        for _ in range(8):
+            other = noisy(tests, 20, 0.0, random)
+            few.append(Comparison(tests, {"bt": same, "other": other}, "bt", resamples=100).power(1.0, 0.02))
+        found[count] = np.median([each["judgements"] for each in few if each and each["judgements"]])
+    # what is needed does not depend on how many there are: 2.8^2 * var / (20 * 0.02^2), var = 2 * 0.75 * 0.25
+    assert found[1000] == pytest.approx(found[4000], rel=0.35)
+    tests = held_out(1000, 1000)
+    wild = noisy(tests, 20, 0.1, random)
+    comparison = Comparison(tests, {"bt": noisy(tests, 20, 0.0, random), "wild": wild}, "bt", resamples=100)
+    needs = comparison.power(1.0, 0.02)
+    # a seed is off by 10 points: 20 of them by 2.2, and no test is large enough
+    assert needs is not None and needs["judgements"] is None and needs["seeds"] is not None and needs["seeds"] > 200
+    assert any("more seeds are needed first" in line for line in recommendation(comparison, 0.02))
+
+
+def test_what_is_not_calibrated_has_no_likelihood() -> None:
+    tests = held_out()
+    good = curve(tests, [0.55, 0.6, 0.7])
+    margins = [np.where(np.isfinite(row), 1.0, np.nan) for row in good.hits]
+    bare = curve_of(tests, FRACTIONS, LABELS, margins, [np.full(6, np.nan)] * 3)
+    comparison = Comparison(tests, {"bt": good, "bare": bare}, "bt", resamples=200)
+    assert comparison.over_baseline("bare", "nll") == {} and len(comparison.over_baseline("bare")) == 3
+
+
+def test_nothing_is_advised_where_nothing_was_compared() -> None:
+    tests = held_out()
+    alone = Comparison(tests, {"bt": curve(tests, [0.55, 0.6, 0.7])}, "bt", resamples=200)
+    assert recommendation(alone, 0.02)[0] == "With 200 judgements, nothing was compared with bt."
 
 
 def test_labels_needed() -> None:
@@ -118,6 +165,6 @@ def test_between_fractions_accuracy_follows_the_logarithm() -> None:
 def test_methods_may_lack_fractions() -> None:
     tests = held_out()
     whole, part = curve(tests, [0.55, 0.6, 0.7]), curve(tests, [0.6, 0.65, 0.8], seed=3)
-    part = Curve(part.fractions[1:], part.labels[1:], part.hits[1:], part.gains[1:])
+    part = Curve(part.fractions[1:], part.labels[1:], part.hits[1:], part.gains[1:], part.calibrated[1:])
     found = Comparison(tests, {"bt": whole, "some": part}, "bt", resamples=300).over_baseline("some")
     assert sorted(found) == [0.5, 1.0] and found[1.0].value == pytest.approx(0.1, abs=0.03)

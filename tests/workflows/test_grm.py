@@ -42,6 +42,7 @@ def test_lora_and_members(cli: Cli, tiny_causal: Path, many_pairs: Path) -> None
     [
         (["--grm", "--freeze-backbone"], "--freeze-backbone changes none of them"),
         (["--grm", "--layout", "native"], "needs the vocabulary head"),
+        (["--grm", "--target", "pcrm"], "would learn the worse replies too"),
         (["--grm", "--objective", "listnet"], "learns from the better of two replies"),
         (["--grm.reference"], "belongs to --grm.kind dpo"),
         (["--grm.kind", "sft", "--grm.beta", "0.2"], "has no effect on --grm.kind sft"),

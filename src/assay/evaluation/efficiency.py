@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 from scipy.optimize import isotonic_regression
+from scipy.sparse import csr_array
+from scipy.stats import norm
 
 from assay.evaluation.metrics import accuracy_terms, decided, hard_labels, nll_terms
 from assay.evaluation.verdicts import RESAMPLES, Verdict
 
-#: Power of 80 % at the two-sided 5 % level, in standard errors.
-_POWER = 2.8
+_POWER = 0.8
 _DRAWS_AT_ONCE = 100
 
 
@@ -48,12 +49,15 @@ class Curve:
     hits, gains
         ``[F, S, E]``: whether each judgement is predicted right (a tie of scores: one half), and minus its calibrated
         negative log-likelihood; NaN where a seed did not test it.
+    calibrated
+        bool ``[F]``: whether all seeds were calibrated; the gains of others mean nothing.
     """
 
     fractions: np.ndarray
     labels: np.ndarray
     hits: np.ndarray
     gains: np.ndarray
+    calibrated: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -96,17 +100,19 @@ def curve_of(
     margins: Sequence[np.ndarray],
     temperatures: Sequence[np.ndarray],
 ) -> Curve:
-    """Build a curve from margins ``[S, E]`` of each fraction (NaN: not tested) and temperatures ``[S]``."""
+    """Build a curve from margins ``[S, E]`` of each fraction (NaN: not tested) and temperatures ``[S]`` (NaN: none)."""
     hits, gains = [], []
     hard = hard_labels(held_out.p)
     for delta, temperature in zip(margins, temperatures, strict=True):
         there = np.isfinite(delta)
         safe = np.where(there, delta, 0.0)
         right = np.stack([accuracy_terms(row, held_out.p) for row in safe])
-        loss = np.stack([nll_terms(row / t, hard) for row, t in zip(safe, temperature, strict=True)])
+        scales = np.where(np.isfinite(temperature), temperature, 1.0)
+        loss = np.stack([nll_terms(row / t, hard) for row, t in zip(safe, scales, strict=True)])
         hits.append(np.where(there, np.nan_to_num(right), np.nan))  # ties weigh nothing
         gains.append(np.where(there, -loss, np.nan))
-    return Curve(np.asarray(fractions, float), np.asarray(labels, float), np.stack(hits), np.stack(gains))
+    calibrated = np.array([np.isfinite(temperature).all() for temperature in temperatures])
+    return Curve(np.asarray(fractions, float), np.asarray(labels, float), np.stack(hits), np.stack(gains), calibrated)
 
 
 class Comparison:
@@ -142,11 +148,12 @@ class Comparison:
     def _means(self, terms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return means ``[K]`` of ``terms`` ``[K, S, E]``, and those of every resample, ``[resamples, K]``."""
         names, codes = np.unique(self.held_out.groups, return_inverse=True)
-        place = np.zeros((len(codes), len(names)))
-        place[np.arange(len(codes)), codes] = self.weight
+        place = csr_array((self.weight, (np.arange(len(codes)), codes)), shape=(len(codes), len(names)))
         there = np.isfinite(terms[0])
-        sums = np.where(np.isfinite(terms), terms, 0.0) @ place
-        mass = there.astype(float) @ place
+        known = np.where(np.isfinite(terms), terms, 0.0).reshape(-1, len(codes))
+        sums = np.asarray(known @ place).reshape(len(terms), len(there), len(names))
+        mass = np.asarray(there.astype(float) @ place)
+        self._sums, self._mass = sums, mass
         random = np.random.default_rng(self._seed)
         flat, seeds, groups = sums.reshape(len(terms), -1).T, len(there), len(names)
         draws = []
@@ -170,21 +177,34 @@ class Comparison:
         raise KeyError(method)
 
     def level(self, method: str, metric: str = "accuracy") -> list[Uncertain]:
-        """Return the accuracy of a method (or its calibrated NLL, negated) at each fraction."""
+        """Return the accuracy of a method (or its calibrated NLL, negated) at each fraction.
+
+        Where a seed was not calibrated, the NLL says nothing (`Curve.calibrated`).
+        """
         at = self._place(method, metric)
         return [self._estimate(v, d) for v, d in zip(self._values[at], self._draws[:, at].T, strict=True)]
 
     def over_baseline(self, method: str, metric: str = "accuracy") -> dict[float, Uncertain]:
-        """Return by how much a method is ahead of the baseline, by fraction; on NLL, how much less it has."""
-        own, other = self._place(method, metric), self._place(self.baseline, metric)
-        places = {fraction: other.start + at for at, fraction in enumerate(self.curves[self.baseline].fractions)}
+        """Return by how much a method is ahead of the baseline, by fraction; on NLL, how much less it has.
+
+        Fractions that one of them lacks are left out, and for NLL those that one was not calibrated on.
+        """
         found = {}
-        for at, fraction in enumerate(self.curves[method].fractions, own.start):
-            if fraction in places:
-                there = places[fraction]
-                draws = self._draws[:, at] - self._draws[:, there]
-                found[float(fraction)] = self._estimate(self._values[at] - self._values[there], draws)
+        for fraction, (at, there) in self._common(method, metric).items():
+            draws = self._draws[:, at] - self._draws[:, there]
+            found[fraction] = self._estimate(self._values[at] - self._values[there], draws)
         return found
+
+    def _common(self, method: str, metric: str) -> dict[float, tuple[int, int]]:
+        """Return where a method and the baseline stand at the fractions that both have."""
+        own, base = self.curves[method], self.curves[self.baseline]
+        first, other = self._place(method, metric).start, self._place(self.baseline, metric).start
+        places = {fraction: at for at, fraction in enumerate(base.fractions)}
+        return {
+            float(fraction): (first + at, other + places[fraction])
+            for at, fraction in enumerate(own.fractions)
+            if fraction in places and (metric != "nll" or (own.calibrated[at] and base.calibrated[places[fraction]]))
+        }
 
     def difference(self, of: tuple[str, float], over: tuple[str, float], metric: str = "accuracy") -> Uncertain:
         """Return by how much one method on one fraction is ahead of another one on another fraction.
@@ -219,10 +239,15 @@ class Comparison:
         labels = self.curves[self.baseline].labels
         if len(labels) < 2:
             return None
-        few = int(np.abs(np.log(labels[:-1] / labels[-1]) - np.log(0.1)).argmin())
         at = self._place(self.baseline, "accuracy")
         values, draws = self._values[at], self._draws[:, at]
-        return self._estimate(values[-1] - values[few], draws[:, -1] - draws[:, few])
+        return self._estimate(values[-1] - values[self.few], draws[:, -1] - draws[:, self.few])
+
+    @property
+    def few(self) -> int:
+        """Place of the baseline's fraction that is nearest to a tenth of its largest one."""
+        labels = self.curves[self.baseline].labels
+        return int(np.abs(np.log(labels[:-1] / labels[-1]) - np.log(0.1)).argmin())
 
     def labels_needed(self, method: str) -> dict[str, Any] | None:
         """Return how many labels a method needs for the accuracy that the baseline has with all of them.
@@ -233,8 +258,8 @@ class Comparison:
         Returns
         -------
         dict
-            ``labels`` (None: not reached), ``ci95`` (an end that is not reached: None), and ``reached``, the share of
-            resamples that reach it.
+            ``labels`` (None: not reached), ``ci95`` (an end that is not reached: None), ``reached``, the share of
+            resamples that reach it, and ``fewest``, the smallest number that was tried: it stands for at most so many.
         """
         gain = self.learns()
         if gain is None or gain.value <= 2 * gain.standard_error:
@@ -248,6 +273,7 @@ class Comparison:
             "labels": _finite(found),
             "ci95": [_finite(float(low)), _finite(float(high))],
             "reached": float(np.isfinite(draws).mean()),
+            "fewest": float(labels.min()),
         }
 
     def verdict(self, estimate: Uncertain, smallest: float) -> Verdict:
@@ -256,16 +282,53 @@ class Comparison:
             return "holds"
         return "does not hold" if estimate.ci90[1] < smallest else "undecided"
 
-    def judgements_to_see(self, fraction: float, smallest: float) -> int | None:
+    def power(self, fraction: float, smallest: float) -> dict[str, int | None] | None:
         """Return how many judgements a test needs to show a difference of this size with 80 % power.
 
-        By the typical standard error of a difference from the baseline, which falls with the root of their number.
-        None where no method differs.
+        The error of a difference has a part that falls with the number of tested judgements, and one of the seeds,
+        which does not. At the level at which all methods are compared together, for the typical method.
+
+        Returns
+        -------
+        dict
+            ``judgements``, and ``seeds``: where the seeds alone differ by too much, judgements is None, and so many
+            seeds are to be run first. None where nothing is compared, or no method differs.
         """
-        found = [self.over_baseline(name).get(fraction) for name in self.curves if name != self.baseline]
-        errors = [estimate.standard_error for estimate in found if estimate is not None and estimate.standard_error > 0]
+        wanted = []
+        for name in self.curves:
+            places = self._common(name, "accuracy").get(fraction) if name != self.baseline else None
+            if places is not None:
+                of_groups, of_seeds = self._variances(*places)
+                if of_groups + of_seeds > 0:
+                    wanted.append((of_groups, of_seeds))
+        if not wanted:
+            return None
+        of_groups, of_seeds = np.median(np.array(wanted), axis=0)
+        level = norm.ppf(1 - 0.025 / max(len(self.curves) - 1, 1)) + norm.ppf(_POWER)
+        room = (smallest / level) ** 2
+        seeds = len(self._mass)
+        if of_seeds >= room:
+            # half of what may be uncertain to the seeds
+            return {"judgements": None, "seeds": int(np.ceil(2 * seeds * of_seeds / room))}
         tested = int((self.weight > 0).sum())
-        return int(np.ceil(tested * (_POWER * np.median(errors) / smallest) ** 2)) if errors else None
+        return {"judgements": int(np.ceil(tested * of_groups / (room - of_seeds))), "seeds": None}
+
+    def _variances(self, at: int, there: int) -> tuple[float, float]:
+        """Return the variance of a difference of means due to the tested groups, and due to the seeds.
+
+        Seeds are compared with those that were tested on the same groups.
+        """
+        terms, mass = self._sums[at] - self._sums[there], self._mass
+        total = mass.sum()
+        value = terms.sum() / total
+        of_groups = np.square(terms.sum(axis=0) - value * mass.sum(axis=0)).sum() / total**2
+        means = terms.sum(axis=1) / mass.sum(axis=1)
+        _, part = np.unique(mass > 0, axis=0, return_inverse=True)
+        counts = np.bincount(part.ravel())
+        within = means - (np.bincount(part.ravel(), means) / counts)[part.ravel()]
+        freedom = len(means) - len(counts)
+        of_seeds = np.square(within).sum() / freedom / len(means) if freedom else 0.0
+        return float(of_groups), float(of_seeds)
 
 
 def needed(labels: np.ndarray, accuracy: np.ndarray, goal: float) -> float:
@@ -284,66 +347,3 @@ def needed(labels: np.ndarray, accuracy: np.ndarray, goal: float) -> float:
 
 def _finite(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
-
-
-def recommendation(comparison: Comparison, smallest: float) -> list[str]:
-    """Return what a study advises, in sentences; nothing where nothing is certain."""
-    base, labels = comparison.baseline, comparison.curves[comparison.baseline].labels
-    last = float(comparison.curves[base].fractions[-1])
-    ahead, surer = (_certain(comparison, last, metric, smallest) for metric in ("accuracy", "nll"))
-    told = []
-    count = f"{round(labels[-1]):,} judgements"
-    if ahead:
-        best = max(ahead, key=lambda name: ahead[name].value)
-        low, high = ahead[best].ci95
-        told.append(
-            f"With {count}, use {best}: {100 * ahead[best].value:+.1f} points of accuracy over {base} "
-            f"(95 % interval {100 * low:+.1f} to {100 * high:+.1f})."
-        )
-    elif surer:
-        best = max(surer, key=lambda name: surer[name].value)
-        told.append(
-            f"With {count}, no method is certainly more often right than {base}. The probabilities of {best} are "
-            f"better: {surer[best].value:.4f} nats less, calibrated."
-        )
-    else:
-        told.append(f"With {count}, nothing is certainly better than {base}: use {base}.")
-    if len(labels) > 1:
-        told += _at_few(comparison, smallest)
-    wanted = comparison.judgements_to_see(last, smallest)
-    if wanted is not None:
-        tested = int((comparison.weight > 0).sum())
-        told.append(
-            f"To see a difference of {100 * smallest:g} points with 80 % power, a test needs about {wanted:,} "
-            f"judgements; this one has {tested:,}."
-        )
-    return told
-
-
-def _certain(comparison: Comparison, fraction: float, metric: str, smallest: float) -> dict[str, Uncertain]:
-    """Return by how much those methods are ahead that certainly are, at a fraction."""
-    found = {}
-    for name in comparison.curves:
-        estimate = comparison.over_baseline(name, metric).get(fraction) if name != comparison.baseline else None
-        if estimate is not None and comparison.verdict(estimate, smallest) == "holds":
-            found[name] = estimate
-    return found
-
-
-def _at_few(comparison: Comparison, smallest: float) -> list[str]:
-    """Say what holds at smaller fractions, and whether more labels help at all."""
-    base = comparison.baseline
-    curve = comparison.curves[base]
-    told = []
-    for fraction, count in zip(curve.fractions[:-1], curve.labels[:-1], strict=True):
-        found = _certain(comparison, float(fraction), "accuracy", smallest)
-        if found:
-            best = max(found, key=lambda name: found[name].value)
-            told.append(f"With {round(count):,}, {best} is ahead by {100 * found[best].value:.1f} points.")
-    gain = comparison.learns()
-    if gain is not None and gain.value <= 2 * gain.standard_error:
-        told.append(
-            f"{base} gains {100 * gain.value:.1f} points from a tenth of the labels to all of them, within twice its "
-            "error: these data say little about who needs fewer labels."
-        )
-    return told

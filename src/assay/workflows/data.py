@@ -172,32 +172,32 @@ def share_out(
                 remedy="leave --test out: a share is then held out by group",
             )
     elif test_share > 0:
-        data, test = _hold_out_people(data, test_share, seed, "test")
+        data, test = hold_out_people(data, test_share, seed, "test")
     fit, validation = data, None
     if validation_share > 0:
         names, judgements = group_columns(data)
         size = np.maximum(judgements, 1.0)  # graded responses may come without a judgement
-        weak = _weak_only(data)
+        weak = weak_only(data)
         if validation_share * size.sum() >= FEWEST_VALIDATION and len(np.unique(names)) > 1:
             # another stream than the test split's, so that the two draws are independent
             drawn = seed + 1_000_003
             if weak.any() and validation_share * size[~weak].sum() >= FEWEST_VALIDATION:
-                fit, validation = _hold_out_people(data, validation_share, drawn, "validate")
+                fit, validation = hold_out_people(data, validation_share, drawn, "validate")
             else:
                 fit, validation = split(data, test=validation_share, seed=drawn)
     return Shares(fit, validation, test, reads or [], removed)
 
 
-def _weak_only(data: Dataset) -> np.ndarray:
+def weak_only(data: Dataset) -> np.ndarray:
     """Mark the records of which only weak labels are known, bool ``[records]``."""
     view = pairs(data)
     weak = np.bincount(view.row[view.source == WEAK], minlength=len(data)) > 0
     return weak & (np.bincount(view.row[view.source != WEAK], minlength=len(data)) == 0)
 
 
-def _hold_out_people(data: Dataset, share: float, seed: int, purpose: str) -> tuple[Dataset, Dataset]:
+def hold_out_people(data: Dataset, share: float, seed: int, purpose: str) -> tuple[Dataset, Dataset]:
     """Split off a share of the judgements of people; weak labels in its groups take no part."""
-    weak = _weak_only(data)
+    weak = weak_only(data)
     if weak.all():
         say("all judgements are weak labels: the test tells how well they are predicted, not how good the model is")
     if weak.all() or not weak.any():

@@ -136,6 +136,8 @@ class TrainSettings(RunSettings, ReadingSettings, ModelSettings, LearningSetting
         if self.grm is not None:
             if self.freeze_backbone:
                 yield "grm", "keeps the backbone's states good for text, and --freeze-backbone changes none of them"
+            if self.target.kind == "pcrm":
+                yield "grm", "would learn the worse replies too, which --target pcrm appends as reversed judgements"
             if self.layout == "native":
                 yield "grm", "needs the vocabulary head, which --layout native has not; use assay"
             if self.objective.kind != "pairwise":

@@ -12,13 +12,13 @@ from datasets import Dataset, concatenate_datasets
 from assay.console import say
 from assay.errors import DataError
 from assay.evaluation.metrics import decided
-from assay.feedback import pairs, split, without_groups
-from assay.feedback.splitting import fold_of_rows, group_columns, nested_shares
+from assay.feedback import pairs, without_groups
+from assay.feedback.splitting import fold_of_rows, nested_shares
 from assay.scorers import ModelOptions, RewardModel, create_reward_model
 from assay.scorers.encoding import encode_records
 from assay.scorers.features import FeatureCache
 from assay.workflows import hardware
-from assay.workflows.data import content_key, read_judgements
+from assay.workflows.data import content_key, hold_out_people, read_judgements, weak_only
 from assay.workflows.fitting_frozen import Vectors
 from assay.workflows.heads import with_head
 from assay.workflows.options import model_options
@@ -41,12 +41,16 @@ class Bench:
         Number of folds; 0: one test for all seeds.
     seed
         Of the study.
+    testable
+        bool ``[R]``: records that may be tested on, with folds; None: all. The others, which only weak labels speak of,
+        are not learned from either by the seeds that are tested on their fold.
     """
 
     data: Dataset
     part: np.ndarray
     folds: int
     seed: int
+    testable: np.ndarray | None = None
     _models: dict[tuple[Any, ...], RewardModel] = field(default_factory=dict, repr=False)
     _vectors: dict[tuple[Any, ...], Vectors] = field(default_factory=dict, repr=False)
 
@@ -56,7 +60,8 @@ class Bench:
 
     def tested(self, seed: int) -> np.ndarray:
         """Return the records that a seed is tested on, sorted."""
-        return np.flatnonzero(self.part == (seed % self.folds if self.folds else 1))
+        there = self.part == (seed % self.folds if self.folds else 1)
+        return np.flatnonzero(there if self.testable is None else there & self.testable)
 
     def learned(self, seed: int, fraction: float) -> np.ndarray:
         """Return the records that a seed learns from, sorted; a smaller fraction is part of a larger one."""
@@ -98,7 +103,7 @@ def open_bench(settings: StudySettings) -> Bench:
     Raises
     ------
     DataError
-        If a fraction leaves fewer than two groups to learn from, or nothing tells right from wrong in the test.
+        If nothing tells right from wrong in the test.
     """
     data, report = read_judgements(settings.data, settings, split=settings.split)
     say("\n".join(report.lines()))
@@ -114,27 +119,17 @@ def open_bench(settings: StudySettings) -> Bench:
     elif settings.folds:
         part = fold_of_rows(data, settings.folds, seed)
     else:
-        data, test = split(data, test=settings.test_share, seed=seed)
+        data, test = hold_out_people(data, settings.test_share, seed, "test")
         part = np.repeat([0, 1], [len(data), len(test)])
         data = concatenate_datasets([data, test])
-    bench = Bench(data, part, settings.folds, settings.seed)
-    _refuse_small(bench, settings)
+    # agreement with a label model is no measure of a reward model
+    weak = weak_only(data) if settings.folds else np.zeros(len(data), bool)
+    bench = Bench(data, part, settings.folds, settings.seed, ~weak | weak.all())
+    _refuse_ties(bench, settings)
     return bench
 
 
-def _refuse_small(bench: Bench, settings: StudySettings) -> None:
-    least = min(settings.fractions)
-    for seed in range(settings.seeds):
-        chosen = bench.learned(seed, least)
-        groups = len(np.unique(group_columns(bench.data.select(chosen))[0]))
-        if groups < 2:
-            raise DataError(
-                f"a fraction of {least:g} leaves too few groups to learn from and to calibrate on",
-                where=settings.data,
-                expected="at least two split groups in every fraction",
-                got=f"{groups}, with {len(pairs(bench.data.select(chosen)))} judgements",
-                remedy="leave the smallest --fractions out, or bring more prompts",
-            )
+def _refuse_ties(bench: Bench, settings: StudySettings) -> None:
     tested = pairs(bench.data.select(bench.tested(0)))
     if not decided(tested.p).any():
         raise DataError(

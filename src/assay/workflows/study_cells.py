@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 import time
 from dataclasses import replace
@@ -22,8 +23,9 @@ from assay.workflows.judging import scores_on
 from assay.workflows.options import epochs_within, resolved
 from assay.workflows.settings import RoundsSettings, TrainSettings
 from assay.workflows.study_bench import Bench
-from assay.workflows.study_methods import Method
+from assay.workflows.study_methods import Method, on_features
 from assay.workflows.study_rounds import evolve_on_features
+from assay.workflows.targets import each_of_sweep
 
 Part = Literal["all", "first epoch", "the rest"]
 
@@ -82,7 +84,7 @@ def _run(
     settings = settings.model_copy(update={"epochs": epochs_within(settings, len(view), most_steps)})
     settings = with_attributes(settings, data)
     with tempfile.TemporaryDirectory() as folder:
-        if settings.freeze_backbone and not settings.cross_prompt:
+        if on_features(settings):
             kept = Path(folder) if checkpoints is None else checkpoints / str(seed)
             result, margins = _on_features(bench, settings, rows, tested, kept, part)
         else:
@@ -126,7 +128,12 @@ def _on_features(
     whole = bench.vectors_for(settings, model)
     given, test = whole.select(rows), whole.select(tested)
     fold_of = record_folds(given.data, settings.calibration_folds, settings.seed)
-    result = fit_heads(settings, given, fold_of, folder, model, part=part)
+    tried = [
+        fit_heads(settings.model_copy(update={"target": target}), given, fold_of, folder / f"{n}", model, part=part)
+        for n, target in enumerate(each_of_sweep(settings.target))
+    ]
+    # a sweep is decided out of fold, as in `assay train`
+    result = min(tried, key=lambda found: math.inf if found.calibration is None else found.calibration.nll_after)
     evidence = result.model.score_features(test.features, test.records.prompt_of, native=True)
     return result, _mean(test.records.margins(evidence, pairs(test.data)))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,6 @@ METHODS: dict[str, dict[str, Any]] = {
     "prototypes_random": {"head": {"kind": "prototypes", "start": "random", "trained": False, "growth": "off"}},
     "ensemble": {"ensemble": {"members": 5}},
     "ensemble_mlp": {"ensemble": {"members": 5}, "head": {"kind": "mlp"}},
-    "laplace": {"laplace": {}},
     "gpm": {"head": {"kind": "preference"}},
     "ser": {"evolve": {}},
 }
@@ -74,16 +74,47 @@ def methods_of(settings: StudySettings) -> list[Method]:
     ConfigError
         If a name is not known (the nearest is named), or settings of a method are not right.
     """
-    known = METHODS | (read_methods(Path(settings.define)) if settings.define else {})
-    problems = [problem for name in (settings.baseline, *settings.methods) if (problem := not_among(name, list(known)))]
+    defined = read_methods(Path(settings.define)) if settings.define else {}
+    known = METHODS | defined
+    chosen = settings.methods if settings.names_methods or not defined else tuple(defined)
+    problems = [problem for name in (settings.baseline, *chosen) if (problem := not_among(name, list(known)))]
     if problems:
         raise ConfigError(
             f"no such method: {problems[0]}",
             where="--methods" if settings.baseline in known else "--baseline",
             remedy="correct the name, or define it: --define FILE.yaml",
         )
-    names = dict.fromkeys((settings.baseline, *settings.methods))
-    return [_method(settings, name, known[name]) for name in names]
+    for name in defined:
+        _method(settings, name, defined[name])  # also what is not used is to be right
+    methods = [_method(settings, name, known[name]) for name in dict.fromkeys((settings.baseline, *chosen))]
+    if settings.keep is not None:
+        _refuse_unstoppable(settings, methods)
+    return methods
+
+
+def _refuse_unstoppable(settings: StudySettings, methods: Sequence[Method]) -> None:
+    """Refuse to select after an epoch among what cannot stop there, or where nothing would be left out."""
+    whole = [method.name for method in methods if method.rounds or not on_features(method.settings)]
+    if whole:
+        raise ConfigError(
+            f"the training of {whole[0]} cannot stop after an epoch and go on",
+            where="--keep",
+            expected="methods that train heads on a frozen backbone, without rounds and without cross_prompt",
+            remedy="leave --keep or these methods out",
+        )
+    assert settings.keep is not None
+    if settings.keep >= len(methods) - 1:
+        raise ConfigError(
+            "this selection would leave no method out",
+            where="--keep",
+            expected=f"fewer than the {len(methods) - 1} methods beside the baseline, which is always finished",
+            got=str(settings.keep),
+        )
+
+
+def on_features(settings: TrainSettings) -> bool:
+    """Tell whether a training needs nothing but features that were computed once."""
+    return settings.freeze_backbone and not settings.cross_prompt
 
 
 def read_methods(path: Path) -> dict[str, dict[str, Any]]:
@@ -133,13 +164,13 @@ def _method(settings: StudySettings, name: str, given: dict[str, Any]) -> Method
     if merged["freeze_backbone"]:
         merged = {"calibration_folds": settings.calibration_folds} | merged
     trained = build(TrainSettings, {"data": "-", "out": "-", "seed": settings.seed, **merged}, where=where)
-    problem = None if rounds is None else _without_rounds(trained, settings)
+    problem = None if rounds is None else _without_rounds(trained)
     if problem:
         raise ConfigError(f"{EVOLVE}: {problem}", where=where, remedy="leave it out; or assay evolve by itself")
     return Method(name, given, trained, rounds)
 
 
-def _without_rounds(trained: TrainSettings, settings: StudySettings) -> str | None:
+def _without_rounds(trained: TrainSettings) -> str | None:
     """Say why a method cannot have rounds of self-labels in a study; None: it can."""
     if not trained.freeze_backbone:
         return "rounds of a study train heads on a frozen backbone"
@@ -147,4 +178,4 @@ def _without_rounds(trained: TrainSettings, settings: StudySettings) -> str | No
         return "rounds label pairs by verdicts; objective, target and clean are as they are without settings"
     if trained.head.kind in ("preference", "attributes"):
         return f"the rules look at one score of a response, which --head {trained.head.kind} has not"
-    return "its trainings cannot stop after an epoch, which --keep asks for" if settings.keep is not None else None
+    return None

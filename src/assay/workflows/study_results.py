@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from assay.evaluation.efficiency import Comparison, Curve, HeldOut, Uncertain, curve_of, recommendation
+from assay.evaluation.advice import recommendation
+from assay.evaluation.efficiency import Comparison, Curve, HeldOut, Uncertain, curve_of
 from assay.evaluation.figures import data_efficiency
 from assay.feedback import pairs
 from assay.output import write_atomic
@@ -18,9 +19,10 @@ from assay.workflows.study_settings import StudySettings
 
 def held_out_of(bench: Bench) -> HeldOut:
     """Return the judgements that seeds are tested on, in the order in which cells keep their margins."""
-    data = bench.data if bench.folds else bench.data.select(bench.tested(0))
-    view = pairs(data)
-    part = bench.part[view.row] if bench.folds else np.zeros(len(view), np.int64)
+    rows = np.flatnonzero(bench.testable) if bench.folds and bench.testable is not None else None
+    rows = (np.arange(len(bench.data)) if rows is None else rows) if bench.folds else bench.tested(0)
+    view = pairs(bench.data.select(rows))
+    part = bench.part[rows][view.row] if bench.folds else np.zeros(len(view), np.int64)
     return HeldOut(view.p, view.w, view.group.astype(str), part)
 
 
@@ -30,8 +32,9 @@ def results_of(settings: StudySettings, held_out: HeldOut, cells: list[dict[str,
     Returns
     -------
     dict
-        ``methods`` (by name a list over fractions: labels, accuracy, negated calibrated NLL, both over the baseline
-        with verdicts), ``labels_needed``, ``learns``, ``judgements_to_see``, ``recommendation``.
+        ``methods`` (by name a list over fractions: labels, accuracy, negated calibrated NLL, None where a seed was not
+        calibrated, and both over the baseline with verdicts), ``labels_needed``, ``learns``, ``power``,
+        ``recommendation``.
     """
     comparison = comparison_of(settings, held_out, cells)
     curves = comparison.curves
@@ -44,7 +47,7 @@ def results_of(settings: StudySettings, held_out: HeldOut, cells: list[dict[str,
         "methods": {name: _method(comparison, name, settings.smallest_effect) for name in curves},
         "learns": None if gain is None else gain.to_dict(),
         "labels_needed": {name: comparison.labels_needed(name) for name in curves},
-        "judgements_to_see": comparison.judgements_to_see(last, settings.smallest_effect),
+        "power": comparison.power(last, settings.smallest_effect),
         "recommendation": recommendation(comparison, settings.smallest_effect),
         "cell_seconds": sum(run["seconds"] for cell in cells for run in cell["runs"]),
     }
@@ -69,7 +72,8 @@ def _curves(settings: StudySettings, held_out: HeldOut, cells: list[dict[str, An
                 there = held_out.part == run["seed"] % settings.folds if settings.folds else slice(None)
                 row[there] = run["margins"]
             margins.append(rows)
-            temperatures.append(np.array([run["temperature"] or 1.0 for run in cell["runs"]]))
+            scales = [np.nan if run["temperature"] is None else run["temperature"] for run in cell["runs"]]
+            temperatures.append(np.array(scales))
             labels.append(float(np.mean([run["judgements"] for run in cell["runs"]])))
         curves[name] = curve_of(held_out, [cell["fraction"] for cell in many], labels, margins, temperatures)
     return curves
@@ -82,7 +86,8 @@ def _method(comparison: Comparison, name: str, smallest: float) -> list[dict[str
     ahead = {metric: comparison.over_baseline(name, metric) for metric in ("accuracy", "nll")}
     for at, fraction in enumerate(curve.fractions):
         row: dict[str, Any] = {"fraction": float(fraction), "labels": float(curve.labels[at])}
-        row |= {metric: found[at].to_dict() for metric, found in levels.items()}
+        row["accuracy"] = levels["accuracy"][at].to_dict()
+        row["nll"] = levels["nll"][at].to_dict() if curve.calibrated[at] else None
         for metric, found in ahead.items():
             estimate = found.get(float(fraction))
             if name != comparison.baseline and estimate is not None:
@@ -130,8 +135,14 @@ def _needed(results: dict[str, Any], name: str) -> str:
         return "not defined"
     if found["labels"] is None:
         return "not reached"
-    low, high = (f"{round(end):,}" if end is not None else "more" for end in found["ci95"])
-    return f"{round(found['labels']):,} ({low} to {high})"
+    middle, low, high = (_count(end, found["fewest"]) for end in (found["labels"], *found["ci95"]))
+    return f"{middle} ({low} to {high})"
+
+
+def _count(labels: float | None, fewest: float) -> str:
+    if labels is None:
+        return "more"
+    return f"{round(labels):,}" if labels > fewest * (1 + 1e-9) else f"≤ {round(fewest):,}"
 
 
 def notes(results: dict[str, Any]) -> list[str]:
@@ -141,7 +152,7 @@ def notes(results: dict[str, Any]) -> list[str]:
         f"Accuracy on {results['test_judgements']:,} held-out judgements of {results['test_groups']:,} groups, by "
         f"number of labels; in brackets the points over {base}, * where the 95 % interval over seeds and groups lies "
         "above 0 for all comparisons of a fraction together.",
-        f"Labels needed: for the accuracy that {base} has with all of them, with a 95 % interval.",
+        f"Labels needed: for the accuracy that {base} has with the most, with a 95 % interval.",
     ]
     if all(found is None for found in results["labels_needed"].values()):
         told[1] = f"Labels needed are not defined: {base} learns nothing certain from more labels here."
@@ -183,7 +194,8 @@ def _nll_table(results: dict[str, Any]) -> list[str]:
             ahead = row.get("nll_over_baseline")
             star = "*" if ahead and ahead["verdict"] == "holds" else ""
             gap = "" if ahead is None else f" ({_signed(-1000 * ahead['value'])}{star})"
-            cells[row["fraction"]] = f"{-row['nll']['value']:.4f}{gap}"
+            known = row["nll"] is not None
+            cells[row["fraction"]] = f"{-row['nll']['value']:.4f}{gap}" if known else "not calibrated"
         lines.append(f"| {name} | {' | '.join(cells.get(fraction, '–') for fraction in fractions)} |")
     return [
         *lines,

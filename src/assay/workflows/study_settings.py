@@ -18,14 +18,16 @@ class StudySettings(RunSettings, ReadingSettings):
     out: str = Field(description="folder to make")
     methods: tuple[str, ...] = Field(
         default=("bt", "mlp", "kernel", "prototypes", "ensemble", "gpm"),
-        description="names: of those that assay brings (docs/few_labels.md), or of those that --define defines",
+        description="names: of those that assay brings (docs/few_labels.md), or that --define defines; with --define "
+        "and without names: all that are defined",
     )
     define: str | None = Field(
         default=None, description="YAML file of further methods: a name, and below it settings of assay train"
     )
     baseline: str = Field(default="bt", description="the method that all others are compared with")
     fractions: tuple[float, ...] = Field(
-        default=(0.05, 0.1, 0.2, 0.5, 1.0), description="of the training judgements; smaller ones lie in larger ones"
+        default=(0.05, 0.1, 0.2, 0.5, 1.0),
+        description="of the training judgements, each within the next; unless named, those too small are left out",
     )
     seeds: int = Field(default=10, ge=2, description="how often everything is repeated: other fractions, other weights")
     test: str | None = Field(default=None, description="judgements to test on; none: a share of the data")
@@ -39,7 +41,7 @@ class StudySettings(RunSettings, ReadingSettings):
         ge=1,
         description="train all methods for one epoch, and only so many, the best, to the end",
     )
-    most_steps: int = Field(default=1500, ge=1, description="optimiser steps of a training, at most")
+    most_steps: int = Field(default=1500, ge=1, description="optimiser steps of a training, about; one epoch at least")
     smallest_effect: float = Field(default=0.02, gt=0, lt=1, description="difference in accuracy that would matter")
     backbone: str = Field(default="minilm", description="Hub id, folder, or minilm (packaged, needs no network)")
     template: str = Field(default="auto", description="as in training")
@@ -53,6 +55,11 @@ class StudySettings(RunSettings, ReadingSettings):
     resamples: int = Field(default=2000, ge=100, description="bootstrap resamples behind every interval")
     resume: bool = Field(default=False, description="continue an interrupted study, or begin if there is none")
 
+    @property
+    def names_methods(self) -> bool:
+        """Whether methods were named."""
+        return "methods" in self.model_fields_set
+
     def conflicts(self) -> Iterator[tuple[str, str]]:
         """Yield what contradicts itself, or would be ignored."""
         if self.resume and self.overwrite:
@@ -63,6 +70,8 @@ class StudySettings(RunSettings, ReadingSettings):
                     yield name, "nothing is split off beside --test"
         elif self.folds == 1:
             yield "folds", "one part would leave nothing to learn from; 0, or 2 and more"
+        elif self.folds and self.seeds % self.folds:
+            yield "seeds", f"leaves parts untested or tests some more often; a multiple of --folds {self.folds}"
         elif self.folds and self.test_share != type(self).model_fields["test_share"].default:
             yield "test_share", "each of --folds is a test by itself"
         if wrong := [share for share in self.fractions if not 0 < share <= 1]:
@@ -71,7 +80,3 @@ class StudySettings(RunSettings, ReadingSettings):
             yield "fractions", "names each share once, and at least one"
         if len(set(self.methods)) < len(self.methods) or not self.methods:
             yield "methods", "names each method once, and at least one"
-        if self.keep is not None and self.keep >= len(self.methods):
-            yield "keep", f"leaves none of {len(self.methods)} methods out"
-        if self.keep is not None and not self.freeze_backbone:
-            yield "keep", "stops and goes on with heads on a frozen backbone only"

@@ -21,6 +21,7 @@ from assay.console import quiet, say
 from assay.errors import ConfigError, DataError, OutputError
 from assay.evaluation.metrics import decided
 from assay.feedback import pairs
+from assay.feedback.splitting import group_columns
 from assay.output import check_new, new_folder, write_atomic, write_json
 from assay.training.starting import FEWEST_PAIRS
 from assay.versions import current_versions
@@ -59,7 +60,7 @@ def study(settings: StudySettings) -> dict[str, Any]:
     bench = open_bench(settings)
     for method in methods:
         warn_of_one(method.settings, f"ensemble.members of the method {method.name}")
-        _refuse_few(bench, settings, method)
+    settings = settings.model_copy(update={"fractions": _large_enough(bench, settings, methods)})
     cells: list[Cell] = [(method, fraction, "all") for fraction in sorted(settings.fractions) for method in methods]
     if settings.dry_run:
         return {"dry_run": True, "methods": [method.name for method in methods], "cells": len(cells) * settings.seeds}
@@ -107,7 +108,11 @@ def _select(
     for fraction in sorted(settings.fractions):
         here = [cell for cell in first if cell[1] == fraction]
         found = {cell[0].name: read_cell(folder / CELLS, *cell) for cell in here}
-        ranked = {name: float(np.mean([run["nll"] for run in cell["runs"]])) for name, cell in found.items()}
+        ranked = {
+            name: float(np.mean([run["nll"] if run["nll"] is not None else np.inf for run in cell["runs"]]))
+            for name, cell in found.items()
+            if name != settings.baseline
+        }
         finish = best_of(ranked, settings.keep) | {settings.baseline}
         kept += [(method, fraction, "the rest") for method, _, _ in here if method.name in finish]
         left[f"{fraction:g}"] = [name for name in found if name not in finish]
@@ -212,21 +217,48 @@ def _usual_workers() -> int:
     return 1 if hardware.best_device().type == "cuda" else len(os.sched_getaffinity(0))
 
 
-def _refuse_few(bench: Bench, settings: StudySettings, method: Method) -> None:
-    """Refuse fractions from which a bank of prototypes could not be built, before anything is trained."""
-    if method.settings.head.kind not in ("prototypes", "kernel"):
-        return
-    least = min(settings.fractions)
-    counts = [decided(pairs(bench.data.select(bench.learned(seed, least))).p) for seed in range(settings.seeds)]
-    fewest = min(len(count) for count in counts)
-    if fewest < FEWEST_PAIRS or not all(count.any() for count in counts):
-        raise DataError(
-            f"the method {method.name} is built from responses of judged pairs; a fraction of {least:g} has too few",
-            where=settings.data,
-            expected=f"at least {FEWEST_PAIRS} judgements, some of which prefer a response",
-            got=str(fewest),
-            remedy="leave the smallest --fractions or the method out, or bring more judgements",
-        )
+def _large_enough(bench: Bench, settings: StudySettings, methods: list[Method]) -> tuple[float, ...]:
+    """Return the fractions that all methods can learn from; one that was named and is too small is refused.
+
+    Raises
+    ------
+    DataError
+        If none is left, or a named one is too small.
+    """
+    kept = []
+    for fraction in sorted(settings.fractions):
+        problem = _too_small(bench, settings, methods, fraction)
+        if problem is None:
+            kept.append(fraction)
+        elif "fractions" in settings.model_fields_set or fraction == max(settings.fractions):
+            raise DataError(
+                f"a fraction of {fraction:g} is too small: {problem[0]}",
+                where=settings.data,
+                expected=problem[1],
+                got=problem[2],
+                remedy="leave the smallest --fractions or the method out, or bring more judgements",
+            )
+        else:
+            say(f"left out the fraction {fraction:g}, which is too small: {problem[0]} ({problem[2]})")
+    return tuple(kept)
+
+
+def _too_small(
+    bench: Bench, settings: StudySettings, methods: list[Method], fraction: float
+) -> tuple[str, str, str] | None:
+    """Say why a fraction cannot be learned from, what would do, and what there is; None: it can."""
+    chosen = [bench.data.select(bench.learned(seed, fraction)) for seed in range(settings.seeds)]
+    groups = min(len(np.unique(group_columns(data)[0])) for data in chosen)
+    if groups < 2:
+        return "nothing is left to calibrate on", "at least two split groups", f"{groups} group"
+    banks = [method.name for method in methods if method.settings.head.kind in ("prototypes", "kernel")]
+    if banks:
+        verdicts = [decided(pairs(data).p) for data in chosen]
+        fewest = min(map(len, verdicts))
+        if fewest < FEWEST_PAIRS or not all(verdict.any() for verdict in verdicts):
+            wanted = f"at least {FEWEST_PAIRS} judgements, some of which prefer a response"
+            return f"{banks[0]} is built from the responses of judged pairs", wanted, f"{fewest} judgements"
+    return None
 
 
 def _refuse_lost_cells(settings: StudySettings) -> None:
