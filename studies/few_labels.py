@@ -7,11 +7,11 @@ Fixed before the run:
     judgements, TL;DR feedback, UltraFeedback (ub and ubp).
   * MiniLM frozen; 5, 10, 20, 50 and 100 % of the training judgements, each fraction within the next; 10 seeds, each
     tested on a fifth of the groups (seed mod 5); at most 1,500 steps; calibrated out of fold (3 folds).
-  * methods: those of `assay study` (docs/few_labels.md; Laplace changes no score, so it would be ``bt``), of which ``ser`` labels the rest of the training pairs for
-    itself, whose judgements are hidden, a fifth of the known ones saying when to end; ``ours``: prototypes, three
-    members, soft weak labels (all general functions, a label model that the known judgements taught) and soft
-    self-labels, at 5, 10 and 20 %, on the two sets where bt alone, which ran first, was found to learn from more
-    labels: helpful-base and harmless-base.
+  * methods: those of `assay study` (docs/few_labels.md; Laplace changes no score, so it would be ``bt``). Of them
+    ``ser`` labels the rest of the training pairs for itself, whose judgements are hidden, a fifth of the known ones
+    saying when to end. And ``ours``: prototypes, three members, soft weak labels (all general functions, a label model
+    that the known judgements taught) and soft self-labels, at 5, 10 and 20 %, on the two sets where bt alone, which ran
+    first, was found to learn from more labels: helpful-base and harmless-base.
   * the peer: the MLP ensemble of rewarduq (20 heads) with its own trainer and defaults on the same features, as many
     steps and batches of 16, at its usual rate (``rewarduq``, 1e-4) and a higher one (``rewarduq_fast``, 1e-3); without
     calibration, which it has not. It runs where `.venv-rewarduq` has it (CONTRIBUTING.md).

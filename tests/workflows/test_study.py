@@ -27,7 +27,7 @@ from assay.workflows.study_bench import open_bench
 from assay.workflows.study_methods import METHODS, methods_of
 from assay.workflows.study_rounds import evolve_on_features
 from assay.workflows.study_settings import StudySettings
-from assay.workflows.study_verb import best_of
+from assay.workflows.study_verb import best_of, epochs_spent
 from tests.workflows.conftest import Cli
 
 FEW = ["--seeds", 2, "--epochs", 3, "--resamples", 100, "--calibration-folds", 2]
@@ -262,7 +262,9 @@ def test_what_selection_costs() -> None:
     after_one = {f"m{n}": float(loss) for n, loss in enumerate(random.random(100))}
     kept = best_of(after_one, 5)
     assert len(kept) == 5 and max(after_one[name] for name in kept) < min(after_one[n] for n in after_one.keys() - kept)
-    assert best_of(after_one, 100) == after_one.keys()
+    epochs = {name: [20] for name in after_one}
+    assert epochs_spent(epochs, kept) == (195, 2000)
+    assert best_of(after_one, 100) == after_one.keys() and epochs_spent(epochs, set(after_one)) == (2000, 2000)
 
 
 def test_fractions_lie_within_each_other(many_pairs: Path) -> None:

@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import shutil
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from pathlib import Path
 from typing import Any
@@ -116,10 +116,9 @@ def _select(
         finish = best_of(ranked, settings.keep) | {settings.baseline}
         kept += [(method, fraction, "the rest") for method, _, _ in here if method.name in finish]
         left[f"{fraction:g}"] = [name for name in found if name not in finish]
-        for name, cell in found.items():
-            epochs = [run["epochs"] for run in cell["runs"]]
-            whole += sum(epochs)
-            spent += sum(epochs) if name in finish else len(epochs)
+        epochs = {name: [run["epochs"] for run in cell["runs"]] for name, cell in found.items()}
+        here_spent, here_whole = epochs_spent(epochs, finish)
+        spent, whole = spent + here_spent, whole + here_whole
     say(f"after one epoch: {spent:,} epochs in place of {whole:,} ({100 * (1 - spent / whole):.0f} % saved)")
     return kept, {"keep": settings.keep, "epochs": spent, "exhaustive": whole, "left_out": left}
 
@@ -127,6 +126,15 @@ def _select(
 def best_of(after_one_epoch: Mapping[str, float], keep: int) -> set[str]:
     """Return the ``keep`` names with the least loss after one epoch (Egele et al. 2023); of equals the first."""
     return set(sorted(after_one_epoch, key=lambda name: after_one_epoch[name])[:keep])
+
+
+def epochs_spent(epochs: Mapping[str, Sequence[int]], finished: set[str]) -> tuple[int, int]:
+    """Return how many epochs were trained, one of each and all of those that were finished; and all of everything.
+
+    ``epochs`` has by name the epochs of each of its trainings.
+    """
+    spent = sum(sum(each) if name in finished else len(each) for name, each in epochs.items())
+    return spent, sum(map(sum, epochs.values()))
 
 
 def cell_name(method: Method, fraction: float, part: Part) -> str:
