@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from assay.objectives import pairwise_loss
-from assay.objectives.prototypes import effective_number
+from assay.objectives.prototypes import diversity_loss, effective_number
 from assay.scorers.heads import LinearHead, layer_normed, make_head
 from assay.scorers.prototypes import PrototypeHead, fitted_log_kappa
 
@@ -309,3 +309,28 @@ def test_unknown_heads_and_options() -> None:
         make_head("prototype", 4)
     with pytest.raises(TypeError, match="omga"):
         make_head("prototypes", 4, options={"omga": 1.0})
+
+
+def test_what_is_remembered_of_distances_changes_no_penalty() -> None:
+    """Points wander until two are near, some are added on the way: always the loss that looks at all distances."""
+    generator = torch.Generator().manual_seed(0)
+    head = PrototypeHead(6, members=2, cap=12, tau=0.5)
+    for member in range(2):
+        for k in range(8):
+            head.add(member, 2 * torch.randn(6, generator=generator), 1 if k % 2 else -1, [k])
+    looked = near = 0
+    for step in range(400):
+        with torch.no_grad():
+            head.points.add_(0.02 * torch.randn(head.points.shape, generator=generator))
+            head.points[:, 0] += 0.01 * (head.points[:, 2] - head.points[:, 0])  # of one class
+        if step == 100:
+            head.add(1, head.points[1, 3] + 0.1, 1, [9])  # near another one at once
+        before = head._apart
+        found = head.penalty()
+        used = int(head.counts.max())
+        expected = diversity_loss(head.points[:, :used], head.classes[:, :used], 0.5)
+        assert found is not None
+        torch.testing.assert_close(found, expected, rtol=0, atol=0)
+        looked += head._apart is not before
+        near += bool((expected > 0).any())
+    assert near > 50 and looked < 100

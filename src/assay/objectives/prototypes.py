@@ -119,6 +119,15 @@ def diversity_loss(points: Tensor, classes: Tensor, tau: float = 0.5, *, scaled:
     return each[0] + each[1]
 
 
+def least_distance(points: Tensor, classes: Tensor, *, scaled: bool = True) -> float:
+    """Return the distance of the two nearest points of one class, infinite without two; see `diversity_loss`."""
+    p = at_least_float32(points)
+    same = (classes.unsqueeze(-1) == classes.unsqueeze(-2)) & (classes != 0).unsqueeze(-1)
+    same &= torch.ones(p.shape[-2], p.shape[-2], dtype=torch.bool, device=p.device).triu(1)
+    squared = float(_squares_between(p).masked_fill(~same, math.inf).amin().clamp_min(0.0))
+    return math.sqrt(squared / p.shape[-1] if scaled else squared)
+
+
 def _squares_between(points: Tensor) -> Tensor:
     gram = points @ points.mT
     own = gram.diagonal(dim1=-2, dim2=-1)

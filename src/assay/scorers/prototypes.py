@@ -13,6 +13,7 @@ from assay.objectives.prototypes import (
     diversity_loss,
     effective_number,
     imp_threshold,
+    least_distance,
     mixture_weights,
     spread_of,
     squared_distances,
@@ -35,6 +36,14 @@ class _Seen(NamedTuple):
     others: Tensor
     owners: Tensor
     classes: Tensor
+
+
+class _Apart(NamedTuple):
+    """Prototypes when all distances were looked at last, their classes, and how far beyond tau the nearest two were."""
+
+    points: Tensor
+    classes: Tensor
+    slack: float
 
 
 class PrototypeHead(Head):
@@ -139,6 +148,7 @@ class PrototypeHead(Head):
         self.register_buffer("threshold", torch.full((members,), math.inf))
         self.register_buffer("steps", torch.zeros(members, dtype=torch.long))
         self._seen: list[_Seen] = []
+        self._apart: _Apart | None = None
 
     @property
     def counts(self) -> Tensor:
@@ -234,7 +244,26 @@ class PrototypeHead(Head):
         used = self._used()
         if used == 0 or not self.points.requires_grad:
             return None
-        return diversity_loss(self.points[:, :used], self.classes[:, :used], self.tau, scaled=self.scaled)
+        points, classes = self.points[:, :used], self.classes[:, :used]
+        if self._still_apart(points.detach(), classes):
+            return torch.zeros(len(points), device=points.device)
+        return diversity_loss(points, classes, self.tau, scaled=self.scaled)
+
+    @torch.no_grad()
+    def _still_apart(self, points: Tensor, classes: Tensor) -> bool:
+        """Tell whether all prototypes of a class are far enough apart, mostly from how far each has moved since then.
+
+        Two points come nearer by no more than they have moved; all distances are looked at when that says too little.
+        """
+        unit = math.sqrt(points.shape[-1]) if self.scaled else 1.0
+        if self._apart is not None and torch.equal(self._apart.classes, classes):
+            moved = float((points - self._apart.points).square().sum(dim=-1).amax().sqrt()) / unit
+            if 2 * moved < self._apart.slack:
+                return True
+        slack = least_distance(points, classes, scaled=self.scaled) - self.tau
+        # what rounding may hide is no slack
+        self._apart = _Apart(points.clone(), classes.clone(), slack - 1e-3) if slack > 1e-3 else None
+        return slack > 1e-3
 
     @torch.no_grad()
     def end_step(self) -> None:

@@ -224,6 +224,10 @@ class PreferenceTrainer(Trainer):
         if first_bad != _NEVER or not finite:
             self._stop_diverged("loss" if first_bad != _NEVER else "a weight", math.nan)
 
+    def _get_grad_norm(self, model: nn.Module, grad_norm: float | None = None) -> float | None:
+        """Leave out the norm of gradients that are not clipped: for heads it takes as long as their update."""
+        return super()._get_grad_norm(model, grad_norm) if self.args.max_grad_norm else None
+
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
         """Leave out what a head says that weight decay must not touch."""
         head = getattr(model, "head", None)

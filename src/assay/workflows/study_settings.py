@@ -41,7 +41,7 @@ class StudySettings(RunSettings, ReadingSettings):
         ge=1,
         description="train all methods for one epoch, and only so many, the best, to the end",
     )
-    most_steps: int = Field(default=1500, ge=1, description="optimiser steps of a training, about; one epoch at least")
+    most_steps: int = Field(default=1000, ge=1, description="optimiser steps of a training, about; one epoch at least")
     smallest_effect: float = Field(default=0.02, gt=0, lt=1, description="difference in accuracy that would matter")
     backbone: str = Field(default="minilm", description="Hub id, folder, or minilm (packaged, needs no network)")
     template: str = Field(default="auto", description="as in training")
