@@ -6,6 +6,8 @@ import gzip
 import itertools
 import json
 import shutil
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -156,6 +158,29 @@ def test_several_processes_find_the_same(cli: Cli, tiny_encoder: Path, many_pair
         assert said.code == 0, said.err
     for name in ("bt.0.3", "bt.1", "mlp.0.3", "mlp.1"):
         assert margins(name, "one") == margins(name, "two")
+
+
+def test_a_killed_process_is_no_riddle(
+    cli: Cli, tiny_encoder: Path, many_pairs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed:
+        """A pool whose processes are killed as soon as they begin."""
+
+        def __init__(self, *_: Any, **__: Any) -> None: ...
+
+        def __enter__(self) -> Killed:
+            return self
+
+        def __exit__(self, *_: Any) -> None: ...
+
+        def submit(self, *_: Any) -> Future[Any]:
+            future: Future[Any] = Future()
+            future.set_exception(BrokenProcessPool("killed"))
+            return future
+
+    monkeypatch.setattr(study_verb, "ProcessPoolExecutor", Killed)
+    said = cli(*words_for(many_pairs, tiny_encoder, "--methods", "bt", "--workers", 2))
+    assert said.code == 2 and "ended from outside" in said.err and "--workers 1 --resume" in said.err
 
 
 def test_an_interrupted_study_goes_on(

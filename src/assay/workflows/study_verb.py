@@ -10,6 +10,7 @@ import shutil
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import torch
 
 from assay.config import dump_yaml
 from assay.console import quiet, say
-from assay.errors import ConfigError, DataError, OutputError
+from assay.errors import AssayError, ConfigError, DataError, OutputError
 from assay.evaluation.metrics import decided
 from assay.feedback import pairs
 from assay.feedback.splitting import group_columns
@@ -193,6 +194,12 @@ def _results(
             while running:
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     yield running.pop(future), future.result()
+        except BrokenProcessPool as error:
+            raise AssayError(
+                "a process of the study was ended from outside",
+                expected=f"memory for {workers} processes at a time",
+                remedy="fewer of them: --workers 1 --resume",
+            ) from error
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
