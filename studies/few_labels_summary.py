@@ -117,6 +117,5 @@ def _page(study: str, docstring: str, result: dict[str, Any]) -> str:
         ]
         lines += ["", *notes(found), ""]
     seconds = sum(found["cell_seconds"] for found in result["sets"].values())
-    return "\n".join(
-        [*lines, f"Training took {seconds / 3600:.1f} hours of one thread in all, on {ran_on(result)}", ""]
-    )
+    took = f"Training took {seconds / 3600:.1f} hours of one thread in all, on" if seconds else "It ran on"
+    return "\n".join([*lines, f"{took} {ran_on(result)}", ""])
