@@ -210,11 +210,22 @@ def test_an_interrupted_study_goes_on(
     assert refused.code == 2 and "differs from this one in: most_steps" in refused.err
     kept = {path.name: path.read_bytes() for path in Path("study.partial/cells").iterdir()}
     monkeypatch.setattr(study_verb, "run_cell", former)
+    Path("own.yaml").write_text("mlp: {head: {kind: mlp, hidden: 7}}\n")
+    refused = cli(*words, "--resume", "--define", "own.yaml")
+    assert refused.code == 2 and "another method by the name of mlp" in refused.err
     # a method may be added on the way
     said = cli(*more)
     assert said.code == 0 and "2 of 6 cells were finished before" in said.err, said.err
     assert {name: Path("study/cells", name).read_bytes() for name in kept} == kept
     assert list(results()["methods"]) == ["bt", "mlp", "bt_normalised"]
+
+
+def test_nothing_is_left_where_no_cell_was_finished(cli: Cli, tiny_encoder: Path, many_pairs: Path) -> None:
+    Path("own.yaml").write_text("graded: {target: {kind: mmpo}}\n")
+    words = words_for(many_pairs, tiny_encoder, "--define", "own.yaml", "--baseline", "graded")
+    said = cli(*words)
+    assert said.code == 2 and "nothing says how much better" in said.err and "--resume" not in said.err
+    assert not Path("study").exists() and not Path("study.partial").exists()
 
 
 def test_a_damaged_cell_is_named(cli: Cli, tiny_encoder: Path, many_pairs: Path) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
@@ -30,8 +28,9 @@ from assay.workflows.fits import Fit
 from assay.workflows.fitting import fit
 from assay.workflows.judging import Scored, fit_baselines, judge, scores_on
 from assay.workflows.options import model_options, resolved
+from assay.workflows.resuming import kept_if_resumable, refuse_another_run
 from assay.workflows.settings import EvolveSettings
-from assay.workflows.train import IDENTITY, data_card, identity_of, prepare, refuse_another_run
+from assay.workflows.train import IDENTITY, data_card, identity_of, prepare
 from assay.workflows.unjudged import Candidates, candidates
 
 HISTORY = "history.json"
@@ -90,7 +89,7 @@ def evolve(settings: EvolveSettings) -> dict[str, Any]:
         identity = identity_of(settings, shares) | {"pool": content_key([pool.data])}
         refuse_another_run(folder / IDENTITY, identity)
         write_json(folder / IDENTITY, identity)
-        with _kept_if_resumable(folder):
+        with kept_if_resumable(folder, _newest_round):
             rounds, why = _rounds(settings, shares, check, pool, folder)
         best = int(np.argmin([one["nll"] for one in rounds]))
         shutil.copytree(folder / f"round-{best}" / "model", folder / "model", dirs_exist_ok=True)
@@ -112,18 +111,10 @@ def evolve(settings: EvolveSettings) -> dict[str, Any]:
     return metrics
 
 
-@contextmanager
-def _kept_if_resumable(folder: Path) -> Iterator[None]:
-    """Remove what an error or Ctrl-C leaves behind, unless a round was finished."""
-    try:
-        yield
-    except BaseException:
-        whole = sorted(folder.glob("round-*/metrics.json"))
-        if whole:
-            say(f"kept {folder} up to {whole[-1].parent.name}: the same command with --resume goes on from there")
-        else:
-            shutil.rmtree(folder, ignore_errors=True)
-        raise
+def _newest_round(folder: Path) -> str | None:
+    """Return the name of the last round that was finished."""
+    whole = sorted(folder.glob("round-*/metrics.json"))
+    return whole[-1].parent.name if whole else None
 
 
 def _rounds(

@@ -63,6 +63,12 @@ class Bench:
         there = self.part == (seed % self.folds if self.folds else 1)
         return np.flatnonzero(there if self.testable is None else there & self.testable)
 
+    @property
+    def ever_tested(self) -> np.ndarray:
+        """Return the records that some seed may be tested on, sorted."""
+        there = np.full(len(self.part), True) if self.folds else self.part == 1
+        return np.flatnonzero(there if self.testable is None else there & self.testable)
+
     def learned(self, seed: int, fraction: float) -> np.ndarray:
         """Return the records that a seed learns from, sorted; a smaller fraction is part of a larger one."""
         rest = np.flatnonzero(self.part != (seed % self.folds if self.folds else 1))
@@ -130,7 +136,7 @@ def open_bench(settings: StudySettings) -> Bench:
 
 
 def _refuse_ties(bench: Bench, settings: StudySettings) -> None:
-    tested = pairs(bench.data.select(bench.tested(0)))
+    tested = pairs(bench.data.select(bench.ever_tested))
     if not decided(tested.p).any():
         raise DataError(
             "the judgements to test on prefer no response, so nothing is right or wrong",

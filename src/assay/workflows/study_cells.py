@@ -13,6 +13,7 @@ import numpy as np
 
 from assay.evaluation import Temperature
 from assay.feedback import pairs
+from assay.scorers import create_reward_model
 from assay.workflows.data import Shares, share_out
 from assay.workflows.fits import Fit
 from assay.workflows.fitting import fit
@@ -20,7 +21,7 @@ from assay.workflows.fitting_frozen import fit_heads
 from assay.workflows.graded import with_attributes
 from assay.workflows.heads import record_folds
 from assay.workflows.judging import scores_on
-from assay.workflows.options import epochs_within, resolved
+from assay.workflows.options import epochs_within, model_options, resolved
 from assay.workflows.settings import RoundsSettings, TrainSettings
 from assay.workflows.study_bench import Bench
 from assay.workflows.study_methods import Method, on_features
@@ -92,7 +93,6 @@ def _run(
     calibration = result.calibration
     return about | {
         "epochs": settings.epochs,
-        "epochs_trained": {"all": settings.epochs, "first epoch": 1, "the rest": (settings.epochs or 1) - 1}[part],
         "seconds": round(time.time() - started, 2),
         "temperature": calibration.value if isinstance(calibration, Temperature) else None,
         "nll": None if calibration is None else calibration.nll_after,
@@ -142,9 +142,6 @@ def _whole(
     bench: Bench, settings: TrainSettings, data: Any, tested: np.ndarray, folder: Path
 ) -> tuple[Fit, np.ndarray]:
     """Train all weights, or an adapter; the model is made anew, since it changes."""
-    from assay.scorers import create_reward_model
-    from assay.workflows.options import model_options
-
     test = bench.data.select(tested)
     share = 0.0 if settings.freeze_backbone else settings.validation_share
     shares = share_out(data, test=None, test_share=0, validation_share=share, seed=settings.seed)

@@ -109,6 +109,7 @@ def _refuse_unstoppable(settings: StudySettings, methods: Sequence[Method]) -> N
             where="--keep",
             expected=f"fewer than the {len(methods) - 1} methods beside the baseline, which is always finished",
             got=str(settings.keep),
+            remedy="leave --keep out, or name more methods",
         )
 
 

@@ -19,11 +19,9 @@ from assay.workflows.study_settings import StudySettings
 
 def held_out_of(bench: Bench) -> HeldOut:
     """Return the judgements that seeds are tested on, in the order in which cells keep their margins."""
-    rows = np.flatnonzero(bench.testable) if bench.folds and bench.testable is not None else None
-    rows = (np.arange(len(bench.data)) if rows is None else rows) if bench.folds else bench.tested(0)
+    rows = bench.ever_tested
     view = pairs(bench.data.select(rows))
-    part = bench.part[rows][view.row] if bench.folds else np.zeros(len(view), np.int64)
-    return HeldOut(view.p, view.w, view.group.astype(str), part)
+    return HeldOut(view.p, view.w, view.group.astype(str), bench.part[rows][view.row])
 
 
 def results_of(settings: StudySettings, held_out: HeldOut, cells: list[dict[str, Any]]) -> dict[str, Any]:

@@ -28,9 +28,10 @@ from assay.training.starting import FEWEST_PAIRS
 from assay.versions import current_versions
 from assay.workflows import hardware
 from assay.workflows.members import warn_of_one
+from assay.workflows.resuming import kept_if_resumable, refuse_another_run
 from assay.workflows.study_bench import Bench, open_bench
 from assay.workflows.study_cells import Part, run_cell
-from assay.workflows.study_methods import Method, methods_of
+from assay.workflows.study_methods import Method, methods_of, on_features
 from assay.workflows.study_results import held_out_of, results_of, write_page
 from assay.workflows.study_settings import StudySettings
 
@@ -71,14 +72,11 @@ def study(settings: StudySettings) -> dict[str, Any]:
         started = time.time()
         (folder / CELLS).mkdir(exist_ok=True)
         saved = None
-        try:
+        with kept_if_resumable(folder, _finished_cells):
             if settings.keep is not None:
                 cells, saved = _select(settings, bench, cells, folder)
             _run(settings, bench, cells, folder)
             shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
-        except BaseException:
-            say(f"kept what is finished in {folder}: the same command with --resume goes on from there")
-            raise
         found = [read_cell(folder / CELLS, *cell) for cell in cells]
         results = results_of(settings, held_out_of(bench), found)
         results |= {
@@ -167,7 +165,7 @@ def _run(settings: StudySettings, bench: Bench, cells: list[Cell], folder: Path)
     if len(missing) < len(cells):
         say(f"{len(cells) - len(missing)} of {len(cells)} cells were finished before")
     done = len(cells) - len(missing)
-    for cell, content in _results(settings, bench, missing, folder):
+    for cell, content in _trained(settings, bench, missing, folder):
         name = cell_name(*cell)
         packed = gzip.compress(json.dumps(content, separators=(",", ":")).encode(), mtime=0)
         write_atomic(folder / CELLS / f"{name}.json.gz", packed)
@@ -176,7 +174,7 @@ def _run(settings: StudySettings, bench: Bench, cells: list[Cell], folder: Path)
         say(f"{done} of {len(cells)}: {name}, {settings.seeds} seeds in {seconds:.0f} s")
 
 
-def _results(
+def _trained(
     settings: StudySettings, bench: Bench, cells: list[Cell], folder: Path
 ) -> Iterable[tuple[Cell, dict[str, Any]]]:
     """Yield finished cells as they come."""
@@ -185,8 +183,9 @@ def _results(
         for cell in cells:
             yield cell, _cell(bench, settings, folder, cell)
         return
-    if cells[0][0].settings.freeze_backbone:  # so that the processes find the features of the first method made
-        bench.vectors_for(cells[0][0].settings, bench.model_for(cells[0][0].settings))
+    for method in {method.name: method for method, _, _ in cells}.values():
+        if on_features(method.settings):  # so that the processes find them made, and do not all make the same
+            bench.vectors_for(method.settings, bench.model_for(method.settings))
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(bench, settings, folder)) as pool:
         running: dict[Future[dict[str, Any]], Cell] = {pool.submit(_cell_there, cell): cell for cell in cells}
@@ -229,7 +228,10 @@ def _cell(bench: Bench, settings: StudySettings, folder: Path, cell: Cell) -> di
 
 
 def _usual_workers() -> int:
-    return 1 if hardware.best_device().type == "cuda" else len(os.sched_getaffinity(0))
+    if hardware.best_device().type == "cuda":
+        return 1
+    # what this process may use; not every system tells
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _large_enough(bench: Bench, settings: StudySettings, methods: list[Method]) -> tuple[float, ...]:
@@ -240,12 +242,12 @@ def _large_enough(bench: Bench, settings: StudySettings, methods: list[Method]) 
     DataError
         If none is left, or a named one is too small.
     """
-    kept = []
-    for fraction in sorted(settings.fractions):
+    fractions = sorted(settings.fractions)
+    for place, fraction in enumerate(fractions):
         problem = _too_small(bench, settings, methods, fraction)
         if problem is None:
-            kept.append(fraction)
-        elif "fractions" in settings.model_fields_set or fraction == max(settings.fractions):
+            return tuple(fractions[place:])  # each lies within the next
+        if "fractions" in settings.model_fields_set or fraction == fractions[-1]:
             raise DataError(
                 f"a fraction of {fraction:g} is too small: {problem[0]}",
                 where=settings.data,
@@ -253,9 +255,8 @@ def _large_enough(bench: Bench, settings: StudySettings, methods: list[Method]) 
                 got=problem[2],
                 remedy="leave the smallest --fractions or the method out, or bring more judgements",
             )
-        else:
-            say(f"left out the fraction {fraction:g}, which is too small: {problem[0]} ({problem[2]})")
-    return tuple(kept)
+        say(f"left out the fraction {fraction:g}, which is too small: {problem[0]} ({problem[2]})")
+    raise AssertionError("there is no largest fraction")
 
 
 def _too_small(
@@ -289,31 +290,27 @@ def _refuse_lost_cells(settings: StudySettings) -> None:
         )
 
 
+def _finished_cells(folder: Path) -> str | None:
+    """Say how many cells are finished; None: none is."""
+    count = len(list((folder / CELLS).glob("*.json.gz")))
+    return f"{count} finished cells" if count else None
+
+
 def _refuse_another_study(folder: Path, settings: StudySettings, bench: Bench, methods: list[Method]) -> None:
     """Refuse to continue a study of other data or settings; other methods and fractions may be added."""
-    fixed = {name: value for name, value in settings.model_dump(mode="json").items() if name not in _FREE}
-    identity = {
-        "judgements": bench.identity(),
-        "settings": fixed,
-        "methods": {method.name: method.given for method in methods},
-        "torch": torch.__version__,
-    }
-    identity = json.loads(json.dumps(identity))
     path = folder / IDENTITY
-    if path.is_file():
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        changed = [name for name in fixed if stored["settings"].get(name) != identity["settings"][name]]
-        if stored["judgements"] != identity["judgements"] and "data" not in changed:
-            changed.append("judgements")
-        changed += [key for key in ("torch",) if stored[key] != identity[key]]
-        both = stored["methods"].keys() & identity["methods"].keys()
-        changed += [f"method {name}" for name in sorted(both) if stored["methods"][name] != identity["methods"][name]]
-        if changed:
-            raise ConfigError(
-                f"the interrupted study differs from this one in: {', '.join(changed)}",
-                where=str(folder),
-                expected="the same judgements and settings; methods and fractions may be added",
-                remedy="repeat the first command with --resume, or begin anew with --overwrite or another --out",
-            )
-        identity["methods"] |= stored["methods"]
-    write_json(path, identity)
+    fixed = {name: value for name, value in settings.model_dump(mode="json").items() if name not in _FREE}
+    identity = {"settings": fixed, "judgements": bench.identity(), "torch": torch.__version__}
+    refuse_another_run(path, identity)
+    given = json.loads(json.dumps({method.name: method.given for method in methods}))
+    stored = json.loads(path.read_text(encoding="utf-8"))["methods"] if path.is_file() else {}
+    changed = [name for name in given if name in stored and stored[name] != given[name]]
+    if changed:
+        raise ConfigError(
+            f"the interrupted study has another method by the name of {changed[0]}",
+            where=str(folder),
+            expected=json.dumps(stored[changed[0]]),
+            got=json.dumps(given[changed[0]]),
+            remedy="define this one by another name, or begin anew with --overwrite",
+        )
+    write_json(path, identity | {"methods": stored | given})

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +42,7 @@ from assay.workflows.members import warn_of_one
 from assay.workflows.options import model_options, resolved
 from assay.workflows.prepared import Prepared
 from assay.workflows.reporting import write_run_report
+from assay.workflows.resuming import kept_if_resumable, refuse_another_run
 from assay.workflows.settings import TrainSettings
 from assay.workflows.soft_targets import against_targets, line_of
 from assay.workflows.summary import shares_lines
@@ -102,7 +100,7 @@ def train(settings: TrainSettings) -> dict[str, Any]:
     with new_folder(settings.out, overwrite=settings.overwrite, resume=settings.resume, keep_on_error=True) as folder:
         identity = identity_of(settings, shares)
         refuse_another_run(folder / IDENTITY, identity)
-        with _kept_if_resumable(folder):
+        with kept_if_resumable(folder, newest_checkpoint):
             write_json(folder / IDENTITY, identity)
             ranks.share_folder(folder)
             done = _train_in(folder, settings, shares, model)
@@ -128,20 +126,6 @@ def _accompany(settings: TrainSettings) -> dict[str, Any]:
         if settings.baseline_blind and shares.test is not None:
             fit(settings.model_copy(update={"target": done.target}), _without_prompts(shares), folder / "blind")
     return {}
-
-
-@contextmanager
-def _kept_if_resumable(folder: Path) -> Iterator[None]:
-    """Remove what an error or Ctrl-C leaves behind, unless ``--resume`` can go on from it."""
-    try:
-        yield
-    except BaseException:
-        whole = newest_checkpoint(folder)
-        if whole is None:
-            shutil.rmtree(folder, ignore_errors=True)
-        else:
-            say(f"kept {folder} up to {whole}: the same command with --resume goes on from there")
-        raise
 
 
 def prepare(settings: TrainSettings) -> Shares:
@@ -288,23 +272,6 @@ def identity_of(settings: TrainSettings, shares: Shares) -> dict[str, Any]:
         "judgements": content_key((shares.fit, shares.validation, shares.test)),
         "torch": torch.__version__,
     }
-
-
-def refuse_another_run(path: Path, identity: dict[str, Any]) -> None:
-    """Refuse to resume a run of other settings or other data."""
-    if not path.exists():
-        return
-    stored = json.loads(path.read_text(encoding="utf-8"))
-    changed = [key for key in identity if stored.get(key) != json.loads(json.dumps(identity[key]))]
-    if changed:
-        old, new = stored.get("settings", {}), identity["settings"]
-        names = [name for name in new if old.get(name) != new[name]] if "settings" in changed else changed
-        raise ConfigError(
-            f"the interrupted run differs from this one in: {', '.join(names)}",
-            where=str(path.parent),
-            expected="the same data and settings",
-            remedy="repeat the first command with --resume, or begin anew with --overwrite",
-        )
 
 
 def _plan_only(settings: TrainSettings, shares: Shares, model: RewardModel) -> dict[str, Any]:
