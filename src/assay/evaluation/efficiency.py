@@ -8,14 +8,13 @@ from typing import Any
 
 import numpy as np
 from scipy.optimize import isotonic_regression
-from scipy.sparse import csr_array
 from scipy.stats import norm
 
 from assay.evaluation.metrics import accuracy_terms, decided, hard_labels, nll_terms
-from assay.evaluation.verdicts import RESAMPLES, Verdict
+from assay.evaluation.resampling import RESAMPLES, GroupSums
+from assay.evaluation.verdicts import Verdict
 
 _POWER = 0.8
-_DRAWS_AT_ONCE = 100
 
 
 @dataclass(frozen=True)
@@ -141,30 +140,9 @@ class Comparison:
     ) -> None:
         self.held_out, self.curves, self.baseline = held_out, dict(curves), baseline
         self.weight = held_out.w * decided(held_out.p)
-        self._resamples, self._seed = resamples, seed
         stacked = np.concatenate([np.concatenate([c.hits, c.gains]) for c in self.curves.values()])
-        self._values, self._draws = self._means(stacked)
-
-    def _means(self, terms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return means ``[K]`` of ``terms`` ``[K, S, E]``, and those of every resample, ``[resamples, K]``."""
-        names, codes = np.unique(self.held_out.groups, return_inverse=True)
-        place = csr_array((self.weight, (np.arange(len(codes)), codes)), shape=(len(codes), len(names)))
-        there = np.isfinite(terms[0])
-        known = np.where(np.isfinite(terms), terms, 0.0).reshape(-1, len(codes))
-        sums = np.asarray(known @ place).reshape(len(terms), len(there), len(names))
-        mass = np.asarray(there.astype(float) @ place)
-        self._sums, self._mass = sums, mass
-        random = np.random.default_rng(self._seed)
-        flat, seeds, groups = sums.reshape(len(terms), -1).T, len(there), len(names)
-        draws = []
-        for start in range(0, self._resamples, _DRAWS_AT_ONCE):
-            count = min(_DRAWS_AT_ONCE, self._resamples - start)
-            rows = random.multinomial(seeds, np.full(seeds, 1 / seeds), size=count)
-            drawn = random.multinomial(groups, np.full(groups, 1 / groups), size=count)
-            each = (rows[:, :, None] * drawn[:, None, :]).reshape(count, -1).astype(float)
-            total = each @ mass.ravel()
-            draws.append((each @ flat)[total > 0] / total[total > 0, None])
-        return sums.sum(axis=(1, 2)) / mass.sum(), np.concatenate(draws)
+        self._found = GroupSums.of(stacked, self.weight, held_out.groups)
+        self._values, self._draws = self._found.means(), self._found.resampled(resamples, seed)
 
     def _place(self, method: str, metric: str) -> slice:
         first = 0
@@ -306,7 +284,7 @@ class Comparison:
         of_groups, of_seeds = np.median(np.array(wanted), axis=0)
         level = norm.ppf(1 - 0.025 / max(len(self.curves) - 1, 1)) + norm.ppf(_POWER)
         room = (smallest / level) ** 2
-        seeds = len(self._mass)
+        seeds = len(self._found.mass)
         if of_seeds >= room:
             # half of what may be uncertain to the seeds
             return {"judgements": None, "seeds": int(np.ceil(2 * seeds * of_seeds / room))}
@@ -318,7 +296,7 @@ class Comparison:
 
         Seeds are compared with those that were tested on the same groups.
         """
-        terms, mass = self._sums[at] - self._sums[there], self._mass
+        terms, mass = self._found.sums[at] - self._found.sums[there], self._found.mass
         total = mass.sum()
         value = terms.sum() / total
         of_groups = np.square(terms.sum(axis=0) - value * mass.sum(axis=0)).sum() / total**2

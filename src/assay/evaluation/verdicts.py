@@ -7,8 +7,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from assay.evaluation.resampling import RESAMPLES, GroupSums
+
 Verdict = Literal["holds", "does not hold", "undecided"]
-RESAMPLES = 4000
 
 
 @dataclass(frozen=True)
@@ -55,34 +56,17 @@ def hierarchical_effect(
         ``[E]``: split group of each judgement. The same draw of groups serves all seeds of a resample, since they
         share the test set.
     """
-    codes, names = _codes(groups)
-    there = np.isfinite(terms)
-    sums = np.stack(
-        [np.bincount(codes, np.where(t, row, 0.0) * weight, len(names)) for row, t in zip(terms, there, strict=True)]
-    )
-    mass = np.stack([np.bincount(codes, t * weight, len(names)) for t in there])
-    rng = np.random.default_rng(seed)
-    means = np.empty(resamples)
-    for draw in range(resamples):
-        rows = rng.integers(0, len(terms), len(terms))
-        count = np.bincount(rng.integers(0, len(names), len(names)), minlength=len(names))
-        total = (mass[rows] @ count).sum()
-        means[draw] = (sums[rows] @ count).sum() / total if total > 0 else np.nan
-    means = means[np.isfinite(means)]
+    found = GroupSums.of(terms[None], weight, groups)
+    means = found.resampled(resamples, seed)[:, 0]
     low, low90, high90, high = np.quantile(means, [0.025, 0.05, 0.95, 0.975])
     return Effect(
-        value=float(sums.sum() / mass.sum()),
+        value=float(found.means()[0]),
         ci95=(float(low), float(high)),
         ci90=(float(low90), float(high90)),
         standard_error=float(means.std(ddof=1)),
-        seeds=len(terms),
-        groups=len(names),
+        seeds=found.mass.shape[0],
+        groups=found.mass.shape[1],
     )
-
-
-def _codes(groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    names, codes = np.unique(groups, return_inverse=True)
-    return codes, names
 
 
 def verdict_on(effect: Effect, smallest_effect: float) -> Verdict:

@@ -253,6 +253,11 @@ def scores_in(values: np.ndarray) -> np.ndarray:
     return scores[:, 0] if scores.shape[1] == 1 else scores
 
 
+def mean_of_members(values: np.ndarray) -> np.ndarray:
+    """Return the mean ``[E]`` of scores or margins ``[E]`` or ``[E, members]``."""
+    return values.mean(axis=1) if values.ndim == 2 else values
+
+
 def spread_records(
     model: Any, records: EncodedRecords, *, token_budget: int = 8192, texts_at_once: int = 4096
 ) -> tuple[np.ndarray, Spread]:

@@ -15,6 +15,7 @@ from assay.scorers.attributes import AttributeHead
 from assay.scorers.batches import DEFAULT_TOKEN_BUDGET, TokenIds, pad, text_key
 from assay.scorers.calibrated import calibrated_probability
 from assay.scorers.conversation import Prompt, Reply, same_length, warn_of_lost_instructions, warn_truncated
+from assay.scorers.encoding import mean_of_members
 from assay.scorers.evaluating import evaluating
 from assay.scorers.heads import Head
 from assay.scorers.interface import Batch
@@ -60,7 +61,7 @@ class ScoringMixin(SpreadMixin):
         encoded = self._model.encoder.encode(prompts, responses)
         warn_truncated(encoded)
         ids, alone = [e.ids for e in encoded], self.prompt_ids(prompts)
-        return _mean_of_members(self.score_encoded(ids, alone, token_budget=token_budget, dtype=dtype))
+        return mean_of_members(self.score_encoded(ids, alone, token_budget=token_budget, dtype=dtype))
 
     def prompt_ids(self, prompts: Sequence[Prompt]) -> list[TokenIds] | None:
         """Return the token ids of prompts alone where the head reads them, else None."""
@@ -140,7 +141,7 @@ class ScoringMixin(SpreadMixin):
         """
         encoded = self._model.encoder.encode_text(texts)
         warn_truncated(encoded)
-        return _mean_of_members(self.score_encoded([e.ids for e in encoded], token_budget=token_budget, dtype=dtype))
+        return mean_of_members(self.score_encoded([e.ids for e in encoded], token_budget=token_budget, dtype=dtype))
 
     def probability(self, prompts: Sequence[Prompt], a: Sequence[Reply], b: Sequence[Reply]) -> np.ndarray:
         """Return the calibrated probability that a is better than b, float64 ``[n]``.
@@ -186,7 +187,7 @@ class ScoringMixin(SpreadMixin):
                 input_ids=ids.to(model.device), attention_mask=mask.to(model.device)
             ).last_hidden_state
             values = model.values(hidden[0, encoded.prompt_tokens - 1 :].float())
-        return _mean_of_members(values.float().cpu().numpy())
+        return mean_of_members(values.float().cpu().numpy())
 
     def score_encoded(
         self,
@@ -286,7 +287,3 @@ class ScoringMixin(SpreadMixin):
     @property
     def _model(self) -> RewardModel:
         return cast("RewardModel", self)
-
-
-def _mean_of_members(values: np.ndarray) -> np.ndarray:
-    return values.mean(axis=1) if values.ndim == 2 else values

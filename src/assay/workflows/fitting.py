@@ -12,7 +12,7 @@ import torch
 from assay.console import say
 from assay.errors import DataError
 from assay.scorers import RewardModel, create_reward_model
-from assay.scorers.encoding import EncodedRecords, encode_records, score_records, scores_in
+from assay.scorers.encoding import EncodedRecords, encode_records, mean_of_members, score_records, scores_in
 from assay.scorers.ensemble import EnsembleModel
 from assay.training import PreferenceTrainer
 from assay.training.checkpoints import newest_complete, remove_torn, step_of
@@ -160,10 +160,8 @@ def _calibrate(
     if held_out is not None and kept_apart is not None and len(held_out.lengths):
         evidence = score_records(model, held_out, token_budget=settings.token_budget)
         values = scores_in(evidence)
-        margins = held_out.margins(evidence)
-        margins = margins.mean(axis=1) if margins.ndim == 2 else margins
-        mean = values.mean(axis=1) if values.ndim == 2 else values
-        result.calibration = calibration_of(settings, held_out, kept_apart.grades, mean, margins)
+        margins = mean_of_members(held_out.margins(evidence))
+        result.calibration = calibration_of(settings, held_out, kept_apart.grades, mean_of_members(values), margins)
         # the scores of unseen texts show where scores lie in use; those of training texts are stretched
         store(result, values[held_out.responses], "on the validation share")
         return

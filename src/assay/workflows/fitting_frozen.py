@@ -90,39 +90,38 @@ def fit_heads(
         See `train_heads`.
     """
     data, records, features = given.data, given.records, given.features
-    count = int(fold_of.max()) + 1
     args = head_arguments(arguments(settings, folder, settings.seed), head_rate(settings))
     taught = taught_from(settings, data, records, folder, model, features).noting(told or {})
     objective = objective_of(settings)
     refuse_nothing(objective, taught)
     refuse_few(settings, taught.taught())
     samples = samples_of(settings, data)
-    several = 1 if samples is None else samples.shape[1]
     learned = replace(taught.learned(features), share=blind_to(fold_of, samples))
     heads, trainer = train_heads(model, args, learned, objective, part)
     compare_with(heads, lambda: torch.from_numpy(features[records.responses]))
-    evidence = heads.score_features(features, records.prompt_of, native=True)
-    out_of_fold = records.margins(evidence).reshape(len(records.pairs), count + 1, several).mean(axis=2)
-    values = scores_in(evidence).reshape(len(features), count + 1, several)
-    heads.select_members(slice(count * several, None))
+    several = 1 if samples is None else samples.shape[1]
+    margins, values = _by_fold(heads, given, several)
+    blind = values.shape[1] - 1
+    heads.select_members(slice(blind * several, None))
     final = replace(taught.taught(), share=samples)
     bank = bank_of(heads, final, data, lambda texts: torch.from_numpy(features[texts]))
     add_laplace(settings, heads, taught.taught(), lambda texts: torch.from_numpy(features[texts]))
-    members, values = values[:, count], values.mean(axis=2)
     result = result_of(heads, trainer, taught)
     result.target, result.bank = settings.target, bank
-    assert learned.share is not None
-    trained = int((learned.share > 0).any(axis=0).sum())  # the head that is blind to the only group learns nothing
-    result.train_loss = [(step, loss / trained) for step, loss in result.train_loss]
-    if count > 1:  # with one group, the head that is blind to it has learned nothing
-        margins = out_of_fold[np.arange(len(out_of_fold)), fold_of[records.pairs.row]]
-        unseen = values[np.arange(len(values)), np.repeat(fold_of, np.diff(records.offsets))]
-        result.calibration = calibration_of(settings, records, taught.grades, unseen, margins)
-    method = f"on margins out of {count} folds"
+    result.train_loss = [(step, loss / values[0].size) for step, loss in result.train_loss]  # the heads' sum
+    if blind:
+        unseen = values.mean(axis=2)[np.arange(len(values)), np.repeat(fold_of, np.diff(records.offsets))]
+        out_of_fold = margins.mean(axis=2)[np.arange(len(margins)), fold_of[records.pairs.row]]
+        result.calibration = calibration_of(settings, records, taught.grades, unseen, out_of_fold)
     # the heads that cleaned the other folds had seen this one
-    store(
-        result,
-        members[records.responses],
-        method + (" (cleaned together)" if settings.clean.kind != "none" else ""),
-    )
+    together = " (cleaned together)" if settings.clean.kind != "none" else ""
+    store(result, values[records.responses, blind], f"on margins out of {blind} folds{together}")
     return result
+
+
+def _by_fold(heads: RewardModel, given: Vectors, several: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return margins ``[E, folds + 1, M]`` and scores ``[texts, folds + 1, M]`` of the heads of each fold and all."""
+    evidence = heads.score_features(given.features, given.records.prompt_of, native=True)
+    shape = heads.config.members // several, several
+    margins = given.records.margins(evidence).reshape(-1, *shape)
+    return margins, scores_in(evidence).reshape(-1, *shape)

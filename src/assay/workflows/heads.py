@@ -125,11 +125,13 @@ def blind_to(fold_of: np.ndarray, samples: np.ndarray | None = None) -> np.ndarr
     """Return shares of heads blind to each fold, and of those that learn from everything, ``[R, (folds + 1) * M]``.
 
     ``samples`` ``[R, M]`` says how often each of M members has each record (`bootstrap_of_groups`); None: one has all.
-    Members of one fold stand side by side.
+    Members of one fold stand side by side. With a single fold, whose blind head would learn nothing, there is none:
+    ``[R, M]``.
     """
     count = int(fold_of.max()) + 1
-    share = np.ones((len(fold_of), count + 1))
-    share[np.arange(len(fold_of)), fold_of] = 0.0
+    share = np.ones((len(fold_of), count + 1 if count > 1 else 1))
+    if count > 1:
+        share[np.arange(len(fold_of)), fold_of] = 0.0
     if samples is None:
         return share
     return (share[:, :, None] * samples[:, None, :]).reshape(len(share), -1)

@@ -16,7 +16,7 @@ from assay.feedback.records import as_chat, prompt_text
 from assay.output import as_bytes, check_new, new_folder, write_json
 from assay.scorers import RewardModel
 from assay.scorers.calibrated import calibrated_probability
-from assay.scorers.encoding import EncodedRecords, encode_records
+from assay.scorers.encoding import EncodedRecords, encode_records, mean_of_members
 from assay.scorers.evaluating import evaluating
 from assay.scorers.features import FeatureCache
 from assay.scorers.prototypes import PrototypeHead
@@ -104,8 +104,7 @@ def values_of(
     """Return how much the judgement of each pair is worth, ``[E]``, and what is known of the pairs besides."""
     a, b = given.texts(records)
     evidence = model.score_features(features, records.prompt_of, native=True)
-    margins = records.margins(evidence, given)
-    margins = margins.mean(axis=1) if margins.ndim == 2 else margins
+    margins = mean_of_members(records.margins(evidence, given))
     probability = calibrated_probability(margins, model.record.calibration)
     told = {"probability_a": probability}
     deviation = None

@@ -14,6 +14,7 @@ import numpy as np
 from assay.evaluation import Temperature
 from assay.feedback import pairs
 from assay.scorers import create_reward_model
+from assay.scorers.encoding import mean_of_members
 from assay.workflows.data import Shares, share_out
 from assay.workflows.fits import Fit
 from assay.workflows.fitting import fit
@@ -135,7 +136,7 @@ def _on_features(
     # a sweep is decided out of fold, as in `assay train`
     result = min(tried, key=lambda found: math.inf if found.calibration is None else found.calibration.nll_after)
     evidence = result.model.score_features(test.features, test.records.prompt_of, native=True)
-    return result, _mean(test.records.margins(evidence, pairs(test.data)))
+    return result, mean_of_members(test.records.margins(evidence, pairs(test.data)))
 
 
 def _whole(
@@ -149,9 +150,4 @@ def _whole(
     settings = resolved(settings, sum(p.numel() for p in model.parameters()))
     result = fit(settings, Shares(shares.fit, shares.validation, None), folder, model)
     found = scores_on(result.model, test, settings.token_budget, keep_features=settings.freeze_backbone)
-    return result, _mean(found.margins(pairs(test)))
-
-
-def _mean(margins: np.ndarray) -> np.ndarray:
-    """Return the margins of the mean of several members."""
-    return margins.mean(axis=1) if margins.ndim == 2 else margins
+    return result, mean_of_members(found.margins(pairs(test)))

@@ -14,7 +14,7 @@ from assay.feedback.pairs import WEAK, Pairs
 from assay.feedback.self_labels import standard
 from assay.feedback.splitting import nested_shares
 from assay.scorers import RewardModel
-from assay.scorers.encoding import scores_in
+from assay.scorers.encoding import mean_of_members, scores_in
 from assay.workflows.fitting_frozen import Vectors, fit_heads
 from assay.workflows.heads import record_folds
 from assay.workflows.options import epochs_within, resolved
@@ -98,8 +98,7 @@ def evolve_on_features(
         labels = len(used) - int(taught.sum())
         margins = _margins(whole, evidence, tested)
         best = Evolved(margins, calibration.value, calibration.nll_after, number, labels)
-        values = scores_in(evidence)
-        values = values.mean(axis=1) if values.ndim == 2 else values
+        values = mean_of_members(scores_in(evidence))
         values = standard(values, float(values[whole.records.texts_of(learn)].mean()), calibration.value)
         rule, _ = labelling.rule_by(*_sides(values, whole, checked))
         new = pool & ~sure
@@ -126,8 +125,7 @@ def fit_on(
 
 
 def _margins(whole: Vectors, evidence: np.ndarray, given: Pairs) -> np.ndarray:
-    found = whole.records.margins(evidence, given)
-    return found.mean(axis=1) if found.ndim == 2 else found
+    return mean_of_members(whole.records.margins(evidence, given))
 
 
 def _sides(values: np.ndarray, whole: Vectors, given: Pairs) -> tuple[np.ndarray, np.ndarray]:
