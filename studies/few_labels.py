@@ -12,9 +12,12 @@ Fixed before the run:
     saying when to end. And ``ours``: prototypes, three members, soft weak labels (all general functions, a label model
     that the known judgements taught) and soft self-labels, at 5, 10 and 20 %, on the two sets where bt alone, which ran
     first, was found to learn from more labels: helpful-base and harmless-base.
-  * the peer: the MLP ensemble of rewarduq (20 heads) with its own trainer and defaults on the same features, as many
-    steps and batches of 16, at its usual rate (``rewarduq``, 1e-4) and a higher one (``rewarduq_fast``, 1e-3); without
-    calibration, which it has not. It runs where `.venv-rewarduq` has it (CONTRIBUTING.md).
+    The usual learning rates of the kinds of heads, which all methods keep, were chosen by NLL out of fold on training
+    shares of helpful-base and helpful-online; test judgements had no part in it.
+  * the peer: the MLP ensemble of rewarduq (20 heads) with its own trainer and defaults on the same features, at least
+    as many steps (batches of 16 judgements, where ours may hold whole records), at its usual rate (``rewarduq``, 1e-4)
+    and a higher one (``rewarduq_fast``, 1e-3); without calibration, which it has not. It runs where `.venv-rewarduq`
+    has it (CONTRIBUTING.md).
   * contrasts, accuracy: Proto-RM with 20 % of the labels is comparable with Bradley-Terry with all of them (not 2
     points below); Proto-RM above Bradley-Terry at 5 %; Proto-RM above an MLP with as many weights at 5 %. Smallest
     effect 2 points. The table of all methods against bt has intervals that hold for a fraction together.
@@ -94,6 +97,19 @@ def bench_of(name: str, data: Path) -> Bench:
     return Bench(records, fold_of_rows(records, FOLDS, 0), FOLDS, 0)
 
 
+def cell_of(bench: Bench, fractions: list[dict[str, Any]], *, with_test: bool) -> dict[str, Any]:
+    """Return what is kept of a cell: what its fractions gave, and, if asked for, the judgements they were tested on."""
+    view = pairs(bench.data)
+    tested = {
+        "p": view.p.tolist(),
+        "w": view.w.tolist(),
+        "group": [short_key(group) for group in view.group],
+        "part": bench.part[view.row].tolist(),
+    }
+    kept = {"test": tested} if with_test else {}
+    return {"reading": {"records": len(bench.data), "edges": len(view), "dropped": {}}, "cells": fractions, **kept}
+
+
 def settings_for(method: str, options: dict[str, Any]) -> StudySettings:
     """Return the settings of the study of one method."""
     return StudySettings(data="-", out="-", methods=(method,), baseline=method, folds=FOLDS, seeds=SEEDS, **options)
@@ -116,16 +132,8 @@ def run_cell(cell: str, data: Path) -> dict[str, Any]:
     else:
         given = methods_of(settings_for(method, options))[0]
         fractions = [run_fraction(bench, given, fraction, range(SEEDS), STEPS) for fraction in FRACTIONS]
-    view = pairs(bench.data)
-    tested = {
-        "p": view.p.tolist(),
-        "w": view.w.tolist(),
-        "group": [short_key(group) for group in view.group],
-        "part": bench.part[view.row].tolist(),
-    }
     # judgements are the same in all cells of a set; one of them keeps them
-    kept = {"test": tested} if method == "bt" else {}
-    return {"reading": {"records": len(bench.data), "edges": len(view), "dropped": {}}, "cells": fractions, **kept}
+    return cell_of(bench, fractions, with_test=method == "bt")
 
 
 STUDY = Study(

@@ -25,12 +25,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from common import Study, conduct, short_key
-from few_labels import bench_of, read_set
+from common import Study, conduct
+from few_labels import bench_of, cell_of, read_set
 from few_labels_summary import Claim, write_methods
 
 from assay.config import build
-from assay.feedback import pairs
 from assay.workflows.settings import TrainSettings
 from assay.workflows.study_cells import run_cell as run_fraction
 from assay.workflows.study_methods import Method
@@ -79,15 +78,7 @@ def run_cell(cell: str, data: Path) -> dict[str, Any]:
     bench = bench_of(name, data)
     given = method_of(method, read_set(name, data)[1], data)
     found = [run_fraction(bench, given, fraction, range(seed, seed + 1), STEPS) for fraction in FRACTIONS]
-    view = pairs(bench.data)
-    tested = {
-        "p": view.p.tolist(),
-        "w": view.w.tolist(),
-        "group": [short_key(group) for group in view.group],
-        "part": bench.part[view.row].tolist(),
-    }
-    kept = {"test": tested} if cell in (f"{name}.bt.0", f"{name}.causal.0") else {}
-    return {"reading": {"records": len(bench.data), "edges": len(view), "dropped": {}}, "cells": found, **kept}
+    return cell_of(bench, found, with_test=cell in (f"{name}.bt.0", f"{name}.causal.0"))
 
 
 def joined(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import Study, conduct, short_key
-from few_labels import SEEDS, STEPS, bench_of
+from common import Study, conduct
+from few_labels import SEEDS, STEPS, bench_of, cell_of
 from few_labels_summary import Claim, write_methods
 
 from assay.evaluation.acquisition import spread_out
@@ -61,17 +61,8 @@ def run_cell(cell: str, data: Path) -> dict[str, Any]:
     for seed in range(SEEDS):
         for run in _run(bench, method, way, seed):
             sizes[run["judgements"]].append(run)
-    view = pairs(bench.data)
-    return {
-        "reading": {"records": len(bench.data), "edges": len(view), "dropped": {}},
-        "cells": [{"method": way, "fraction": size / LABELS, "runs": runs} for size, runs in sorted(sizes.items())],
-        "test": {
-            "p": view.p.tolist(),
-            "w": view.w.tolist(),
-            "group": [short_key(group) for group in view.group],
-            "part": bench.part[view.row].tolist(),
-        },
-    }
+    cells = [{"method": way, "fraction": size / LABELS, "runs": runs} for size, runs in sorted(sizes.items())]
+    return cell_of(bench, cells, with_test=True)
 
 
 def _run(bench: Bench, method: Method, way: str, seed: int) -> list[dict[str, Any]]:

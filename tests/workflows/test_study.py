@@ -20,7 +20,7 @@ from assay.feedback import pairs, read
 from assay.feedback.changes import with_pairs
 from assay.feedback.splitting import nested_shares
 from assay.scorers import create_reward_model
-from assay.workflows import study_verb
+from assay.workflows import study_rounds, study_verb
 from assay.workflows.data import Shares
 from assay.workflows.fitting import fit
 from assay.workflows.judging import scores_on
@@ -272,7 +272,17 @@ def test_rounds_of_self_labels(cli: Cli, tiny_encoder: Path, many_pairs: Path) -
     assert all(run["self_labels"] == 0 for run in cell("ser.1")["runs"])
 
 
-def test_no_hidden_verdict_reaches_the_rounds(tiny_encoder: Path, many_pairs: Path) -> None:
+def test_no_hidden_verdict_reaches_the_rounds(
+    tiny_encoder: Path, many_pairs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learned_from: list[list[np.ndarray]] = []
+    former = study_rounds.fit_on
+
+    def counted(settings: Any, whole: Any, given: Any, *args: Any, **more: Any) -> Any:
+        learned_from.append([given.row, given.p, given.m, given.w])
+        return former(settings, whole, given, *args, **more)
+
+    monkeypatch.setattr(study_rounds, "fit_on", counted)
     settings = settings_of(many_pairs, tiny_encoder, methods=["ser"])
     bench = open_bench(settings)
     method = methods_of(settings)[-1]
@@ -289,7 +299,10 @@ def test_no_hidden_verdict_reaches_the_rounds(tiny_encoder: Path, many_pairs: Pa
         told = replace(whole, records=replace(whole.records, pairs=given))
         model = bench.model_for(own)
         found.append(evolve_on_features(rounds, own, told, model, known, rest, view, 200))
-    assert found[0].labels > 0 or found[0].round == 0
+    first, second = learned_from[: len(learned_from) // 2], learned_from[len(learned_from) // 2 :]
+    assert len(first[1][0]) > len(first[0][0]), "there must be a round that learned from self-labels"
+    for one, other in zip(first, second, strict=True):
+        assert all(map(np.array_equal, one, other))
     assert np.array_equal(found[0].margins, found[1].margins) and found[0].labels == found[1].labels
 
 

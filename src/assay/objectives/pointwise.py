@@ -59,12 +59,8 @@ def regression_loss(
     ValueError
         If the shapes differ, or ``reduction`` is unknown.
     """
-    if scores.shape != grades.shape:
-        raise ValueError(f"scores have shape {tuple(scores.shape)}, grades {tuple(grades.shape)}; expected the same")
-    scores = at_least_float32(scores)
-    there = ~torch.isnan(grades)
-    error = scores - torch.where(there, grades.to(scores.dtype), scores.detach())
-    return reduced(error.square(), fitted(weight, scores, "weight") * there, reduction)
+    scores, missed, there = _missed(scores, grades)
+    return reduced(missed.square(), fitted(weight, scores, "weight") * there, reduction)
 
 
 def quantile_loss(
@@ -92,14 +88,19 @@ def quantile_loss(
     ValueError
         If the shapes differ, or ``reduction`` is unknown.
     """
+    scores, missed, there = _missed(scores, grades)
+    tau = torch.as_tensor(level, dtype=scores.dtype, device=scores.device)
+    loss = torch.maximum(tau * missed, (tau - 1.0) * missed)
+    return reduced(loss, fitted(weight, scores, "weight") * there, reduction)
+
+
+def _missed(scores: Tensor, grades: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the scores, by how much each misses its grade (0: there is none), and which grades there are."""
     if scores.shape != grades.shape:
         raise ValueError(f"scores have shape {tuple(scores.shape)}, grades {tuple(grades.shape)}; expected the same")
     scores = at_least_float32(scores)
     there = ~torch.isnan(grades)
-    error = torch.where(there, grades.to(scores.dtype), scores.detach()) - scores
-    tau = torch.as_tensor(level, dtype=scores.dtype, device=scores.device)
-    loss = torch.maximum(tau * error, (tau - 1.0) * error)
-    return reduced(loss, fitted(weight, scores, "weight") * there, reduction)
+    return scores, torch.where(there, grades.to(scores.dtype), scores.detach()) - scores, there
 
 
 def clipped_margins(values_a: Tensor, values_b: Tensor, limit: float) -> Tensor:

@@ -159,19 +159,7 @@ def _train_in(folder: Path, settings: TrainSettings, shares: Shares, model: Rewa
     write_atomic(folder / "config.yaml", dump_yaml(settings.model_copy(update={"resume": False, "overwrite": False})))
     judged_at_all = len(pairs(shares.training)) > 0
     baselines = fit_baselines(shares.training, folder / "baselines") if judged_at_all else {}
-    metrics: dict[str, Any] = {
-        "data": data_counts(shares, result),
-        "throughput": result.throughput(),
-        "training": {"train_loss": result.train_loss, "validation_loss": result.validation_loss},
-        "calibration": model.record.calibration,
-        "score": model.record.score,
-        "feedback": result.feedback,
-        **({settings.head.kind: result.bank} if result.bank else {}),
-        "seed": settings.seed,
-        "settings": settings.model_dump(mode="json"),
-        "hardware": hardware.describe(),
-        "versions": current_versions(),
-    }
+    metrics = _untested(settings, shares, result)
     if shares.test is None:
         metrics = {"evaluation": None, "rated": None, "baselines": None, **metrics}
         write_run_report(folder / "report.html", settings, shares, result, metrics, checks)
@@ -212,6 +200,23 @@ def _train_in(folder: Path, settings: TrainSettings, shares: Shares, model: Rewa
         say(line_of(soft))
     write_run_report(folder / "report.html", settings, shares, result, metrics, checks, judged)
     return metrics
+
+
+def _untested(settings: TrainSettings, shares: Shares, result: Fit) -> dict[str, Any]:
+    """Return what ``metrics.json`` says of a training before anything is tested."""
+    return {
+        "data": data_counts(shares, result),
+        "throughput": result.throughput(),
+        "training": {"train_loss": result.train_loss, "validation_loss": result.validation_loss},
+        "calibration": result.model.record.calibration,
+        "score": result.model.record.score,
+        "feedback": result.feedback,
+        **({settings.head.kind: result.bank} if result.bank else {}),
+        "seed": settings.seed,
+        "settings": settings.model_dump(mode="json"),
+        "hardware": hardware.describe(),
+        "versions": current_versions(),
+    }
 
 
 def _blind(settings: TrainSettings, shares: Shares, folder: Path) -> dict[str, np.ndarray]:
