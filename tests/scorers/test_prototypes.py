@@ -282,10 +282,27 @@ def test_members_share_nothing() -> None:
 
 
 def test_omega_fades_as_released() -> None:
-    head = filled(fading=True)
+    head = filled(omega_schedule="fading")
     for steps, expected in ((0, 0.5), (866, 0.5), (2000, 0.2019), (5000, 0.0183)):
         head.steps.fill_(steps)
         assert head.omega_now().item() == pytest.approx(expected, abs=2e-3)
+
+
+def test_a_learned_omega_begins_as_the_constant_one_and_is_trained() -> None:
+    constant, h = filled(omega=0.3), states(6, 99)
+    head = filled(omega=0.3, omega_schedule="learned")
+    assert torch.allclose(head(h), constant(h), atol=1e-6)
+    assert head.omega_logit is not None and head.omega_logit.shape == (1,)
+    # what the mixture alone says is wrong: a step down the gradient trusts it less
+    goal = (head.normed(h) @ head.weight.T).detach()
+    (head(h) - goal).square().mean().backward()
+    with torch.no_grad():
+        head.omega_logit -= 0.01 * head.omega_logit.grad.sign()  # type: ignore[union-attr]
+    assert head.omega_now().item() < 0.3
+    released = filled(omega_schedule="learned", released=True)
+    assert released.omega_logit is None and released.fading
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        filled(omega=1.0, omega_schedule="learned")
 
 
 def test_released_votes_by_the_nearest() -> None:

@@ -161,6 +161,11 @@ def test_options_that_do_not_belong(cli: Cli, pairs_file: Path) -> None:
     assert said.code == 2 and "belongs to --head.growth imp" in said.err
     said = cli("train", pairs_file, "--out", "run", "--head", "prototypes", "--objective", "regression")
     assert said.code == 2 and "use --objective.kind pairwise" in said.err
+    learned = ("--head", "prototypes", "--head.omega-schedule", "learned")
+    said = cli("train", pairs_file, "--out", "run", *learned, "--head.omega", 1)
+    assert said.code == 2 and "between 0 and 1" in said.err
+    said = cli("train", pairs_file, "--out", "run", *learned, "--head.released")
+    assert said.code == 2 and "is fading with --head.released" in said.err
     said = cli("train", pairs_file, "--out", "run", "--head", "prototypes", "--head.cap", 10)
     assert said.code == 2 and "no room for 18" in said.err
 

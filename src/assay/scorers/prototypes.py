@@ -21,11 +21,14 @@ from assay.objectives.prototypes import (
 from assay.scorers.heads import Head, layer_normed
 
 Growth = Literal["quantile", "imp", "off"]
+OmegaSchedule = Literal["constant", "learned", "fading"]
 
 #: Nearest prototypes that vote on the class of a response in the released code.
 RELEASED_VOTERS = 19
 #: Rate at which the released code lets the prototypes fade out, per step.
 RELEASED_DECAY = 8e-4
+#: How many times faster than other weights a learned omega moves; its logit starts at 0 and has far to go.
+OMEGA_RATE = 10.0
 
 
 class _Seen(NamedTuple):
@@ -78,8 +81,9 @@ class PrototypeHead(Head):
         N, how many responses one prototype is the mean of at the start.
     omega
         Share of the prototypes in what is scored, in [0, 1].
-    fading
-        Whether omega is ``min(omega, exp(-8e-4 * step))``, as released.
+    omega_schedule
+        ``"constant"``; ``"learned"``: begins there, in (0, 1), and is trained through its logit (ours); ``"fading"``:
+        ``min(omega, exp(-8e-4 * step))``, as released.
     class_weight
         c, of the class term.
     growth
@@ -104,7 +108,7 @@ class PrototypeHead(Head):
     """
 
     reads = frozenset({"owners", "classes"})
-    undecayed: ClassVar[frozenset[str]] = frozenset({"points", "log_kappa"})
+    undecayed: ClassVar[frozenset[str]] = frozenset({"points", "log_kappa", "omega_logit"})
 
     def __init__(
         self,
@@ -115,7 +119,7 @@ class PrototypeHead(Head):
         per_class: int = 18,
         builders: int = 2,
         omega: float = 0.5,
-        fading: bool = False,
+        omega_schedule: OmegaSchedule = "constant",
         class_weight: float = 0.0,
         growth: Growth = "quantile",
         alpha: float = 0.1,
@@ -130,13 +134,18 @@ class PrototypeHead(Head):
     ) -> None:
         super().__init__()
         self.cap, self.per_class, self.builders, self.seed = cap, per_class, builders, seed
-        self.omega, self.fading = omega, fading or released
+        self.omega, self.fading = omega, omega_schedule == "fading" or released
         self.class_weight, self.growth, self.alpha, self.variance = class_weight, growth, alpha, variance
         self.drop, self.tau, self.start, self.released = drop, tau, start, released
         self.scaled, self.plain = not released, plain
         self.weight = nn.Parameter(torch.zeros(members, width))
         self.points = nn.Parameter(torch.zeros(members, cap, width), requires_grad=trained)
         self.log_kappa = nn.Parameter(torch.zeros(members), requires_grad=not released)
+        self.omega_logit: nn.Parameter | None = None
+        if omega_schedule == "learned" and not released:
+            if not 0 < omega < 1:
+                raise ValueError(f"omega is {omega}; expected a number between 0 and 1 where it is learned")
+            self.omega_logit = nn.Parameter(torch.full((members,), math.log(omega / (1 - omega)) / OMEGA_RATE))
         self.active: Tensor
         self.classes: Tensor
         self.owners: Tensor
@@ -210,6 +219,8 @@ class PrototypeHead(Head):
 
     def omega_now(self) -> Tensor:
         """Return the share of the prototypes at this step, ``[M]``."""
+        if self.omega_logit is not None:
+            return (OMEGA_RATE * self.omega_logit.float()).sigmoid()
         omega = torch.full((len(self.steps),), self.omega, device=self.steps.device)
         return torch.minimum(omega, torch.exp(-RELEASED_DECAY * self.steps)) if self.fading else omega
 

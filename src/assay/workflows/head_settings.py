@@ -89,7 +89,10 @@ class Prototypes(Landmarks):
     kind: Literal["prototypes"] = Field(description="Proto-RM: a blend of a response with prototypes that it is near")
     cap: int = Field(default=286, ge=2, description="prototypes that there is room for")
     omega: float = Field(default=0.5, ge=0, le=1, description="share of the prototypes in what is scored")
-    fading: bool = Field(default=False, description="let omega fade: min(omega, exp(-0.0008 * step))")
+    omega_schedule: Literal["constant", "learned", "fading"] = Field(
+        default="constant",
+        description="whether omega stays, is learned from there on, or fades: min(omega, exp(-0.0008 * step))",
+    )
     class_weight: float = Field(
         default=0.0, ge=0, description="of the class term: nearer to chosen than to rejected prototypes"
     )
@@ -120,6 +123,10 @@ class Prototypes(Landmarks):
                     yield name, "belongs to --head.growth imp"
         if not self.trained and self.diversity != fields["diversity"].default:
             yield "diversity", "moves prototypes, and --no-head.trained keeps them as they are"
+        if self.omega_schedule != "constant" and self.released:
+            yield "omega_schedule", "is fading with --head.released"
+        if self.omega_schedule == "learned" and not 0 < self.omega < 1:
+            yield "omega", "must lie between 0 and 1 where it is learned"
         if 2 * self.per_class > self.cap:
             yield "cap", f"has no room for {self.per_class} prototypes of each class"
 
