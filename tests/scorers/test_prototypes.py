@@ -296,8 +296,10 @@ def test_a_learned_omega_begins_as_the_constant_one_and_is_trained() -> None:
     # what the mixture alone says is wrong: a step down the gradient trusts it less
     goal = (head.normed(h) @ head.weight.T).detach()
     (head(h) - goal).square().mean().backward()
+    slope = head.omega_logit.grad
+    assert slope is not None
     with torch.no_grad():
-        head.omega_logit -= 0.01 * head.omega_logit.grad.sign()  # type: ignore[union-attr]
+        head.omega_logit.sub_(0.01 * slope.sign())
     assert head.omega_now().item() < 0.3
     released = filled(omega_schedule="learned", released=True)
     assert released.omega_logit is None and released.fading
