@@ -1,11 +1,11 @@
 """Few labels where all weights train: Proto-RM and ensembles on MiniLM, GRM on a small story model.
 
 Fixed before the run:
-  * data: HH helpful-base and harmless-base and TL;DR feedback, read as in `main_job`; 5, 20 and 100 % of the training
+  * data: HH helpful-base and harmless-base and wmt_da_pairs, as in `few_labels`; 5, 20 and 100 % of the training
     judgements, each fraction within the next; 5 seeds, each tested on a fifth of the groups.
-  * MiniLM, all weights, texts of up to 256 tokens, three passes, at most 250 steps, a tenth of the judgements held out
-    for early stopping and calibration where that is 20 or more: ``bt`` (linear head), ``prototypes``, ``ensemble``
-    (three linear heads on bootstrap samples).
+  * MiniLM, all weights, texts of up to 256 tokens, at most three passes, in about 120 steps or one pass; a tenth of the
+    judgements held out for early stopping and calibration where that is 20 or more: ``bt`` (linear head),
+    ``prototypes``, ``ensemble`` (three linear heads on bootstrap samples).
   * stories260K (a causal model of 0.26M weights that knows stories), the same: an MLP of 1,024 hidden units
     (``causal``), and with GRM's regularisers: ``grm`` (-log sigmoid(beta log pi), share 0.01), ``grm_sft``,
     ``grm_dpo`` and ``grm_dpo_reference``; helpful-base only.
@@ -34,8 +34,8 @@ from assay.workflows.settings import TrainSettings
 from assay.workflows.study_cells import run_cell as run_fraction
 from assay.workflows.study_methods import Method
 
-SEEDS, STEPS, FRACTIONS = 5, 250, (0.05, 0.2, 1.0)
-SETS = ("helpful-base", "harmless-base", "tldr_feedback")
+SEEDS, STEPS, FRACTIONS = 5, 120, (0.05, 0.2, 1.0)
+SETS = ("helpful-base", "harmless-base", "wmt")
 MINILM: dict[str, dict[str, Any]] = {
     "bt": {},
     "prototypes": {"head": {"kind": "prototypes"}},
@@ -110,7 +110,7 @@ STUDY = Study(
     CELLS,
     (),
     run_cell,
-    data="hh_rlhf, tldr_feedback and stories260K",
+    data="hh_rlhf, wmt_da_pairs and stories260K",
     summarise=partial(write_methods, claims=CLAIMS, set_of=set_of, joined=joined, seeds=SEEDS),
 )
 
