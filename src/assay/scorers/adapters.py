@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from safetensors import SafetensorError
 from torch import nn
 
 from assay.errors import ModelError
 from assay.scorers.backbones import seeded
+
+#: The names that peft has for them.
+_TASKS = {"transformer": "FEATURE_EXTRACTION", "classifier": "SEQ_CLS", "language model": "CAUSAL_LM"}
 
 
 @dataclass(frozen=True)
@@ -24,28 +27,36 @@ class LoraOptions:
     targets: tuple[str, ...] | None = None
 
 
-def add_lora(backbone: nn.Module, lora: LoraOptions, seed: int, *, native: bool, whole: Sequence[str] = ()) -> Any:
+def add_lora(
+    backbone: nn.Module,
+    lora: LoraOptions,
+    seed: int,
+    *,
+    kind: Literal["transformer", "classifier", "language model"],
+    whole: Sequence[str] = (),
+) -> Any:
     """Put LoRA weights into a backbone; they start without effect.
 
     Parameters
     ----------
     backbone
-        A bare transformer or (``native``) a sequence classifier.
+        What gets the adapter.
     lora, seed
         Options, and the seed of the first of each two matrices.
-    native
-        Whether the backbone is a sequence classifier; its score layer is then trained and saved whole.
+    kind
+        What the backbone is. The score layer of a sequence classifier is trained and saved whole; the vocabulary head
+        of a language model gets no adapter unless ``lora.targets`` names it.
     whole
         Further modules that are new, and so trained and saved whole.
     """
-    from peft import LoraConfig, TaskType, get_peft_model
+    from peft import LoraConfig, get_peft_model
 
     config = LoraConfig(
         r=lora.rank,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
         target_modules=list(lora.targets) if lora.targets else "all-linear",
-        task_type=TaskType.SEQ_CLS if native else TaskType.FEATURE_EXTRACTION,
+        task_type=_TASKS[kind],
         modules_to_save=list(whole) or None,
     )
     try:

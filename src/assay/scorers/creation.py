@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
@@ -137,7 +137,9 @@ def create_reward_model(options: ModelOptions) -> RewardModel:
         backbones.choose_attention(backbone, options.attention)
     if options.lora is not None:
         record.fingerprint["base"] = base_fingerprint(bare.state_dict())
-        backbone = add_lora(backbone, options.lora, options.seed, native=native, whole=new)
+        backbone = add_lora(
+            backbone, options.lora, options.seed, kind="classifier" if native else "transformer", whole=new
+        )
         if not native:
             backbones.freeze_unread(backbone)
     model = RewardModel(config, backbone, encoder, record)
@@ -175,8 +177,28 @@ def _pooling(wanted: Pooling | Literal["auto"], *, causal: bool, separator: int 
     return "last" if causal else "mean" if separator is None else "reply"
 
 
+class ConversationOptions(Protocol):
+    """What an option of a model says of conversations."""
+
+    @property
+    def template(self) -> str:
+        """Name of a template, or ``"auto"``."""
+
+    @property
+    def end_token(self) -> str:
+        """A token, ``"auto"`` or ``"none"``."""
+
+    @property
+    def max_length_tokens(self) -> int | None:
+        """Longest text; None: what the backbone was made for."""
+
+    @property
+    def truncation(self) -> Literal["left", "right"]:
+        """Side of the prompt that is cut."""
+
+
 def make_encoder(
-    tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, options: ModelOptions, *, causal: bool
+    tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, options: ConversationOptions, *, causal: bool
 ) -> ConversationEncoder:
     """Decide template, end token and maximum length for a backbone."""
     template, source = resolve_template(tokenizer, options.template, causal=causal)

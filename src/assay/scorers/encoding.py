@@ -229,20 +229,34 @@ def _encode_batch(
 
 
 def score_records(
-    model: Any, records: EncodedRecords, *, dtype: Any = None, token_budget: int = 8192, texts_at_once: int = 4096
+    model: Any,
+    records: EncodedRecords,
+    *,
+    dtype: Any = None,
+    token_budget: int = 8192,
+    texts_at_once: int = 4096,
+    reference: np.ndarray | None = None,
 ) -> np.ndarray:
     """Score every text of a data set in order, chunk by chunk; float32 ``[texts]`` or ``[texts, members]``.
 
     Heads whose margins are more than differences of scores give evidence ``[texts, members, c]`` for
-    `EncodedRecords.margins`; `scores_in` takes the scores out of it.
+    `EncodedRecords.margins`; `scores_in` takes the scores out of it. ``reference`` ``[texts]``: of policies, what a
+    reference says of each reply, where that was computed before.
     """
-    compute = model.features if model.reads_prompts else partial(model.score_encoded, native=True)
+    by_states = model.reads_prompts or model.reads_replies
+    compute = model.features if by_states else partial(model.score_encoded, native=True)
     parts = []
     for start in range(0, len(records.lengths), texts_at_once):
-        ids = [records.text(index) for index in range(start, min(start + texts_at_once, len(records.lengths)))]
-        parts.append(compute(ids, dtype=dtype, token_budget=token_budget))
-    found = np.concatenate(parts) if parts else np.zeros(0, np.float32)
-    return model.score_features(found, records.prompt_of, native=True) if model.reads_prompts and parts else found
+        chosen = slice(start, min(start + texts_at_once, len(records.lengths)))
+        ids = [records.text(index) for index in range(chosen.start, chosen.stop)]
+        more = {"starts": records.reply_starts[chosen]} if model.reads_replies else {}
+        parts.append(compute(ids, dtype=dtype, token_budget=token_budget, **more))
+    if not parts:
+        return np.zeros(0, np.float32)
+    found = np.concatenate(parts)
+    if reference is not None:
+        found[:, 1] = reference
+    return model.score_features(found, records.prompt_of, native=True) if by_states else found
 
 
 def scores_in(values: np.ndarray) -> np.ndarray:

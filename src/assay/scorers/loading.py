@@ -20,7 +20,7 @@ from assay.scorers.creation import create_reward_model as create_reward_model
 from assay.scorers.creation import make_encoder as make_encoder
 from assay.scorers.ensemble import MEMBER, EnsembleModel
 from assay.scorers.model_shape import RewardModelConfig
-from assay.scorers.provenance import Provenance
+from assay.scorers.provenance import Provenance, refuse_changed
 from assay.scorers.reward_model import RewardModel
 from assay.scorers.traits import traits_of
 
@@ -102,7 +102,7 @@ def _load_stored(folder: str, dtype: torch.dtype) -> RewardModel:
         raise ModelError("config.json is not that of an assay model", where=folder, got=str(config.model_type))
     tokenizer = backbones.load_tokenizer(os.path.join(folder, storage.TOKENIZER), choose_pad=False)
     encoder = ConversationEncoder(tokenizer, record.conversation)
-    _refuse_changed(
+    refuse_changed(
         folder,
         "template or tokenizer",
         record.fingerprint.get("conversation"),
@@ -114,7 +114,7 @@ def _load_stored(folder: str, dtype: torch.dtype) -> RewardModel:
     model = RewardModel(config, backbone, encoder, record)
     storage.load_head(model, folder)
     model.laplace = storage.load_laplace(folder)
-    _refuse_changed(
+    refuse_changed(
         folder, "score head", record.fingerprint.get("head"), provenance.weights_fingerprint(model.head_state())
     )
     return model.eval()
@@ -148,21 +148,10 @@ def _adapted(folder: str, config: RewardModelConfig, record: Provenance, pad_id:
         bare = base = backbones.load_backbone(config.base_model, dtype)
     if dtype != torch.float16:  # which rounds to other values than bfloat16 does
         found = provenance.base_fingerprint(bare.state_dict())
-        _refuse_changed(
+        refuse_changed(
             folder, f"backbone {config.base_model!r} under the adapter", record.fingerprint.get("base"), found
         )
     return load_adapter(base, os.path.join(folder, storage.ADAPTER))
-
-
-def _refuse_changed(folder: str, what: str, stored: str | None, found: str) -> None:
-    if stored != found:
-        raise ModelError(
-            f"the {what} is not the one this model was trained with; its scores would mean something else",
-            where=folder,
-            expected=f"fingerprint {str(stored)[:12]}",
-            got=found[:12],
-            remedy="restore the folder as it was saved",
-        )
 
 
 def _import_classifier(folder: str, name: str, dtype: torch.dtype, encoder_options: dict[str, Any]) -> RewardModel:

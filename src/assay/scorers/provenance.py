@@ -49,6 +49,8 @@ class Provenance:
         Libraries at training time.
     prototypes
         Of a head that has them: class, use, and nearest training responses of each.
+    policy
+        Of a policy: what its scores are made of, and the reference that it was compared with.
     """
 
     conversation: ConversationSettings
@@ -58,6 +60,7 @@ class Provenance:
     data: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     prototypes: list[dict[str, Any]] = field(default_factory=list)
+    policy: dict[str, Any] = field(default_factory=dict)
 
     def write(self, folder: str | os.PathLike[str]) -> None:
         """Write ``assay.json`` into ``folder``."""
@@ -124,3 +127,21 @@ def base_fingerprint(state: dict[str, torch.Tensor]) -> str:
         digest.update(f"{name}{tuple(state[name].shape)}".encode())
         digest.update(some.to(torch.float32).numpy().tobytes())
     return digest.hexdigest()
+
+
+def refuse_changed(folder: str, what: str, stored: str | None, found: str) -> None:
+    """Refuse a part of a model whose fingerprint is not the stored one.
+
+    Raises
+    ------
+    ModelError
+        If it is another one.
+    """
+    if stored != found:
+        raise ModelError(
+            f"the {what} is not the one this model was trained with; its scores would mean something else",
+            where=folder,
+            expected=f"fingerprint {str(stored)[:12]}",
+            got=found[:12],
+            remedy="restore the folder as it was saved",
+        )

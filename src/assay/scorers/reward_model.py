@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from functools import cached_property
 from typing import Any, cast
 
 import torch
@@ -13,23 +12,22 @@ from transformers import PreTrainedModel
 from assay.errors import ModelError
 from assay.scorers import provenance, storage
 from assay.scorers.attributes import AttributeHead
-from assay.scorers.calling import states_of_blocks
 from assay.scorers.conversation import ConversationEncoder
 from assay.scorers.heads import Head, make_head
 from assay.scorers.interface import Batch, Rows
 from assay.scorers.laplace import Laplace
-from assay.scorers.layout import Layout, overhead_on, plain_batch
+from assay.scorers.layout import plain_batch
 from assay.scorers.model_shape import Output, RewardModelConfig
 from assay.scorers.pooling import Pooling, pooled_width
 from assay.scorers.preference import PreferenceHead
 from assay.scorers.provenance import Provenance
+from assay.scorers.reading import ReadingMixin
 from assay.scorers.scoring import ScoringMixin
-from assay.scorers.traits import reads_vectors, shares_prefixes
-from assay.scorers.vocabulary import LogProbabilities, VocabularyHead
+from assay.scorers.vocabulary import VocabularyHead
 from assay.versions import current_versions
 
 
-class RewardModel(ScoringMixin, PreTrainedModel):
+class RewardModel(ScoringMixin, ReadingMixin, PreTrainedModel):
     """A scorer around a pretrained backbone; see `create_reward_model` to make one and `from_pretrained` to load one.
 
     Parameters
@@ -49,8 +47,6 @@ class RewardModel(ScoringMixin, PreTrainedModel):
     supports_gradient_checkpointing = True
     _supports_sdpa = True
     _supports_flash_attn = True
-    #: Whether ranks hold parts of the weights.
-    sharded = False
 
     def __init__(
         self,
@@ -66,20 +62,11 @@ class RewardModel(ScoringMixin, PreTrainedModel):
         self.head = _head_of(config)
         self.laplace: Laplace | None = None
         self.vocabulary: VocabularyHead | None = None
-        self._shares: dict[str | None, bool] = {}
         self._no_split_modules = getattr(backbone, "_no_split_modules", None)
 
     def nodes(self, batch: Batch) -> Tensor:
         """Return one pooled state per text, ``[N, d]`` float32; features computed before are passed through."""
-        return batch["features"] if "features" in batch else self._read(batch)
-
-    def _read(self, batch: Batch, log_probabilities: LogProbabilities | None = None) -> Tensor:
-        blocks = batch["rows"]
-        together = len(blocks) > 1 and torch.is_grad_enabled() and self.reads_vectors
-        found = states_of_blocks(
-            self.backbone, blocks, self.config, together=together, log_probabilities=log_probabilities
-        )
-        return found[batch["order"]]
+        return batch["features"] if "features" in batch else self.read(batch)
 
     def likelihoods(self, batch: Batch) -> Tensor:
         """Return the log-probability of each reply given its prompt, ``[N]`` float32, by the language model."""
@@ -91,40 +78,11 @@ class RewardModel(ScoringMixin, PreTrainedModel):
                 "this model was made without its vocabulary head, which log-probabilities of replies need",
                 remedy="ModelOptions(vocabulary=True)",
             )
-        found = self._read(batch, self.vocabulary.of(self.backbone))
+        found = self.read(batch, self.vocabulary.of(self.backbone))
         return found[:, :-1], found[:, -1]
 
-    @property
-    def row_layout(self) -> Layout:
-        """How texts are laid out for this backbone, on the device where it is now.
-
-        What the backbone can do is found out here, once, before training begins.
-        """
-        _ = self.reads_vectors
-        shares = self.shares_prefixes
-        packed = shares and self.attention == "flex_attention" and self.device.type == "cuda"
-        return Layout(shares, packed, overhead_on(self.device))
-
-    @property
-    def attention(self) -> str | None:
-        """Name of the implementation of attention."""
-        return getattr(self.backbone.config.get_text_config(), "_attn_implementation", None)
-
-    @property
-    def shares_prefixes(self) -> bool:
-        """Whether texts with a common beginning may share a row; asked anew where attention is computed otherwise."""
-        config = self.config
-        if config.layout == "native" or not config.causal or config.pooling != "last":
-            return False
-        if self.attention not in self._shares:
-            self._shares[self.attention] = shares_prefixes(self.backbone)
-        return self._shares[self.attention]
-
-    @cached_property
-    def reads_vectors(self) -> bool:
-        """Whether the backbone may be given the vectors of tokens that were looked up before."""
-        # a causal classifier of transformers looks for the last token among the ids
-        return not (self.config.layout == "native" and self.config.causal) and reads_vectors(self.backbone)
+    #: Whether log-probabilities of replies are needed to score at all.
+    reads_replies = False
 
     @property
     def reads_prompts(self) -> bool:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
-from accelerate.utils import send_to_device
 
 from assay.errors import ModelError
 from assay.scorers.attributes import AttributeHead
-from assay.scorers.batches import DEFAULT_TOKEN_BUDGET, TokenIds, pad, text_key
-from assay.scorers.calibrated import calibrated_probability
+from assay.scorers.batches import DEFAULT_TOKEN_BUDGET, TokenIds, pad
+from assay.scorers.calibrated import CalibratedMixin
 from assay.scorers.conversation import Prompt, Reply, same_length, warn_of_lost_instructions, warn_truncated
 from assay.scorers.encoding import mean_of_members
 from assay.scorers.evaluating import evaluating
@@ -26,7 +24,7 @@ if TYPE_CHECKING:
     from assay.scorers.reward_model import RewardModel
 
 
-class ScoringMixin(SpreadMixin):
+class ScoringMixin(CalibratedMixin, SpreadMixin):
     """Scoring methods of a reward model."""
 
     def score(
@@ -143,21 +141,6 @@ class ScoringMixin(SpreadMixin):
         warn_truncated(encoded)
         return mean_of_members(self.score_encoded([e.ids for e in encoded], token_budget=token_budget, dtype=dtype))
 
-    def probability(self, prompts: Sequence[Prompt], a: Sequence[Reply], b: Sequence[Reply]) -> np.ndarray:
-        """Return the calibrated probability that a is better than b, float64 ``[n]``.
-
-        ``sigmoid((s_a - s_b) / T)``, or what an isotonic calibration says of the difference. A model that was never
-        calibrated uses T = 1 and warns.
-        """
-        same_length(prompts, a, b)
-        calibration = self._model.record.calibration
-        if calibration is None:
-            warnings.warn(
-                "this reward model is not calibrated: temperature 1 is used; run `assay calibrate`", stacklevel=2
-            )
-        scores = self.score([*prompts, *prompts], [*a, *b]).astype(np.float64)
-        return calibrated_probability(scores[: len(a)] - scores[len(a) :], calibration)
-
     def prefix_scores(self, prompt: Prompt, response: Reply) -> np.ndarray:
         """Return the score after each token of a response, float32 ``[T+1]``.
 
@@ -206,7 +189,7 @@ class ScoringMixin(SpreadMixin):
             states = self.features([*ids, *prompts], token_budget=token_budget, dtype=dtype)
             at = np.arange(len(states)) % max(len(ids), 1) + len(ids)
             return self.score_features(states, at, native=native)[: len(ids)]
-        values = self.map_batches(ids, self._evidence_of if native else self._values_of, token_budget, dtype)
+        values = self._model.map_batches(ids, self._evidence_of if native else self._values_of, token_budget, dtype)
         return values if values is not None else np.zeros(0, np.float32)
 
     def _evidence_of(self, batch: Batch) -> torch.Tensor:
@@ -242,47 +225,8 @@ class ScoringMixin(SpreadMixin):
         dtype: torch.dtype | None = None,
     ) -> np.ndarray:
         """Return the pooled states below the head, float32 ``[n, d]``."""
-        states = self.map_batches(ids, self._model.nodes, token_budget, dtype)
+        states = self._model.map_batches(ids, self._model.nodes, token_budget, dtype)
         return states if states is not None else np.zeros((0, self._model.config.width), np.float32)
-
-    def map_batches(
-        self,
-        ids: Sequence[TokenIds],
-        function: Any,
-        token_budget: int,
-        dtype: torch.dtype | None,
-        starts: np.ndarray | None = None,
-    ) -> np.ndarray | None:
-        """Apply ``function`` to length-sorted batches and put its rows back in the order of ``ids``.
-
-        Equal texts are computed once: in two batches they might differ in the last bit, and be no tie. ``starts`` says
-        where replies begin, for functions of log-probabilities.
-        """
-        model = self._model
-        empty = next((place for place, text in enumerate(ids) if len(text) == 0), None)
-        if empty is not None:
-            raise ModelError("a text has no token", where=f"text {empty + 1} of {len(ids)}")
-        out: np.ndarray | None = None
-        places: dict[bytes, int] = {}
-        keys = [text_key(x) for x in ids]
-        if starts is not None:
-            keys = [key + int(start).to_bytes(4, "little") for key, start in zip(keys, starts, strict=True)]
-        index = np.array([places.setdefault(key, len(places)) for key in keys], np.int64)
-        first = np.unique(index, return_index=True)[1]
-        ids, starts = [ids[i] for i in first], None if starts is None else starts[first]
-        layout, pad_id = model.row_layout, model.encoder.pad_id
-        trees = layout.trees(ids, token_budget)
-        blocks = layout.blocks(np.array([tree.length for tree in trees], np.int64), token_budget)
-        half = dtype in (torch.float16, torch.bfloat16)
-        with evaluating(model), torch.autocast(model.device.type, dtype=dtype if half else None, enabled=half):
-            for block in blocks:
-                rows, members = layout.rows(ids, [trees[row] for row in block], pad_id, starts)
-                batch = send_to_device({"rows": [rows], "order": torch.arange(len(members))}, model.device)
-                part = function(batch).float().cpu().numpy()
-                if out is None:
-                    out = np.zeros((len(ids), *part.shape[1:]), np.float32)
-                out[members] = part
-        return out if out is None else out[index]
 
     @property
     def _model(self) -> RewardModel:

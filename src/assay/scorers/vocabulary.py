@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from assay.errors import ModelError
 from assay.scorers.backbones import load_causal
+from assay.scorers.evaluating import evaluating
 
 #: Logits of so many tokens times words are held at a time: 128 MiB in float32.
 _LOGITS_AT_ONCE = 2**25
@@ -72,25 +73,42 @@ class VocabularyHead(nn.Module):
     def of(self, backbone: Any) -> LogProbabilities:
         """Return the function that gives log-probabilities after states of this backbone."""
         vectors = backbone.get_input_embeddings().weight if self.weight is None else self.weight
-        return lambda states, tokens: self(states, tokens, vectors)
 
-    def forward(self, states: Tensor, tokens: Tensor, vectors: Tensor) -> Tensor:
-        """Return log-probabilities ``[T]`` float32 of ``tokens`` ``[T]`` after ``states`` ``[T, d]``.
+        def product(states: Tensor) -> Tensor:
+            return functional.linear(states.to(vectors.dtype), vectors, self.bias)
 
-        The logits of a few tokens at a time are made, and made again for their gradient: those of all are never held.
-        """
-        rows = max(1, _LOGITS_AT_ONCE // len(vectors))
+        return by_chunks(product, self.shape, len(vectors))
+
+
+def by_chunks(product: Callable[[Tensor], Tensor], shape: LogitShape, words: int) -> LogProbabilities:
+    """Return the function that gives log-probabilities ``[T]`` float32 of tokens ``[T]`` after states ``[T, d]``.
+
+    The logits of a few tokens at a time are made, and made again for their gradient: those of all are never held.
+
+    Parameters
+    ----------
+    product
+        Gives ``[T, words]`` of states.
+    shape
+        What follows the product.
+    words
+        Size of the vocabulary.
+    """
+
+    def chunk(states: Tensor, tokens: Tensor) -> Tensor:
+        return -functional.cross_entropy(shape.logits(product(states)), tokens, reduction="none")
+
+    def log_probabilities(states: Tensor, tokens: Tensor) -> Tensor:
+        rows = max(1, _LOGITS_AT_ONCE // words)
         parts = []
         for own, wanted in zip(states.split(rows), tokens.split(rows), strict=True):
             if torch.is_grad_enabled():
-                parts.append(checkpoint(self._chunk, own, wanted, vectors, use_reentrant=False))
+                parts.append(checkpoint(chunk, own, wanted, use_reentrant=False))
             else:
-                parts.append(self._chunk(own, wanted, vectors))
+                parts.append(chunk(own, wanted))
         return torch.cat(parts) if parts else states.new_zeros(0, dtype=torch.float32)
 
-    def _chunk(self, states: Tensor, tokens: Tensor, vectors: Tensor) -> Tensor:
-        logits = self.shape.logits(functional.linear(states.to(vectors.dtype), vectors, self.bias))
-        return -functional.cross_entropy(logits, tokens, reduction="none")
+    return log_probabilities
 
 
 def vocabulary_head(name: str, backbone: Any) -> VocabularyHead:
@@ -109,25 +127,42 @@ def vocabulary_head(name: str, backbone: Any) -> VocabularyHead:
         If there is no such head, or more than a product, a scale and a soft cap stand above the backbone.
     """
     whole = load_causal(name, dtype=backbone.dtype)
+    shape = logit_shape(name, whole, backbone)
+    last = whole.get_output_embeddings()
+    tied = last.weight is whole.get_input_embeddings().weight
+    bias = None if last.bias is None else last.bias.detach()
+    return VocabularyHead(None if tied else last.weight.detach(), bias, shape)
+
+
+def logit_shape(name: str, whole: Any, backbone: Any) -> LogitShape:
+    """Find what a language model makes of the products of its backbone's states and its output vectors, by trying.
+
+    Parameters
+    ----------
+    name
+        Of the model, for messages.
+    whole, backbone
+        The language model, and what it is without its head.
+
+    Raises
+    ------
+    ModelError
+        If there are no output vectors, or more than a product, a scale and a soft cap stand above the backbone.
+    """
     last = whole.get_output_embeddings()
     if not isinstance(last, nn.Linear):
         raise _no_head(name, f"{type(whole).__name__} has no output vectors")
     config = whole.config.get_text_config()
-    ids = torch.arange(min(8, last.out_features)).unsqueeze(0)
-    whole.eval()
-    training = backbone.training
-    with torch.no_grad():
+    ids = torch.arange(min(8, last.out_features), device=last.weight.device).unsqueeze(0)
+    with evaluating(whole), evaluating(backbone):
         wanted = whole(input_ids=ids).logits[0].float()
-        states = backbone.eval()(input_ids=ids).last_hidden_state[0]
+        states = backbone(input_ids=ids).last_hidden_state[0]
         products = last(states.to(last.weight.dtype)).float()
-    backbone.train(training)
-    shape = _shape_of(products, wanted, getattr(config, "final_logit_softcapping", None))
-    wrong = float((shape.logits(products) - wanted).abs().max() / wanted.abs().max().clamp_min(1e-30))
+        shape = _shape_of(products, wanted, getattr(config, "final_logit_softcapping", None))
+        wrong = float((shape.logits(products) - wanted).abs().max() / wanted.abs().max().clamp_min(1e-30))
     if wrong > _TOLERANCE:
         raise _no_head(name, f"{type(whole).__name__} changes its logits in a way that is not known (by {wrong:.2g})")
-    tied = last.weight is whole.get_input_embeddings().weight
-    bias = None if last.bias is None else last.bias.detach()
-    return VocabularyHead(None if tied else last.weight.detach(), bias, shape)
+    return shape
 
 
 def _shape_of(products: Tensor, logits: Tensor, cap: float | None) -> LogitShape:

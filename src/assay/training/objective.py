@@ -14,11 +14,11 @@ from assay.objectives import (
     clipped_margins,
     listmle_loss,
     listnet_loss,
-    pairwise_loss,
     pointwise_loss,
     quantile_loss,
     regression_loss,
 )
+from assay.objectives.policy import Kernel, margin_loss
 from assay.scorers.interface import Batch
 from assay.scorers.model_shape import Output
 from assay.training.records import TrainingRecords
@@ -49,10 +49,12 @@ class Objective(Protocol):
 
 @dataclass(frozen=True)
 class PairwiseObjective:
-    """Soft Bradley-Terry over judgements.
+    """Soft Bradley-Terry over judgements, or another kernel of their margins.
 
     Attributes
     ----------
+    kernel, beta
+        See `assay.objectives.policy.margin_loss`.
     clip
         Largest size of a score that counts (`clipped_margins`); infinite: all count. For scorers with one value a text.
     terms
@@ -61,6 +63,8 @@ class PairwiseObjective:
         What a language model still learns from text, as a share of the loss; None: nothing.
     """
 
+    kernel: Kernel = "logistic"
+    beta: float = 1.0
     clip: float = math.inf
     terms: tuple[Term, ...] = ()
     text: TextRegulariser | None = None
@@ -84,7 +88,8 @@ class PairwiseObjective:
         margins, (a, b) = output["margins"], batch["edges"].unbind(dim=1)
         if self.clip != math.inf:
             margins = clipped_margins(output["values"][a], output["values"][b], self.clip)
-        losses = pairwise_loss(margins, batch["target"], batch["margin"], batch["weight"], reduction="none")
+        judged = batch["target"], batch["margin"], batch["weight"]
+        losses = margin_loss(self.kernel, margins, *judged, reduction="none", beta=self.beta)
         total = losses.sum(dim=0)
         if self.text is not None and self.text.share > 0:
             total = self.text.mixed(total, output, batch)

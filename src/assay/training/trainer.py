@@ -20,6 +20,7 @@ from assay.errors import AssayError, ConfigError
 from assay.scorers.encoding import score_records
 from assay.scorers.heads import Head
 from assay.scorers.layout import Layout, overhead_on
+from assay.scorers.reading import ReadingMixin
 from assay.scorers.reward_model import RewardModel
 from assay.training import checkpoints, schedule
 from assay.training.arguments import PreferenceArguments, check_arguments
@@ -169,7 +170,8 @@ class PreferenceTrainer(Trainer):
 
         Members that share nothing are added up; where they share a backbone that trains, it learns from their mean.
         """
-        fed: dict[str, Any] = {name: inputs[name] for name in _FED if name in inputs}
+        names = (*_FED, "reference") if getattr(self.model, "reads_replies", False) else _FED
+        fed: dict[str, Any] = {name: inputs[name] for name in names if name in inputs}
         if self.objective.views > 1:
             fed["views"] = self.objective.views
         if self.objective.likelihoods:
@@ -270,7 +272,8 @@ class PreferenceTrainer(Trainer):
         model, budget = cast(RewardModel, self.model), self.args.token_budget
         # what was compiled for training would be compiled again for a few passes without gradients
         with torch.compiler.set_stance("force_eager"):
-            values = score_records(model, records.records, dtype=dtype, token_budget=budget)
+            known = records.reference if model.reads_replies else None
+            values = score_records(model, records.records, dtype=dtype, token_budget=budget, reference=known)
         found = held_out_metrics(records, values, self.objective)
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in found.items()}
         # ranks must agree on when to stop, to the last bit
@@ -380,7 +383,7 @@ def steps_of_head(model: nn.Module) -> list[TrainerCallback]:
 def _layout_for(model: nn.Module, args: PreferenceArguments) -> Layout:
     """Return how the texts of a model are laid out where it trains."""
     sharded = is_sharded(args)
-    if isinstance(model, RewardModel):
+    if isinstance(model, ReadingMixin):
         model.sharded = sharded
         if not sharded:
             model.to(args.device)  # what its attention can do there decides the layout

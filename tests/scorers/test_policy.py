@@ -1,0 +1,176 @@
+"""A policy as a scorer: its scores against whole logits, its references, and its folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from assay.errors import ModelError
+from assay.objectives.policy import harmonic_reference, log_odds
+from assay.scorers import LoraOptions
+from assay.scorers.encoding import encode_records, score_records
+from assay.scorers.policy import Policy
+from assay.scorers.policy_loading import PolicyOptions, create_policy, load_policy
+from assay.scorers.references import AdapterOff, FrozenReference, MixedReference, refuse_other_vocabulary
+from tests.training.support import planted
+
+PROMPTS = ["Name a sea.", "Name a sea.", "What is 2 + 2?", "Name a sea."]
+REPLIES = ["The Baltic, I think.", "No.", "It is four.", ""]
+
+
+def policy_of(folder: Path, **options: Any) -> Policy:
+    return create_policy(PolicyOptions(str(folder), **options))
+
+
+def shaken(policy: Policy, seed: int = 1, by: float = 0.1) -> Policy:
+    """Move all weights that train, as training would."""
+    draw = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in policy.parameters():
+            if parameter.requires_grad:
+                parameter.add_(by * torch.randn(parameter.shape, generator=draw))
+    return policy
+
+
+def said_alone(model: Any, policy: Policy, prompts: list[str], replies: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the log-probability of each reply from all logits of each text alone, and its number of tokens."""
+    found, counts = [], []
+    for encoded in policy.encoder.encode(prompts, replies):
+        ids = torch.tensor(encoded.ids)
+        with torch.no_grad():
+            each = model(input_ids=ids[None]).logits[0].float().log_softmax(-1)
+        start = max(encoded.prompt_tokens, 1)
+        chosen = each[start - 1 : -1].gather(1, ids[start:, None])[:, 0]
+        found.append(float(chosen.sum()))
+        counts.append(len(chosen))
+    return np.array(found), np.array(counts)
+
+
+def test_scores_are_those_of_whole_logits(tiny_causal: Path) -> None:
+    policy = policy_of(tiny_causal, beta=0.3)
+    policy.reference = FrozenReference.of(policy)
+    base = AutoModelForCausalLM.from_pretrained(tiny_causal).eval()
+    shaken(policy)
+    own, tokens = said_alone(policy.language_model.eval(), policy, PROMPTS, REPLIES)
+    other, _ = said_alone(base, policy, PROMPTS, REPLIES)
+    assert np.abs(own - other).max() > 1
+    np.testing.assert_allclose(policy.score(PROMPTS, REPLIES), 0.3 * (own - other), rtol=1e-4, atol=1e-4)
+    policy.config.form = "mean"
+    np.testing.assert_allclose(policy.score(PROMPTS, REPLIES), 0.3 * (own - other) / tokens, rtol=1e-4, atol=1e-4)
+    policy.config.form = "odds"
+    odds = log_odds(torch.from_numpy(own / tokens)).numpy()
+    np.testing.assert_allclose(policy.score(PROMPTS, REPLIES), 0.3 * odds, rtol=1e-4, atol=1e-4)
+    policy.config.form, policy.reference = "sum", None
+    np.testing.assert_allclose(policy.score(PROMPTS, REPLIES), 0.3 * own, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("options", [{}, {"lora": LoraOptions(rank=2)}], ids=["whole", "lora"])
+def test_at_its_reference_every_score_is_zero(tiny_causal: Path, options: dict[str, Any]) -> None:
+    policy = policy_of(tiny_causal, **options)
+    policy.reference = AdapterOff(policy) if options else FrozenReference.of(policy)
+    assert np.abs(policy.score(PROMPTS, REPLIES)).max() == 0
+
+
+def test_a_policy_without_its_adapter_is_its_base(tiny_causal: Path) -> None:
+    policy = policy_of(tiny_causal, lora=LoraOptions(rank=2), beta=1.0)
+    copied = FrozenReference.of(policy)
+    shaken(policy)
+    policy.reference = AdapterOff(policy)
+    found = policy.score(PROMPTS, REPLIES)
+    assert np.abs(found).max() > 0.1
+    policy.reference = copied
+    np.testing.assert_allclose(policy.score(PROMPTS, REPLIES), found, rtol=1e-4, atol=1e-4)
+    # the copy of a policy with an adapter is a plain model, and stays as it was
+    later = FrozenReference.of(policy)
+    shaken(policy, seed=2)
+    policy.reference = later
+    assert not later.model.config.adapter and np.abs(policy.score(PROMPTS, REPLIES)).max() > 0.1
+
+
+def test_a_mixture_of_references(tiny_causal: Path) -> None:
+    policy = policy_of(tiny_causal, beta=1.0)
+    parts = [FrozenReference(shaken(policy_of(tiny_causal), seed)) for seed in (1, 2)]
+    policy.reference = MixedReference(parts, [1, 3])
+    found = policy.score(PROMPTS, REPLIES)
+    said = np.stack(
+        [said_alone(m.language_model.eval(), policy, PROMPTS, REPLIES)[0] for m in (p.model for p in parts)]
+    )
+    own, _ = said_alone(policy.language_model.eval(), policy, PROMPTS, REPLIES)
+    mixed = harmonic_reference(torch.from_numpy(said), torch.tensor([0.25, 0.75])).numpy()
+    np.testing.assert_allclose(found, own - mixed, rtol=1e-4, atol=1e-4)
+    policy.reference = MixedReference([parts[0], parts[0]], [0.5, 0.5])
+    np.testing.assert_allclose(policy.score(PROMPTS, REPLIES), own - said[0], rtol=1e-4, atol=1e-4)
+    with pytest.raises(ModelError, match="each reference needs a weight"):
+        MixedReference(parts, [1.0])
+
+
+def test_records_are_scored_alike_live_and_with_what_was_computed_before(tiny_causal: Path) -> None:
+    policy = policy_of(tiny_causal)
+    policy.reference = FrozenReference.of(policy)
+    shaken(policy)
+    data = planted(12)
+    records = encode_records(data, policy.encoder)
+    live = score_records(policy, records, texts_at_once=7)
+    one_by_one = [policy.score([row["prompt"]], [reply])[0] for row in data for reply in row["responses"]]
+    np.testing.assert_allclose(live, one_by_one, rtol=1e-4, atol=1e-4)
+    known = policy.reference.model.features(
+        [records.text(i) for i in range(len(records.lengths))], records.reply_starts
+    )[:, 0]
+    policy.reference = None
+    np.testing.assert_allclose(score_records(policy, records, reference=known), live, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("options", [{}, {"lora": LoraOptions(rank=2)}], ids=["whole", "lora"])
+def test_a_folder_is_a_plain_one_and_gives_the_same_scores(
+    tiny_chat: Path, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    policy = shaken(policy_of(tiny_chat, beta=0.2, **options)).eval()
+    policy.save_pretrained(tmp_path / "policy")
+    again = load_policy(str(tmp_path / "policy"))
+    assert again.config.beta == 0.2 and again.config.adapter == bool(options)
+    np.testing.assert_array_equal(again.score(PROMPTS, REPLIES), policy.score(PROMPTS, REPLIES))
+    plain = AutoModelForCausalLM.from_pretrained(tmp_path / "policy").eval()
+    own, _ = said_alone(plain, policy, PROMPTS, REPLIES)
+    np.testing.assert_allclose(policy.score(PROMPTS, REPLIES), 0.2 * own, rtol=1e-4, atol=1e-4)
+    fresh = policy_of(tiny_chat, beta=0.2, **options).eval()
+    fresh.load_weights(tmp_path / "policy")
+    np.testing.assert_array_equal(fresh.score(PROMPTS, REPLIES), policy.score(PROMPTS, REPLIES))
+
+
+def test_swapping_the_responses_negates_the_margin(tiny_causal: Path) -> None:
+    policy = policy_of(tiny_causal)
+    states = torch.randn(4, 3, generator=torch.Generator().manual_seed(0)) - 5
+    states[:, 2] = 3
+    edges = torch.tensor([[0, 1], [2, 3]])
+    assert torch.equal(policy.edge_margins(states, edges), -policy.edge_margins(states, edges.flip(1)))
+
+
+def test_what_cannot_be_is_refused(tiny_causal: Path, tiny_encoder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="beta must be above 0"):
+        policy_of(tiny_causal, beta=0.0)
+    with pytest.raises(ModelError):
+        policy_of(tiny_encoder)
+    policy = policy_of(tiny_causal)
+    with pytest.raises(ModelError, match="nothing can be switched off"):
+        AdapterOff(policy)
+    other = policy_of(tiny_causal)
+    refuse_other_vocabulary(policy, other, "other")
+    other.encoder.tokenizer.add_tokens(["<new>"])
+    with pytest.raises(ModelError, match="another vocabulary") as error:
+        refuse_other_vocabulary(policy, other, "other")
+    assert "<new>" in str(error.value)
+    policy.save_pretrained(tmp_path)
+    (tmp_path / "assay.json").unlink()
+    with pytest.raises(ModelError, match=r"assay\.json is missing"):
+        load_policy(str(tmp_path))
+
+
+def test_a_reply_of_nothing_has_the_token_that_ends_it(tiny_causal: Path) -> None:
+    policy = policy_of(tiny_causal, beta=1.0)
+    alone = policy.encoder.encode(["Name a sea."], [""])[0]
+    assert len(alone.ids) > alone.prompt_tokens and np.isfinite(policy.score(["Name a sea."], [""])).all()
