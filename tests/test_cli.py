@@ -24,6 +24,7 @@ REQUIRED = {
     "evolve": ["d.jsonl", "--out", "r", "--unlabelled", "u.jsonl"],
     "select": ["m", "d.jsonl", "--out", "s"],
     "strength": ["d.jsonl"],
+    "align": ["d.jsonl", "--out", "r", "--backbone", "m"],
     "study": ["d.jsonl", "--out", "s"],
     "export": ["m", "--out", "r"],
     "run": ["demo"],

@@ -101,7 +101,7 @@ def test_an_interrupted_write_leaves_no_half_file(
     monkeypatch.setattr(np, "savez", torn)
     with pytest.raises(KeyboardInterrupt):
         cache.features(ids_of(encoder))
-    assert list(cache.folder.iterdir()) == []
+    assert list(cache.store.folder.iterdir()) == []
     monkeypatch.setattr(np, "savez", save)
     assert cache.features(ids_of(encoder)).shape == (len(PROMPTS), encoder.config.width)
     assert cache.computed == len(PROMPTS)
@@ -110,11 +110,11 @@ def test_an_interrupted_write_leaves_no_half_file(
 def test_finished_pieces_survive_an_interruption(
     encoder: RewardModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from assay.scorers import features as module
+    from assay.scorers import vector_store as module
 
     monkeypatch.setattr(module, "_TEXTS_AT_ONCE", 2)
     cache = FeatureCache(encoder, tmp_path)
-    write = cache._write
+    write = cache.store._write
     calls: list[int] = []
 
     def once(keys: list[bytes], made: np.ndarray) -> None:
@@ -123,7 +123,7 @@ def test_finished_pieces_survive_an_interruption(
         calls.append(len(keys))
         write(keys, made)
 
-    monkeypatch.setattr(cache, "_write", once)
+    monkeypatch.setattr(cache.store, "_write", once)
     with pytest.raises(KeyboardInterrupt):
         cache.features(ids_of(encoder))
     again = FeatureCache(encoder, tmp_path)
@@ -134,7 +134,7 @@ def test_finished_pieces_survive_an_interruption(
 def test_a_damaged_store_is_named(encoder: RewardModel, tmp_path: Path) -> None:
     cache = FeatureCache(encoder, tmp_path)
     cache.features(ids_of(encoder))
-    (path,) = cache.folder.iterdir()
+    (path,) = cache.store.folder.iterdir()
     path.write_bytes(path.read_bytes()[:-40])
     with pytest.raises(ModelError, match=r"damaged(.|\n)*delete it") as caught:
         cache.features(ids_of(encoder))

@@ -62,13 +62,15 @@ def _load(what: str, name: str, loader: Any, **options: Any) -> Any:
         ) from error
 
 
-def _refuse_missing(name: str, missing: Iterable[str]) -> None:
+def _refuse_missing(
+    name: str, missing: Iterable[str], expected: str = "every weight of the architecture in config.json"
+) -> None:
     found = sorted(missing)
     if found:
         raise ModelError(
             "weights are missing; the model would be partly random",
             where=name,
-            expected="every weight of the architecture in config.json",
+            expected=expected,
             got=f"{len(found)} missing: {', '.join(found[:3])}",
             remedy="copy the whole folder again",
         )
@@ -112,7 +114,7 @@ def load_causal(name: str, dtype: torch.dtype = torch.float32) -> Any:
     """Load a whole causal language model with its vocabulary head; a missing weight is an error."""
     load_config(name)
     model, info = _load("language model", name, AutoModelForCausalLM, dtype=dtype, output_loading_info=True)
-    _refuse_missing(name, info["missing_keys"])
+    _refuse_missing(name, info["missing_keys"], "a causal language model with its vocabulary head; this may be another")
     return model
 
 

@@ -20,6 +20,8 @@ from assay.scorers.creation import create_reward_model as create_reward_model
 from assay.scorers.creation import make_encoder as make_encoder
 from assay.scorers.ensemble import MEMBER, EnsembleModel
 from assay.scorers.model_shape import RewardModelConfig
+from assay.scorers.policy import Policy
+from assay.scorers.policy_loading import load_policy_with_reference
 from assay.scorers.provenance import Provenance, refuse_changed
 from assay.scorers.reward_model import RewardModel
 from assay.scorers.traits import traits_of
@@ -33,11 +35,26 @@ def load_reward_model(name: str, dtype: torch.dtype = torch.float32, **encoder_o
     """
     folder = find_folder(name)
     if os.path.exists(os.path.join(folder, provenance.FILE)):
+        if Provenance.read(folder).policy:
+            raise ModelError(
+                "this is a policy, and no reward model",
+                where=name,
+                expected="a folder of assay train, or a sequence classifier with one label",
+                remedy="assay.scorers.load_policy; assay evaluate, score and calibrate take policies as scorers",
+            )
         config = RewardModelConfig.from_dict(_read_config(folder))
         return _load_ensemble(folder, config, dtype) if config.head == "ensemble" else _load_stored(folder, dtype)
     if _read_config(folder).get("model_type") == RewardModelConfig.model_type:
         Provenance.read(folder)  # raises: assay.json is missing
     return _import_classifier(folder, name, dtype, encoder_options)
+
+
+def load_scorer(name: str, dtype: torch.dtype = torch.float32, **encoder_options: Any) -> RewardModel | Policy:
+    """Load whatever scores responses: as `load_reward_model`, or a policy with the reference of its training."""
+    folder = find_folder(name)
+    if os.path.exists(os.path.join(folder, provenance.FILE)) and Provenance.read(folder).policy:
+        return load_policy_with_reference(folder, dtype)
+    return load_reward_model(name, dtype, **encoder_options)
 
 
 def find_folder(name: str) -> str:
@@ -55,9 +72,9 @@ def find_folder(name: str) -> str:
     if os.path.isfile(path):
         raise ModelError("this is a file", where=name, expected="a model folder or a Hub id")
     if os.path.isdir(path):
-        if not os.path.exists(os.path.join(path, "config.json")):
+        if not _holds_model(path):
             path = os.path.join(path, "model")
-        if not os.path.exists(os.path.join(path, "config.json")):
+        if not _holds_model(path):
             raise ModelError(
                 "this folder holds no model",
                 where=name,
@@ -68,6 +85,10 @@ def find_folder(name: str) -> str:
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise ModelError("no such model folder", where=name, remedy="check the path")
     return _download(name)
+
+
+def _holds_model(folder: str) -> bool:
+    return any(os.path.exists(os.path.join(folder, name)) for name in ("config.json", "adapter_config.json"))
 
 
 def _download(name: str) -> str:

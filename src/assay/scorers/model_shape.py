@@ -77,6 +77,8 @@ class Output(TypedDict):
         ``[]`` or ``[members]``, of heads whose own weights are to be kept apart.
     likelihoods
         Log-probability of each reply, ``[N]``, where it was asked for.
+    reply_tokens
+        Number of tokens of each reply, ``[N]``, of policies.
     views
         States ``[N, d]`` of the texts under two draws of dropout, where they were asked for.
     """
@@ -86,4 +88,5 @@ class Output(TypedDict):
     attributes: NotRequired[Tensor]
     penalty: NotRequired[Tensor]
     likelihoods: NotRequired[Tensor]
+    reply_tokens: NotRequired[Tensor]
     views: NotRequired[tuple[Tensor, Tensor]]

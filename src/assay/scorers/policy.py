@@ -18,7 +18,7 @@ from assay.scorers.adapters import load_adapter_weights
 from assay.scorers.backbones import load_stored_weights
 from assay.scorers.batches import DEFAULT_TOKEN_BUDGET, TokenIds
 from assay.scorers.calibrated import CalibratedMixin
-from assay.scorers.conversation import ConversationEncoder, Prompt, Reply, same_length, warn_truncated
+from assay.scorers.conversation import ConversationEncoder, Encoded, Prompt, Reply, same_length, warn_truncated
 from assay.scorers.evaluating import evaluating
 from assay.scorers.interface import Batch, Rows
 from assay.scorers.model_shape import Output
@@ -190,7 +190,7 @@ class Policy(CalibratedMixin, ReadingMixin, PreTrainedModel):
         if edges is None:
             edges = torch.zeros(0, 2, dtype=torch.long, device=values.device)
         a, b = values[edges].unbind(dim=1)
-        output: Output = {"margins": a - b, "values": values, "likelihoods": states[:, 0]}
+        output: Output = {"margins": a - b, "values": values, "likelihoods": states[:, 0], "reply_tokens": states[:, 2]}
         return output
 
     def score(
@@ -205,6 +205,17 @@ class Policy(CalibratedMixin, ReadingMixin, PreTrainedModel):
         same_length(prompts, responses)
         encoded = self.encoder.encode(prompts, responses)
         warn_truncated(encoded)
+        return self.score_conversations(encoded, prompts, token_budget=token_budget, dtype=dtype)
+
+    def score_conversations(
+        self,
+        encoded: Sequence[Encoded],
+        prompts: Sequence[Prompt],
+        *,
+        token_budget: int = DEFAULT_TOKEN_BUDGET,
+        dtype: torch.dtype | None = None,
+    ) -> np.ndarray:
+        """Score conversations that were encoded before; see `score`."""
         starts = np.array([e.prompt_tokens for e in encoded], np.int64)
         found = self.features([e.ids for e in encoded], starts, token_budget=token_budget, dtype=dtype)
         return self.score_features(found)

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import torch
 
+from assay.errors import ModelError
 from assay.scorers import backbones
 from assay.scorers.adapters import LoraOptions, add_lora, load_adapter
 from assay.scorers.attention import prefer_trees
@@ -15,6 +16,7 @@ from assay.scorers.conversation import ConversationEncoder
 from assay.scorers.creation import make_encoder
 from assay.scorers.policy import Form, Policy, PolicyConfig
 from assay.scorers.provenance import Provenance, conversation_fingerprint, refuse_changed
+from assay.scorers.traits import traits_of
 from assay.scorers.vocabulary import logit_shape
 
 
@@ -61,6 +63,13 @@ def create_policy(options: PolicyOptions, dtype: torch.dtype = torch.float32) ->
     """
     tokenizer = backbones.load_tokenizer(options.backbone)
     model = backbones.load_causal(options.backbone, dtype)
+    if not traits_of(model.base_model).causal:
+        raise ModelError(
+            "this model sees what follows, so it says no text token by token",
+            where=options.backbone,
+            expected="a causal language model",
+            got=type(model).__name__,
+        )
     if options.dropout != "all":
         backbones.switch_off_dropout(model, of_attention_only=options.dropout == "hidden")
     prefer_trees(model.base_model)
@@ -101,3 +110,24 @@ def load_policy(name: str, dtype: torch.dtype = torch.float32) -> Policy:
         model = load_adapter(model, folder)
     config = PolicyConfig(beta=record.policy["beta"], form=record.policy["form"], adapter=adapter)
     return Policy(config, model, encoder, shape, record).eval()
+
+
+def load_policy_with_reference(name: str, dtype: torch.dtype = torch.float32) -> Policy:
+    """Load a policy, and what it was compared with in training.
+
+    Raises
+    ------
+    ModelError
+        As `load_policy`, or if the reference is not to be found.
+    """
+    from assay.scorers.references import AdapterOff, FrozenReference
+
+    policy = load_policy(name, dtype)
+    stored = policy.record.policy
+    other = stored.get("reference")
+    if other == "start" and policy.config.adapter:
+        policy.reference = AdapterOff(policy)
+    elif other is not None:
+        base = stored["base"] if other == "start" else other
+        policy.reference = FrozenReference(create_policy(PolicyOptions(base), dtype))
+    return policy

@@ -12,7 +12,7 @@ from assay.errors import ModelError
 from assay.scorers.attributes import AttributeHead
 from assay.scorers.batches import DEFAULT_TOKEN_BUDGET, TokenIds, pad
 from assay.scorers.calibrated import CalibratedMixin
-from assay.scorers.conversation import Prompt, Reply, same_length, warn_of_lost_instructions, warn_truncated
+from assay.scorers.conversation import Encoded, Prompt, Reply, same_length, warn_of_lost_instructions, warn_truncated
 from assay.scorers.encoding import mean_of_members
 from assay.scorers.evaluating import evaluating
 from assay.scorers.heads import Head
@@ -58,6 +58,17 @@ class ScoringMixin(CalibratedMixin, SpreadMixin):
         warn_of_lost_instructions(self._model.encoder, prompts)
         encoded = self._model.encoder.encode(prompts, responses)
         warn_truncated(encoded)
+        return self.score_conversations(encoded, prompts, token_budget=token_budget, dtype=dtype)
+
+    def score_conversations(
+        self,
+        encoded: Sequence[Encoded],
+        prompts: Sequence[Prompt],
+        *,
+        token_budget: int = DEFAULT_TOKEN_BUDGET,
+        dtype: torch.dtype | None = None,
+    ) -> np.ndarray:
+        """Score conversations that were encoded before; see `score`."""
         ids, alone = [e.ids for e in encoded], self.prompt_ids(prompts)
         return mean_of_members(self.score_encoded(ids, alone, token_budget=token_budget, dtype=dtype))
 

@@ -96,6 +96,24 @@ class Penalty:
 
 
 @dataclass(frozen=True)
+class Likelihood:
+    """Minus the log-likelihood of the better reply per token, so that training does not unlearn it (policies).
+
+    Where a judgement is uncertain, either reply is the better one with its probability.
+    """
+
+    factor: float
+    views: ClassVar[int] = 1
+
+    def __call__(self, output: Output, batch: Batch) -> Tensor:
+        """Return the sum over judgements, each with its weight."""
+        each = -output["likelihoods"] / output["reply_tokens"]
+        a, b = batch["edges"].unbind(dim=1)
+        p = batch["target"]
+        return self.factor * (batch["weight"] * (p * each[a] + (1.0 - p) * each[b])).sum()
+
+
+@dataclass(frozen=True)
 class LengthDecorrelation:
     """`gap_correlation` of margins with the log-ratio of lengths, per micro-batch.
 

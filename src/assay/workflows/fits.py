@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ from assay.evaluation import Calibration, stored_form
 from assay.scorers import RewardModel
 from assay.scorers.preference import PreferenceHead
 from assay.training import PreferenceTrainer
+from assay.training.checkpoints import newest_complete, step_of
+from assay.training.progress import TerminalProgress
 from assay.workflows.prepared import Prepared
 
 
@@ -24,7 +27,7 @@ class Fit:
     Attributes
     ----------
     model
-        With score statistics and calibration stored.
+        A `RewardModel` or a `Policy`, with score statistics and calibration stored.
     train_loss, validation_loss
         (step, loss in nats) as logged.
     seconds
@@ -47,7 +50,7 @@ class Fit:
         Of heads with prototypes or landmarks: what became of them; else empty.
     """
 
-    model: RewardModel
+    model: Any
     train_loss: list[tuple[float, float]] = field(default_factory=list)
     validation_loss: list[tuple[float, float]] = field(default_factory=list)
     seconds: float = 0.0
@@ -71,7 +74,7 @@ class Fit:
         }
 
 
-def result_of(model: RewardModel, trainer: PreferenceTrainer, taught: Prepared, since: int = 0) -> Fit:
+def result_of(model: Any, trainer: PreferenceTrainer, taught: Prepared, since: int = 0) -> Fit:
     """Gather what was logged; ``since`` is the step that a resumed run began at, whose work took other seconds."""
     records = taught.records
     history = trainer.state.log_history
@@ -93,6 +96,25 @@ def result_of(model: RewardModel, trainer: PreferenceTrainer, taught: Prepared, 
         # features are large, and nothing looks at them any more
         taught=replace(taught, features=None),
     )
+
+
+def trained(
+    trainer: PreferenceTrainer, shown: TerminalProgress, folder: Path, fresh: Callable[[], Any], *, resume: bool
+) -> tuple[Any, int]:
+    """Train, or go on from the newest whole checkpoint below ``folder``.
+
+    Returns
+    -------
+    tuple
+        The whole model (None: another process has the weights), and the step that this run began at.
+    """
+    whole = newest_complete(folder / "checkpoints") if resume else None
+    try:
+        trainer.train(resume_from_checkpoint=resume)
+    finally:
+        # an interrupted run must give the terminal its cursor back
+        shown.on_train_end(trainer.args, trainer.state, trainer.control)
+    return trainer.gathered(fresh), step_of(whole) if whole else 0
 
 
 def store(result: Fit, values: np.ndarray, method: str | None) -> None:

@@ -15,14 +15,14 @@ from assay.scorers import RewardModel, create_reward_model
 from assay.scorers.encoding import EncodedRecords, encode_records, mean_of_members, score_records, scores_in
 from assay.scorers.ensemble import EnsembleModel
 from assay.training import PreferenceTrainer
-from assay.training.checkpoints import newest_complete, remove_torn, step_of
+from assay.training.checkpoints import newest_complete, remove_torn
 from assay.training.progress import TerminalProgress
 from assay.training.records import TrainingRecords
 from assay.workflows import ranks
 from assay.workflows.banks import bank_of, refuse_few, start_bank
 from assay.workflows.data import Shares
 from assay.workflows.feedback_settings import MarginMatching
-from assay.workflows.fits import Fit, compare_with, result_of, store
+from assay.workflows.fits import Fit, compare_with, result_of, store, trained
 from assay.workflows.fitting_frozen import fit_frozen
 from assay.workflows.graded import with_attributes
 from assay.workflows.members import add_laplace, samples_of
@@ -124,17 +124,17 @@ def _fit_weights(settings: TrainSettings, shares: Shares, folder: Path, model: R
         callbacks=[shown],
         step_rule=step_rule_of(settings, model),
     )
-    whole = newest_complete(folder / "checkpoints") if settings.resume else None
-    try:
-        trainer.train(resume_from_checkpoint=settings.resume)
-    finally:
-        # an interrupted run must give the terminal its cursor back
-        shown.on_train_end(trainer.args, trainer.state, trainer.control)
-    whole_model = trainer.gathered(lambda: create_reward_model(model_options(settings, settings.seed)))
+    whole_model, since = trained(
+        trainer,
+        shown,
+        folder,
+        lambda: create_reward_model(model_options(settings, settings.seed)),
+        resume=settings.resume,
+    )
     if whole_model is None:
         return Fit(model, target=settings.target)  # another process has the weights, and does the rest
     model = cast(RewardModel, whole_model)
-    result = result_of(model, trainer, taught, since=step_of(whole) if whole else 0)
+    result = result_of(model, trainer, taught, since=since)
     result.target = settings.target
     compare_with(model, lambda: _states_of(model, train, np.flatnonzero(train.responses)[:_COMPARED], settings))
     _calibrate(settings, result, train, held_out, kept_apart)

@@ -26,6 +26,7 @@ from assay.feedback import Pairs, pairs
 from assay.scorers import RewardModel
 from assay.scorers.encoding import EncodedRecords, encode_records, score_records, scores_in, spread_records
 from assay.scorers.features import FeatureCache
+from assay.scorers.loading import load_reward_model, load_scorer
 from assay.scorers.preference import cyclic_share, native_margins
 from assay.scorers.uncertainty import Spread
 from assay.workflows import hardware
@@ -35,8 +36,10 @@ from assay.workflows.judge_settings import JudgeSettings
 BASELINES: dict[str, Any] = {"length": LengthBaseline, "bag_of_words": BagOfWords}
 
 
-def load_models(settings: JudgeSettings, names: Sequence[str]) -> list[RewardModel]:
+def load_models(settings: JudgeSettings, names: Sequence[str], *, policies: bool = True) -> list[RewardModel]:
     """Load models; what only plain classifiers can be told is refused where all of them know it themselves.
+
+    With ``policies`` these may be scorers too: they have what judging and scoring ask for.
 
     Raises
     ------
@@ -46,7 +49,8 @@ def load_models(settings: JudgeSettings, names: Sequence[str]) -> list[RewardMod
         If a setting would be ignored.
     """
     options = settings.encoder_options()
-    models = [RewardModel.from_pretrained(name, **options).to(hardware.best_device()) for name in names]
+    load: Any = load_scorer if policies else load_reward_model
+    models: list[RewardModel] = [load(name, **options).to(hardware.best_device()) for name in names]
     for name, model in zip(names, models, strict=True):
         if not model.record.fingerprint and model.encoder.settings.template == "plain" and "template" not in options:
             say(f"{name} does not tell how prompt and response were joined: taken as one text (two: --template pair)")

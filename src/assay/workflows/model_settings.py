@@ -56,17 +56,10 @@ class LaplaceSettings(Settings):
     )
 
 
-class ModelSettings(Settings):
-    """The reward model."""
+class TextSettings(Settings):
+    """The pretrained part, and how it reads conversations."""
 
     backbone: str = Field(default="minilm", description="Hub id, folder, or minilm (packaged, needs no network)")
-    layout: Literal["assay", "native"] = Field(
-        default="assay", description="native: a plain transformers sequence classifier, which can always be exported"
-    )
-    pooling: Literal["auto", "last", "mean", "cls", "reply"] = Field(
-        default="auto", description="auto: last token of causal backbones, mean over the reply's tokens of encoders"
-    )
-    head: Head = Field(default=Linear(), description="from a text's vector to its score")
     template: str = Field(
         default="auto", description="chat, plain, pair, hh, or a .jinja file; auto: chat template if there is one"
     )
@@ -85,8 +78,25 @@ class ModelSettings(Settings):
         default="hidden",
         description="as the backbone was pretrained; all: in attention weights too, slow on CPUs; TRL trains with none",
     )
-    freeze_backbone: bool = Field(default=False, description="train the head only, on features computed once")
     lora: LoraSettings | None = Field(default=None, description="train small added matrices in place of all weights")
+
+
+class ModelSettings(TextSettings):
+    """The reward model."""
+
+    layout: Literal["assay", "native"] = Field(
+        default="assay", description="native: a plain transformers sequence classifier, which can always be exported"
+    )
+    pooling: Literal["auto", "last", "mean", "cls", "reply"] = Field(
+        default="auto", description="auto: last token of causal backbones, mean over the reply's tokens of encoders"
+    )
+    head: Head = Field(default=Linear(), description="from a text's vector to its score")
+    head_learning_rate: float | None = Field(
+        default=None,
+        gt=0,
+        description="of the head; none: linear 1e-3 (normalised 3e-4), kernel 1e-2, mlp and prototypes 3e-4",
+    )
+    freeze_backbone: bool = Field(default=False, description="train the head only, on features computed once")
     ensemble: MembersSettings | None = Field(default=None, description="several members, and how far they disagree")
     laplace: LaplaceSettings | None = Field(
         default=None, description="a posterior of the last layer: one-pass deviations"
@@ -102,6 +112,7 @@ class LearningSettings(Settings):
     cross_prompt: float = Field(
         default=0.0, ge=0, le=1, description="share of judgements that get a loser: a good answer to another prompt"
     )
+    centring: float = Field(default=0.0, ge=0, description="pull scores to zero: factor of (s_a + s_b)^2")
     auxiliary: Auxiliary = Field(default=Auxiliary(), description="terms added to the pairwise loss")
     grm: KeptText | None = Field(
         default=None, description="GRM: keep the language-model head, which goes on learning from text"
@@ -116,18 +127,12 @@ class OptimiserSettings(Settings):
     learning_rate: float | None = Field(
         default=None, gt=0, description="none: 1e-4 below 100M parameters, else 1e-5; LoRA 2e-4"
     )
-    head_learning_rate: float | None = Field(
-        default=None,
-        gt=0,
-        description="of the head; none: linear 1e-3 (normalised 3e-4), kernel 1e-2, mlp and prototypes 3e-4",
-    )
     pairs_per_step: int = Field(default=16, ge=1, description="judgements per optimiser step, over all processes")
     token_budget: int = Field(default=8192, ge=16, description="padded tokens per forward pass; memory, not results")
     warmup_share: float = Field(default=0.1, ge=0, lt=1, description="share of steps in which the rate rises")
     scheduler: Schedule = Field(default="linear", description="learning-rate schedule after the warm-up")
     weight_decay: float = Field(default=0.01, ge=0, description="AdamW weight decay, of matrices only")
     max_gradient_norm: float = Field(default=1.0, ge=0, description="gradients are clipped to it; 0: never")
-    centring: float = Field(default=0.0, ge=0, description="pull scores to zero: factor of (s_a + s_b)^2")
     precision: Literal["auto", "fp32", "bf16"] = Field(
         default="auto", description="auto: bf16 compute where the hardware multiplies in it; weights stay fp32"
     )

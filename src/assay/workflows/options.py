@@ -82,7 +82,7 @@ def arguments(settings: OptimiserSettings, folder: Path, seed: int) -> Preferenc
         output_dir=str(folder / "checkpoints"),
         num_train_epochs=settings.epochs or 1,
         learning_rate=settings.learning_rate or 0.0,
-        head_learning_rate=settings.head_learning_rate or LINEAR_RATE,
+        head_learning_rate=getattr(settings, "head_learning_rate", None) or LINEAR_RATE,
         pairs_per_step=settings.pairs_per_step,
         token_budget=settings.token_budget,
         warmup_steps=settings.warmup_share,

@@ -17,34 +17,43 @@ from assay.feedback.check_report import CheckReport
 from assay.workflows.data import Shares
 from assay.workflows.fits import Fit
 from assay.workflows.judging import Judged
-from assay.workflows.settings import TrainSettings
+from assay.workflows.settings import JobSettings
 
 _MISTAKES = 12
 
 
 def write_run_report(
     path: Path,
-    settings: TrainSettings,
+    settings: JobSettings,
     shares: Shares,
     result: Fit,
     metrics: dict[str, Any],
     checks: Sequence[CheckReport],
     judged: Judged | None = None,
+    *,
+    how: str,
+    what: str = "Reward model",
 ) -> None:
-    """Write ``report.html`` of a training run; ``checks`` are those of its sources, training data first."""
+    """Write ``report.html`` of a training run.
+
+    Parameters
+    ----------
+    path, settings, shares, result, metrics
+        Of the run.
+    checks
+        Of its sources, training data first.
+    judged
+        The share that was held out; None: none was.
+    how
+        The beginning of the first sentence: what was trained in which way.
+    what
+        The beginning of the title.
+    """
     source = Path(settings.data).name or settings.data
-    how = (
-        "its head on a frozen backbone"
-        if settings.freeze_backbone
-        else "LoRA inside the backbone"
-        if settings.lora
-        else "all weights"
-    )
-    backbone = Path(settings.backbone).name or settings.backbone
     data = metrics["data"]
     judgements, texts = f"{data['train_pairs']:,} judgements", f"{data['train_texts']:,} graded responses"
     amount = judgements if data["train_pairs"] else texts
-    sentence = f"A reward model around {backbone} ({how}) was trained on {amount} from {source}"
+    sentence = f"{how} on {amount} from {source}"
     if data["validation_pairs"]:
         sentence += f", stopped and calibrated on {data['validation_pairs']:,}"
     if judged is None:
@@ -56,7 +65,7 @@ def write_run_report(
     evaluation = judged.evaluation if judged else None
     why_not = "no pair of held-out responses was judged" if judged else "no judgements were held out (--test-share 0)"
     content = ReportContent(
-        title=f"Reward model: {source}",
+        title=f"{what}: {source}",
         sentence=sentence,
         evaluation=evaluation,
         data_rows=data_rows(shares, result, checks),

@@ -16,6 +16,7 @@ from assay.feedback import kind_of, read_with_report
 from assay.feedback.records import as_chat, prompt_text
 from assay.output import as_bytes, check_new, new_file, new_folder, write_json
 from assay.scorers import RewardModel, export
+from assay.scorers.conversation import Encoded, Prompt
 from assay.scorers.export import why_not
 from assay.workflows.judge_settings import ExportSettings, ScoreSettings
 from assay.workflows.judging import load_models
@@ -41,6 +42,8 @@ def score_data(settings: ScoreSettings) -> dict[str, Any]:
         )
     _refuse_reduction(model, settings)
     if settings.explain:
+        if model.reads_replies:
+            raise ModelError("a policy has no prototypes to explain a score by", where=settings.model)
         model.explain([], [])  # refused before much data is read
     data, report = read_with_report(settings.data, **settings.reading())
     if kind_of(data) == "prompts":
@@ -77,6 +80,8 @@ def _write_line(file: BinaryIO, line: dict[str, Any]) -> None:
 
 def why_no_prefix_scores(model: RewardModel) -> str | None:
     """Return why a model has no score per token, or None where it has."""
+    if model.reads_replies:
+        return "a policy's score is that of a whole response"
     if not model.config.causal:
         return "its backbone sees the whole text at every token"
     if model.config.layout == "native":
@@ -99,13 +104,12 @@ def _scores(model: RewardModel, data: Dataset, settings: ScoreSettings) -> Itera
                 for number, (text, messages) in enumerate(zip(replies, packed, strict=True))
             ]
         encoded = model.encoder.encode([e[2] for e in entries], [e[5] for e in entries])
-        alone = model.prompt_ids([e[2] for e in entries])
-        ids = [e.ids for e in encoded]
-        values, deviations = _reduced(model, ids, alone, np.array([e[0] for e in entries]), settings)
+        prompts = [e[2] for e in entries]
+        values, deviations = _reduced(model, encoded, prompts, np.array([e[0] for e in entries]), settings)
         reasons: Any = [None] * len(entries)
         if settings.explain:
             budget = settings.token_budget
-            reasons = model.explain([e[2] for e in entries], [e[5] for e in entries], token_budget=budget)
+            reasons = model.explain(prompts, [e[5] for e in entries], token_budget=budget)
         for entry, made, value, std, why in zip(entries, encoded, values, deviations, reasons, strict=True):
             prompt_id, text, prompt, number, shown, reply = entry
             line: dict[str, Any] = {
@@ -130,13 +134,18 @@ def _scores(model: RewardModel, data: Dataset, settings: ScoreSettings) -> Itera
 
 
 def _reduced(
-    model: RewardModel, ids: list[Any], prompts: list[Any] | None, prompt_ids: np.ndarray, settings: ScoreSettings
+    model: RewardModel,
+    encoded: Sequence[Encoded],
+    prompts: Sequence[Prompt],
+    prompt_ids: np.ndarray,
+    settings: ScoreSettings,
 ) -> tuple[np.ndarray, Sequence[float | None]]:
     """Return scores ``[n]``, reduced as wanted, and how uncertain each is; None where the model does not tell."""
     budget = settings.token_budget
     if not model.is_uncertain:
-        return model.score_encoded(ids, prompts, token_budget=budget), [None] * len(ids)
-    scores, spread = model.spread_encoded(ids, prompts, token_budget=budget)
+        return model.score_conversations(encoded, prompts, token_budget=budget), [None] * len(encoded)
+    ids, alone = [e.ids for e in encoded], model.prompt_ids(prompts)
+    scores, spread = model.spread_encoded(ids, alone, token_budget=budget)
     spread = spread.against(prompt_ids, model.usual_spread())
     deviations = spread.deviations()
     if settings.reduce == "lcb":

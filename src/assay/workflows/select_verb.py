@@ -44,7 +44,7 @@ def select(settings: SelectSettings) -> dict[str, Any]:
         If the model cannot do what the method asks for.
     """
     check_new(settings.out, overwrite=settings.overwrite)
-    (model,) = load_models(settings, [settings.model])
+    (model,) = load_models(settings, [settings.model], policies=False)
     method = _method(settings, model)
     data, report = read_with_report(settings.data, **settings.reading() | {"ratings": "responses"})
     say("\n".join(report.lines()))

@@ -16,14 +16,15 @@ from assay.workflows.run_settings import ReadingSettings, RunSettings, not_among
 _OF_OUR_HEAD = ("head", "pooling", "head_learning_rate")
 # Heads are trained on everything; those of the folds calibrate, so there is no validation share.
 _OF_THE_VALIDATION_SHARE = ("evaluations_per_epoch", "patience")
+_OF_A_TEST = ("baseline_blind", "resamples")
 _OF_THE_BACKBONE = (
     *("dropout", "learning_rate", "max_gradient_norm", "gradient_checkpointing", "compile", "validation_share"),
     *_OF_THE_VALIDATION_SHARE,
 )
 
 
-class TrainSettings(RunSettings, ReadingSettings, ModelSettings, LearningSettings, OptimiserSettings):
-    """What is trained on what."""
+class JobSettings(RunSettings, ReadingSettings):
+    """What a run learns from, what it is tested on, and where it goes."""
 
     data: Annotated[str, Positional] = Field(description="judgements: a file, a folder, or a Hub id")
     out: str = Field(description="run folder to make")
@@ -33,8 +34,6 @@ class TrainSettings(RunSettings, ReadingSettings, ModelSettings, LearningSetting
     calibration: Literal["temperature", "isotonic"] = Field(
         default="temperature", description="of margins; isotonic: steps, for hundreds of judgements and more"
     )
-    calibration_folds: int = Field(default=5, ge=2, description="cross-fitting folds where the backbone is frozen")
-    baseline_blind: bool = Field(default=False, description="also train the same model without seeing the prompt")
     resamples: int = Field(default=2000, ge=100, description="bootstrap resamples behind every interval")
     resume: bool = Field(default=False, description="continue an interrupted run, or begin if there is none")
 
@@ -42,6 +41,28 @@ class TrainSettings(RunSettings, ReadingSettings, ModelSettings, LearningSetting
         """Yield settings that contradict each other, or that would be accepted and then ignored."""
         if self.resume and self.overwrite:
             yield "resume", "continues what --overwrite would delete; choose one"
+        if self.test is not None:
+            yield from self._without_effect(("test_share",), "nothing is split off beside --test")
+        elif self.test_share == 0:
+            yield from self._without_effect(_OF_A_TEST, "belongs to a test, and --test-share 0 holds nothing out")
+
+    def _without_effect(self, names: tuple[str, ...], reason: str) -> Iterator[tuple[str, str]]:
+        yield from ((name, reason) for name in names if self._changed(name))
+
+    def _changed(self, name: str) -> bool:
+        fields = type(self).model_fields
+        return name in fields and bool(getattr(self, name) != fields[name].default)
+
+
+class TrainSettings(JobSettings, ModelSettings, LearningSettings, OptimiserSettings):
+    """What is trained on what."""
+
+    calibration_folds: int = Field(default=5, ge=2, description="cross-fitting folds where the backbone is frozen")
+    baseline_blind: bool = Field(default=False, description="also train the same model without seeing the prompt")
+
+    def conflicts(self) -> Iterator[tuple[str, str]]:
+        """Yield settings that contradict each other, or that would be accepted and then ignored."""
+        yield from super().conflicts()
         if self.freeze_backbone and self.lora is not None:
             yield "lora", "trains inside the backbone, which --freeze-backbone keeps as it is; choose one"
         if self.compile and self.gradient_checkpointing:
@@ -69,12 +90,7 @@ class TrainSettings(RunSettings, ReadingSettings, ModelSettings, LearningSetting
             yield from self._without_effect(("calibration_folds",), "belongs to --freeze-backbone")
             if self.validation_share == 0:
                 yield from self._without_effect(_OF_THE_VALIDATION_SHARE, "needs a validation share")
-        if self.test is not None:
-            yield from self._without_effect(("test_share",), "nothing is split off beside --test")
-        elif self.test_share == 0:
-            none = "belongs to a test, and --test-share 0 holds nothing out"
-            yield from self._without_effect(("baseline_blind", "resamples"), none)
-        yield from self._unknown_names()
+        yield from unknown_loggers(self)
 
     def _of_native_margins(self) -> Iterator[tuple[str, str]]:
         """Yield what is about scores, where there are margins only."""
@@ -167,21 +183,16 @@ class TrainSettings(RunSettings, ReadingSettings, ModelSettings, LearningSetting
                 yield "target.sweep", "chooses gamma on the validation share; raise --validation-share"
             yield from self._without_effect(("calibration",), "needs a validation share")
 
-    def _unknown_names(self) -> Iterator[tuple[str, str]]:
-        """Yield loggers that are not there; transformers would notice only when training begins."""
-        if self.report_to:
-            from transformers.integrations import get_available_reporting_integrations
 
-            ready = [*get_available_reporting_integrations(), "none", "all"]
-            for name in self.report_to:
-                if problem := not_among(name, ready):
-                    yield "report_to", f"{problem}; others need their package (pip install {name})"
+def unknown_loggers(settings: OptimiserSettings) -> Iterator[tuple[str, str]]:
+    """Yield loggers that are not there; transformers would notice only when training begins."""
+    if settings.report_to:
+        from transformers.integrations import get_available_reporting_integrations
 
-    def _without_effect(self, names: tuple[str, ...], reason: str) -> Iterator[tuple[str, str]]:
-        yield from ((name, reason) for name in names if self._changed(name))
-
-    def _changed(self, name: str) -> bool:
-        return bool(getattr(self, name) != type(self).model_fields[name].default)
+        ready = [*get_available_reporting_integrations(), "none", "all"]
+        for name in settings.report_to:
+            if problem := not_among(name, ready):
+                yield "report_to", f"{problem}; others need their package (pip install {name})"
 
 
 class RoundsSettings(Settings):

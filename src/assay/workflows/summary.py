@@ -8,7 +8,7 @@ from assay.console import show
 from assay.feedback import pairs
 from assay.workflows.data import Shares
 from assay.workflows.judge_settings import CalibrateSettings, EvaluateSettings
-from assay.workflows.settings import TrainSettings
+from assay.workflows.settings import JobSettings
 
 _NAMES = {
     "length": "always the longer response",
@@ -17,8 +17,9 @@ _NAMES = {
 }
 
 
-def shares_lines(settings: TrainSettings, shares: Shares) -> list[str]:
+def shares_lines(settings: JobSettings, shares: Shares) -> list[str]:
     """Say which judgements train, validate and test, and what was left out so that no group is on both sides."""
+    by_folds = getattr(settings, "freeze_backbone", False)
     lines = []
     if shares.removed:
         lines.append(f"left out of training, since the test data holds their prompts: {_overlap(shares)}")
@@ -31,7 +32,7 @@ def shares_lines(settings: TrainSettings, shares: Shares) -> list[str]:
         lines.append("nothing is held out for a test, so nothing will be evaluated (--test-share 0)")
     elif settings.test is None:
         lines[-1] += f", {settings.test_share:.0%} held out by group (--test-share, or --test DATA)"
-    if shares.validation is None and not settings.freeze_backbone:
+    if shares.validation is None and not by_folds:
         lines.append("no validation share (none wanted, or too few judgements): no early stopping and no calibration")
     return lines
 
@@ -41,7 +42,7 @@ def _overlap(shares: Shares) -> str:
     return f"{found.train_judgements:,} judgements of {found.train_rows:,} prompts" if found else "none"
 
 
-def show_train_summary(settings: TrainSettings, metrics: dict[str, Any]) -> None:
+def show_train_summary(settings: JobSettings, metrics: dict[str, Any]) -> None:
     """Say how good the model is, beside the baselines, and where everything lies."""
     if metrics.get("dry_run"):
         data = metrics["data"]

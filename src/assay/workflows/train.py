@@ -43,7 +43,7 @@ from assay.workflows.options import model_options, resolved
 from assay.workflows.prepared import Prepared
 from assay.workflows.reporting import write_run_report
 from assay.workflows.resuming import kept_if_resumable, refuse_another_run
-from assay.workflows.settings import TrainSettings
+from assay.workflows.settings import JobSettings, TrainSettings
 from assay.workflows.soft_targets import against_targets, line_of
 from assay.workflows.summary import shares_lines
 from assay.workflows.targets import each_of_sweep, make_targets, needs_features, objective_of
@@ -131,7 +131,15 @@ def _accompany(settings: TrainSettings) -> dict[str, Any]:
 def prepare(settings: TrainSettings) -> Shares:
     """Read the data and share it out by purpose."""
     warn_of_one(settings)
-    graded = settings.objective.kind != "pairwise"
+    return shares_of(
+        settings,
+        graded=settings.objective.kind != "pairwise",
+        validation_share=0.0 if settings.freeze_backbone else settings.validation_share,
+    )
+
+
+def shares_of(settings: JobSettings, *, validation_share: float, graded: bool = False) -> Shares:
+    """Read the data of a run and share it out; ``graded``: for what learns from grades (`read_judgements`)."""
     data, report = read_judgements(settings.data, settings, split=settings.split, graded=graded)
     reads, test = [report], None
     if settings.test is not None:
@@ -139,12 +147,7 @@ def prepare(settings: TrainSettings) -> Shares:
         reads.append(second)
     seed = settings.seed if settings.test_groups_seed is None else settings.test_groups_seed
     return share_out(
-        data,
-        test=test,
-        test_share=settings.test_share,
-        validation_share=0.0 if settings.freeze_backbone else settings.validation_share,
-        seed=seed,
-        reads=reads,
+        data, test=test, test_share=settings.test_share, validation_share=validation_share, seed=seed, reads=reads
     )
 
 
@@ -159,10 +162,12 @@ def _train_in(folder: Path, settings: TrainSettings, shares: Shares, model: Rewa
     write_atomic(folder / "config.yaml", dump_yaml(settings.model_copy(update={"resume": False, "overwrite": False})))
     judged_at_all = len(pairs(shares.training)) > 0
     baselines = fit_baselines(shares.training, folder / "baselines") if judged_at_all else {}
-    metrics = _untested(settings, shares, result)
+    metrics = untested(settings, shares, result)
+    if result.bank:
+        metrics[settings.head.kind] = result.bank
     if shares.test is None:
         metrics = {"evaluation": None, "rated": None, "baselines": None, **metrics}
-        write_run_report(folder / "report.html", settings, shares, result, metrics, checks)
+        write_run_report(folder / "report.html", settings, shares, result, metrics, checks, how=_how(settings))
         return metrics
     judged = judge(
         model,
@@ -198,11 +203,18 @@ def _train_in(folder: Path, settings: TrainSettings, shares: Shares, model: Rewa
         metrics["soft_targets"] = soft
         result.told.append(line_of(soft))
         say(line_of(soft))
-    write_run_report(folder / "report.html", settings, shares, result, metrics, checks, judged)
+    write_run_report(folder / "report.html", settings, shares, result, metrics, checks, judged, how=_how(settings))
     return metrics
 
 
-def _untested(settings: TrainSettings, shares: Shares, result: Fit) -> dict[str, Any]:
+def _how(settings: TrainSettings) -> str:
+    trained = "LoRA inside the backbone" if settings.lora else "all weights"
+    if settings.freeze_backbone:
+        trained = "its head on a frozen backbone"
+    return f"A reward model around {Path(settings.backbone).name or settings.backbone} ({trained}) was trained"
+
+
+def untested(settings: JobSettings, shares: Shares, result: Fit) -> dict[str, Any]:
     """Return what ``metrics.json`` says of a training before anything is tested."""
     return {
         "data": data_counts(shares, result),
@@ -211,7 +223,6 @@ def _untested(settings: TrainSettings, shares: Shares, result: Fit) -> dict[str,
         "calibration": result.model.record.calibration,
         "score": result.model.record.score,
         "feedback": result.feedback,
-        **({settings.head.kind: result.bank} if result.bank else {}),
         "seed": settings.seed,
         "settings": settings.model_dump(mode="json"),
         "hardware": hardware.describe(),
@@ -260,7 +271,7 @@ def _responses(data: Dataset) -> int:
     return sum(len(responses) for batch in batches for responses in batch["responses"])
 
 
-def data_card(settings: TrainSettings, shares: Shares) -> dict[str, Any]:
+def data_card(settings: JobSettings, shares: Shares) -> dict[str, Any]:
     """Return what the model card says of the data: names of sources without their folders, and counts."""
     return {
         "trained_on": ", ".join(Path(report.source).name for report in shares.reads[:1]),
@@ -270,7 +281,7 @@ def data_card(settings: TrainSettings, shares: Shares) -> dict[str, Any]:
     }
 
 
-def identity_of(settings: TrainSettings, shares: Shares) -> dict[str, Any]:
+def identity_of(settings: JobSettings, shares: Shares) -> dict[str, Any]:
     """Return what a run must share with the one that it continues."""
     return {
         "settings": settings.model_dump(mode="json", exclude={"resume", "overwrite", "out", "dry_run"}),

@@ -18,6 +18,7 @@ from assay.workflows.judge_settings import (
     StrengthSettings,
 )
 from assay.workflows.label_settings import LabelSettings
+from assay.workflows.policy_settings import AlignSettings
 from assay.workflows.settings import EvolveSettings, TrainSettings
 from assay.workflows.study_settings import StudySettings
 
@@ -46,6 +47,14 @@ def _label(settings: LabelSettings) -> int:
     found = label(settings)
     if found.get("dry_run"):
         show(f"would label {found['pairs']:,} pairs, taught by {found['teaching']:,}; nothing was written")
+    return 0
+
+
+def _align(settings: AlignSettings) -> int:
+    from assay.workflows.align_verb import align
+    from assay.workflows.summary import show_train_summary
+
+    show_train_summary(settings, align(settings))
     return 0
 
 
@@ -152,6 +161,7 @@ STAGES: dict[str, Verb] = {
     "label": Verb(LabelSettings, _label),
     "strength": Verb(StrengthSettings, _strength),
     "train": Verb(TrainSettings, _train),
+    "align": Verb(AlignSettings, _align),
     "evaluate": Verb(EvaluateSettings, _evaluate),
     "calibrate": Verb(CalibrateSettings, _calibrate),
     "score": Verb(ScoreSettings, _score),

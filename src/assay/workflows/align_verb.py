@@ -1,0 +1,132 @@
+"""``assay align``: train a policy on comparisons, calibrate its implicit margins, and judge them."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+from assay.config import dump_yaml
+from assay.console import say
+from assay.feedback import pairs
+from assay.output import check_new, new_folder, write_atomic, write_json
+from assay.scorers import Policy, backbones, create_policy
+from assay.scorers.encoding import encode_records
+from assay.training.data import TextSource
+from assay.training.plan import plan_batches
+from assay.workflows import hardware
+from assay.workflows.aligning import fit_policy, objective_of, policy_options, taught_from
+from assay.workflows.data import Shares, check_sources, group_keys, write_seen_groups
+from assay.workflows.fitting import newest_checkpoint
+from assay.workflows.judging import fit_baselines, judge
+from assay.workflows.policy_settings import AlignSettings
+from assay.workflows.reporting import write_run_report
+from assay.workflows.resuming import kept_if_resumable, refuse_another_run
+from assay.workflows.summary import shares_lines
+from assay.workflows.train import IDENTITY, data_card, identity_of, shares_of, untested
+
+EPOCHS = 3
+
+
+def align(settings: AlignSettings) -> dict[str, Any]:
+    """Run `assay align`; return what ``metrics.json`` holds.
+
+    The run folder holds ``model/`` (a plain transformers folder, or that of an adapter, with ``assay.json``),
+    ``config.yaml`` (resolved), ``metrics.json``, ``report.html``, ``data_check.json`` and, while it runs (then under
+    ``RUN.partial``), ``checkpoints/``.
+
+    Raises
+    ------
+    AssayError
+        Before anything is written, if data, model, settings or output place do not fit. Later, if the disk is full or
+        the loss is no number; the partial folder is then kept for ``--resume`` if it holds a whole checkpoint.
+    """
+    started = time.perf_counter()
+    check_new(settings.out, overwrite=settings.overwrite)
+    backbones.load_config(settings.backbone)  # a mistyped name shows before much data is read
+    shares = shares_of(settings, validation_share=settings.validation_share)
+    say("\n".join([*(line for report in shares.reads for line in report.lines()), *shares_lines(settings, shares)]))
+    policy = create_policy(policy_options(settings))
+    settings = resolved(settings, sum(p.numel() for p in policy.parameters()))
+    if settings.dry_run:
+        return _plan_only(settings, shares, policy)
+    with new_folder(settings.out, overwrite=settings.overwrite, resume=settings.resume, keep_on_error=True) as folder:
+        identity = identity_of(settings, shares)
+        refuse_another_run(folder / IDENTITY, identity)
+        with kept_if_resumable(folder, newest_checkpoint):
+            write_json(folder / IDENTITY, identity)
+            done = _align_in(folder, settings, shares, policy)
+            shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+            (folder / IDENTITY).unlink()
+            done["seconds"] = time.perf_counter() - started
+            write_json(folder / "metrics.json", done)
+    return done
+
+
+def resolved(settings: AlignSettings, parameters: int) -> AlignSettings:
+    """Replace settings that depend on others by the values that will be used."""
+    rate = 2e-5 if settings.lora or parameters < 100_000_000 else 1e-6
+    bf16 = settings.precision == "bf16" or (settings.precision == "auto" and hardware.multiplies_in_bf16())
+    return settings.model_copy(
+        update={
+            "epochs": settings.epochs or EPOCHS,
+            "learning_rate": settings.learning_rate or rate,
+            "precision": "bf16" if bf16 else "fp32",
+        }
+    )
+
+
+def _align_in(folder: Path, settings: AlignSettings, shares: Shares, policy: Policy) -> dict[str, Any]:
+    checks = check_sources(settings, shares.reads)
+    write_json(folder / "data_check.json", [check.to_dict() for check in checks])
+    result = fit_policy(settings, shares, folder, policy)
+    policy = result.model
+    policy.record.data = data_card(settings, shares)
+    policy.save_pretrained(folder / "model")
+    write_seen_groups(folder / "model", group_keys(shares.training))
+    write_atomic(folder / "config.yaml", dump_yaml(settings.model_copy(update={"resume": False, "overwrite": False})))
+    metrics = untested(settings, shares, result) | {"policy": policy.record.policy}
+    judged = None
+    if shares.test is not None:
+        judged = judge(
+            policy,
+            shares.test,
+            baselines=fit_baselines(shares.training, folder / "baselines"),
+            token_budget=settings.token_budget,
+            seed=settings.seed,
+            resamples=settings.resamples,
+        )
+        found = judged.evaluation.to_dict() if judged.evaluation else None
+        baselines = found.pop("baselines") if found else None
+        metrics = {"evaluation": found, "baselines": baselines, **metrics}
+        metrics["data"]["test_truncation"] = judged.truncation
+    else:
+        metrics = {"evaluation": None, "baselines": None, **metrics}
+    write_run_report(
+        folder / "report.html", settings, shares, result, metrics, checks, judged, how=_how(settings), what="Policy"
+    )
+    return metrics
+
+
+def _how(settings: AlignSettings) -> str:
+    trained = "LoRA" if settings.lora else "all weights"
+    against = {None: "no reference", "start": "itself as it came"}.get(settings.compared_with, "another model")
+    name = Path(settings.backbone).name or settings.backbone
+    return f"The policy {name} ({trained}, {settings.method} against {against}) was trained"
+
+
+def _plan_only(settings: AlignSettings, shares: Shares, policy: Policy) -> dict[str, Any]:
+    """Plan the steps as training would."""
+    records = encode_records(shares.fit, policy.encoder)
+    learned = taught_from(settings, shares.fit, records).taught(policy.encoder.pad_id)
+    items = objective_of(settings).items(learned)
+    plan = plan_batches(
+        TextSource(learned, policy.row_layout, settings.token_budget, items).sizes(),
+        epochs=settings.epochs or 1,
+        pairs_per_step=settings.pairs_per_step,
+        token_budget=settings.token_budget,
+        seed=settings.seed,
+    )
+    counts = {"train_pairs": len(pairs(shares.fit)), "test_pairs": len(pairs(shares.test)) if shares.test else 0}
+    return {"dry_run": True, "steps": len(plan), "data": counts}

@@ -1,0 +1,130 @@
+"""Settings of ``assay align``: a policy straight from comparisons."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import Field
+
+from assay.objectives.policy import Kernel
+from assay.scorers.policy import Form
+from assay.workflows.feedback_settings import Judged, Target
+from assay.workflows.model_settings import OptimiserSettings, TextSettings
+from assay.workflows.settings import JobSettings, unknown_loggers
+
+MethodName = Literal["dpo", "ipo", "slic", "simpo", "orpo"]
+
+
+@dataclass(frozen=True)
+class Usual:
+    """What a method is usually made of.
+
+    Attributes
+    ----------
+    form, kernel
+        See `assay.scorers.policy.Policy` and `assay.objectives.policy.margin_loss`.
+    beta
+        Scale of scores.
+    compared
+        Whether a reference takes part.
+    margin
+        Score units that the better response is to be ahead by.
+    likelihood
+        Weight of minus the log-likelihood of the better response, per token, beside the loss of its judgement.
+    """
+
+    form: Form
+    kernel: Kernel
+    beta: float
+    compared: bool = True
+    margin: float = 0.0
+    likelihood: float = 0.0
+
+
+#: Rafailov et al. 2023; Azar et al. 2024; Zhao et al. 2023; Meng et al. 2024; Hong et al. 2024 (whose lambda of 0.1
+#: weighs the odds, so that the likelihood weighs ten times as much as these).
+METHODS: dict[str, Usual] = {
+    "dpo": Usual("sum", "logistic", 0.1),
+    "ipo": Usual("sum", "squared", 0.1),
+    "slic": Usual("sum", "hinge", 0.1),
+    "simpo": Usual("mean", "logistic", 2.0, compared=False, margin=1.0),
+    "orpo": Usual("odds", "logistic", 1.0, compared=False, likelihood=10.0),
+}
+
+
+class AlignSettings(JobSettings, TextSettings, OptimiserSettings):
+    """What is trained on what, and against which reference."""
+
+    backbone: str = Field(description="the policy to begin with: Hub id or folder of a causal language model")
+    method: MethodName = Field(default="dpo", description="what is usual of it can be changed below")
+    target: Target = Field(default=Judged(), description="what a judgement becomes; mmpo: margin matching")
+    reference: str = Field(
+        default="auto",
+        description="auto: the policy as it came, where the method has one; none; or another model's name",
+    )
+    beta: float | None = Field(default=None, gt=0, description="scale of scores; none: 0.1, simpo 2, orpo 1")
+    per_token: bool | None = Field(
+        default=None, description="scores are means over tokens, not sums; none: for simpo and orpo alone"
+    )
+    margin: float | None = Field(
+        default=None, ge=0, description="score units that the better response is to be ahead by; none: 0, simpo 1"
+    )
+    likelihood: float | None = Field(
+        default=None, ge=0, description="weight of minus the better response's log-likelihood; none: 0, orpo 10"
+    )
+    clip: float | None = Field(default=None, gt=0, description="scores beyond it do not count (TSO); none: all do")
+    dropout: Literal["hidden", "all", "none"] = Field(
+        default="none", description="as the policy was pretrained, with or without attention weights; or none"
+    )
+
+    @property
+    def usual(self) -> Usual:
+        """What is usual of the method."""
+        return METHODS[self.method]
+
+    @property
+    def form(self) -> Form:
+        """What scores are made of."""
+        if self.per_token is None or self.usual.form == "odds":
+            return self.usual.form
+        return "mean" if self.per_token else "sum"
+
+    @property
+    def scale(self) -> float:
+        """Beta in force."""
+        return self.beta or self.usual.beta
+
+    @property
+    def ahead(self) -> float:
+        """Margin in force."""
+        return self.usual.margin if self.margin is None else self.margin
+
+    @property
+    def told(self) -> float:
+        """Weight of the likelihood in force."""
+        return self.usual.likelihood if self.likelihood is None else self.likelihood
+
+    @property
+    def compared_with(self) -> str | None:
+        """Name of the reference, ``"start"`` for the policy as it came; None: there is none."""
+        if self.reference == "none" or (self.reference == "auto" and not self.usual.compared):
+            return None
+        return "start" if self.reference == "auto" else self.reference
+
+    def conflicts(self) -> Iterator[tuple[str, str]]:
+        """Yield settings that contradict each other, or that would be accepted and then ignored."""
+        yield from super().conflicts()
+        if self.compile and self.gradient_checkpointing:
+            yield "compile", "would have no effect on layers that --gradient-checkpointing recomputes; choose one"
+        if self.usual.form == "odds":
+            if self.reference not in ("auto", "none"):
+                yield "reference", "orpo looks at the odds of the policy alone"
+            if self.per_token is False:
+                yield "per_token", "orpo is about means over tokens"
+        if self.ahead and self.target.kind in ("margin", "pcrm"):
+            yield "margin", f"is set by --target.kind {self.target.kind} too; choose one (--margin 0)"
+        if self.validation_share == 0:
+            yield from self._without_effect(("evaluations_per_epoch", "patience"), "needs a validation share")
+        yield from unknown_loggers(self)
