@@ -12,11 +12,7 @@ from datasets import Dataset
 
 from assay.console import say
 from assay.errors import DataError
-from assay.evaluation import fit_calibration
-from assay.evaluation.calibration import FEW_JUDGEMENTS
-from assay.evaluation.metrics import decided
 from assay.feedback import algebra
-from assay.feedback.pairs import WEAK
 from assay.scorers import AdapterOff, FrozenReference, LoraOptions, Policy, PolicyOptions, create_policy
 from assay.scorers.encoding import EncodedRecords, encode_records, score_records
 from assay.scorers.likelihood_cache import LikelihoodCache
@@ -34,6 +30,7 @@ from assay.workflows.options import arguments
 from assay.workflows.policy_settings import AlignSettings
 from assay.workflows.prepared import Prepared
 from assay.workflows.targets import make_targets
+from assay.workflows.teaching import calibration_of
 
 #: What targets are made for; the kernel is another matter.
 _LOSS = PairwiseLoss()
@@ -121,7 +118,7 @@ def fit_policy(settings: AlignSettings, shares: Shares, folder: Path, policy: Po
     result = result_of(policy, trainer, taught, since)
     result.target = settings.target
     policy.reference = _live(settings, policy, other)
-    _calibrate(settings, result, held_out, kept_apart)
+    _calibrate(settings, result, held_out)
     return result
 
 
@@ -155,19 +152,13 @@ def _live(settings: AlignSettings, policy: Policy, other: Policy | None) -> Refe
     return AdapterOff(policy) if policy.config.adapter else FrozenReference(create_policy(policy_options(settings)))
 
 
-def _calibrate(
-    settings: AlignSettings, result: Fit, held_out: EncodedRecords | None, kept_apart: TrainingRecords | None
-) -> None:
-    """Calibrate implicit margins on the validation share, and store where scores lie."""
-    if held_out is None or kept_apart is None:
+def _calibrate(settings: AlignSettings, result: Fit, held_out: EncodedRecords | None) -> None:
+    """Calibrate implicit margins on the validation share, and store where scores lie.
+
+    Policy and reference are both computed in the precision of scoring, which may be finer than that of training.
+    """
+    if held_out is None:
         return
-    values = score_records(result.model, held_out, token_budget=settings.token_budget, reference=kept_apart.reference)
-    given = held_out.pairs
-    used = given.w > 0
-    others = used & (given.source != WEAK)
-    if np.count_nonzero(others & decided(given.p)) >= FEW_JUDGEMENTS:
-        used = others
-    if used.any():
-        margins = held_out.margins(values)
-        result.calibration = fit_calibration(margins[used], given.p[used], given.w[used], settings.calibration)
+    values = score_records(result.model, held_out, token_budget=settings.token_budget)
+    result.calibration = calibration_of(settings, held_out, None, values, held_out.margins(values))
     store(result, values, "on the validation share")

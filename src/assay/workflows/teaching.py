@@ -30,6 +30,7 @@ from assay.workflows.feedback_settings import KeptText
 from assay.workflows.graded import attribute_grades
 from assay.workflows.heads import HELPERS, head_arguments
 from assay.workflows.options import EPOCHS_OF_HEADS, LINEAR_RATE, arguments, head_rate
+from assay.workflows.policy_settings import AlignSettings
 from assay.workflows.prepared import Prepared
 from assay.workflows.settings import TrainSettings
 from assay.workflows.strength import cross_fitted
@@ -146,7 +147,7 @@ def refuse_equal_views(settings: TrainSettings, model: RewardModel) -> None:
 
 
 def calibration_of(
-    settings: TrainSettings,
+    settings: TrainSettings | AlignSettings,
     records: EncodedRecords,
     grades: np.ndarray | None,
     values: np.ndarray,
@@ -165,7 +166,7 @@ def calibration_of(
         used = others
     if used.any():
         return fit_calibration(margins[used], given.p[used], given.w[used], settings.calibration)
-    if settings.objective.kind != "pointwise" or grades is None:
+    if grades is None or isinstance(settings, AlignSettings) or settings.objective.kind != "pointwise":
         return None
     known = np.isfinite(grades)
     good = grades[known]
