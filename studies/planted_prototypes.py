@@ -52,7 +52,11 @@ from assay.workflows.study_cells import run_cell as run_fraction
 from assay.workflows.study_methods import Method
 
 WORLDS, SEEDS, FOLDS, STEPS = ("mixture", "radial", "linear"), 10, 5, 1500
+#: Worlds with smaller numbers were looked at to find settings.
+FIRST = 11
 FRACTIONS = {"mixture": (0.1, 0.5, 1.0), "radial": (0.1, 1.0), "linear": (0.1, 1.0)}
+#: A bank of single responses that is full from the start, with the class term.
+FULL = {"per_class": 140, "builders": 1, "class_weight": 1.0}
 RATES = (3e-4, 1e-3, 3e-3, 1e-2)
 #: Of each method: its head, and the rate.
 SETTINGS: dict[str, list[dict[str, Any]]] = {
@@ -65,12 +69,11 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
     ],
     "prototypes": [
         {"head": {"kind": "prototypes", "omega_schedule": "learned", **bank}, "head_learning_rate": rate}
-        for bank in ({}, {"per_class": 140, "builders": 1, "class_weight": 1.0})
-        for rate in (3e-3, 1e-2)
+        for bank, rate in (({}, 3e-3), ({"trained": False}, 3e-3), (FULL, 3e-3), (FULL, 1e-2))
     ],
 }
 PAIRS, WIDTH, CENTRES, AROUND, SPREAD, SMALLEST = 5000, 16, 32, 0.4, 4.0, 0.02
-NAMES = [f"{world}.{seed}" for seed in range(1, SEEDS + 1) for world in WORLDS]
+NAMES = [f"{world}.{seed}" for seed in range(FIRST, FIRST + SEEDS) for world in WORLDS]
 #: World, claim, method and fraction, what it is compared with, and what it may lie below.
 CLAIMS = (
     ("mixture", "Proto-RM above an MLP of its size", ("prototypes", 1.0), ("mlp", 1.0), 0.0),

@@ -22,7 +22,8 @@ class OneHead(Settings):
         """Learning rate that suits it.
 
         Vectors of variance 1 are longer than most backbones' own, and hidden layers learn by heart soon: three times
-        slower was better on held-out folds of hh_rlhf/helpful-base, and no worse on helpful-online.
+        slower was better on held-out folds of hh_rlhf/helpful-base, and no worse on helpful-online. On other sets no
+        rate is best everywhere (studies/results/head_settings.md).
         """
         return 3e-4
 
