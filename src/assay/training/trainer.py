@@ -31,6 +31,7 @@ from assay.training.meta import StepRule
 from assay.training.objective import Objective, PairwiseObjective
 from assay.training.plan import plan_batches
 from assay.training.records import TrainingRecords
+from assay.training.references import following, load_reference, save_reference
 from assay.training.sharding import is_sharded, keep_scores_whole, refuse_zero_3
 
 _NEVER = 2**62
@@ -100,7 +101,7 @@ class PreferenceTrainer(Trainer):
         self.train_records, self.held_out = train, held_out if judged else None
         self.objective, self.step_rule = objective, step_rule
         callbacks = list(callbacks or [])
-        callbacks += steps_of_head(model)
+        callbacks += [*steps_of_head(model), *following(model)]
         if judged:
             callbacks.insert(0, schedule.PlannedEvaluation(self.plan.evaluation_steps(args.evaluations_per_epoch)))
         if args.patience > 0:
@@ -346,6 +347,7 @@ class PreferenceTrainer(Trainer):
         # the marker says that every rank has written its part
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
+            save_reference(self.model, folder)
             checkpoints.mark_complete(folder, self.plan.digest())
             checkpoints.rotate(str(self.args.output_dir), self.args.keep_checkpoints, self.state.best_model_checkpoint)
         self.accelerator.wait_for_everyone()
@@ -355,6 +357,7 @@ class PreferenceTrainer(Trainer):
             self.model.load_weights(resume_from_checkpoint)
         else:
             super()._load_from_checkpoint(resume_from_checkpoint, model)
+        load_reference(self.model, resume_from_checkpoint)
 
     def _load_best_model(self) -> None:
         if hasattr(self.model, "load_weights") and not (self.is_fsdp_enabled or self.is_deepspeed_enabled):
