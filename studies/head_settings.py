@@ -8,8 +8,8 @@ What was looked at:
     term.
   * 10 and 100 % of the training judgements of a fold in five; 3 seeds; 1,000 steps. What counts is the NLL out of fold
     (3 folds), calibrated; nothing is tested.
-  * use: settings that are better on every set and fraction than the usual ones would take their place. None are: what
-    gains on the descriptions loses on the translations. So no mean over three sets decides, and the usual ones stay.
+  * use: settings that are better on every set and fraction than the usual ones would take their place. None are, so the
+    usual ones stay: no mean over three sets decides.
 
     python studies/head_settings.py --data DATA_FOLDER   # resumable
     python studies/head_settings.py --summary            # tables from the committed cells only

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, BloomConfig, BloomForCausalLM
 
 from assay.errors import ModelError
 from assay.objectives.policy import harmonic_reference, log_odds
 from assay.scorers import LoraOptions
 from assay.scorers.encoding import encode_records, score_records
+from assay.scorers.likelihood_cache import LikelihoodCache
 from assay.scorers.policy import Policy
 from assay.scorers.policy_loading import PolicyOptions, create_policy, load_policy
 from assay.scorers.references import AdapterOff, FrozenReference, MixedReference, refuse_other_vocabulary
@@ -140,6 +143,74 @@ def test_a_folder_is_a_plain_one_and_gives_the_same_scores(
     fresh = policy_of(tiny_chat, beta=0.2, **options).eval()
     fresh.load_weights(tmp_path / "policy")
     np.testing.assert_array_equal(fresh.score(PROMPTS, REPLIES), policy.score(PROMPTS, REPLIES))
+
+
+def test_a_reference_of_another_layout_is_asked_in_its_own(
+    tiny_causal: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = policy_of(tiny_causal, beta=1.0)
+    tokenizer = policy.encoder.tokenizer
+    config = BloomConfig(vocab_size=len(tokenizer), hidden_size=16, n_layer=2, n_head=2, initializer_range=0.2)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        BloomForCausalLM(config).save_pretrained(tmp_path / "bloom")
+    tokenizer.save_pretrained(tmp_path / "bloom")
+    other = policy_of(tmp_path / "bloom")
+    assert policy.shares_prefixes and not other.shares_prefixes
+    policy.reference = FrozenReference(other)
+    own, _ = said_alone(policy.language_model.eval(), policy, PROMPTS, REPLIES)
+    said, _ = said_alone(other.language_model.eval(), policy, PROMPTS, REPLIES)
+    np.testing.assert_allclose(policy.score(PROMPTS, REPLIES), own - said, rtol=1e-4, atol=1e-4)
+
+
+def test_what_a_reference_says_is_kept(tiny_causal: Path, tmp_path: Path) -> None:
+    policy = policy_of(tiny_causal)
+    records = encode_records(planted(8), policy.encoder)
+    first = LikelihoodCache(policy, tmp_path)
+    found = first.of(records)
+    assert first.store.computed > 0 and first.store.reused == 0
+    expected = policy.map_batches(
+        [records.text(i) for i in range(len(found))], policy.likelihoods, 8192, None, records.reply_starts
+    )
+    np.testing.assert_array_equal(found, expected)
+    again = LikelihoodCache(policy_of(tiny_causal), tmp_path)
+    np.testing.assert_array_equal(again.of(records), found)
+    assert again.store.computed == 0
+    # an adapter takes no part, whatever it has become
+    adapted = LikelihoodCache(shaken(policy_of(tiny_causal, lora=LoraOptions(rank=2))), tmp_path)
+    np.testing.assert_array_equal(adapted.of(records), found)
+    assert adapted.store.folder == first.store.folder
+    # other weights, another precision, and replies that begin elsewhere are other numbers
+    moved, half = LikelihoodCache(shaken(policy), tmp_path), LikelihoodCache(policy, tmp_path, dtype=torch.bfloat16)
+    assert len({cache.store.folder for cache in (first, moved, half)}) == 3
+    later = replace(records, reply_starts=records.reply_starts + 1)
+    assert again.of(later).sum() > found.sum()
+    adapted_alone = policy_of(tiny_causal, lora=LoraOptions(rank=2))
+    np.testing.assert_allclose(LikelihoodCache(adapted_alone, tmp_path / "new").of(records), found, atol=1e-4)
+
+
+def test_replies_of_no_token_have_no_mean(tiny_causal: Path) -> None:
+    policy = policy_of(tiny_causal, form="mean", end_token="none")
+    assert np.isfinite(policy.score(["Name a sea."], ["The Baltic."])).all()
+    with pytest.raises(ModelError, match="no mean over its tokens"):
+        policy.score(["Name a sea."], [""])
+
+
+def test_other_weights_under_a_policy_are_refused(tiny_causal: Path, tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    shutil.copytree(tiny_causal, base)
+    for name, options in (("adapter", {"lora": LoraOptions(rank=2)}), ("whole", {})):
+        policy = policy_of(base, **options)
+        policy.record.policy["reference"] = "start"
+        policy.save_pretrained(tmp_path / name)
+        assert load_policy(str(tmp_path / name)).reference is not None
+    model = AutoModelForCausalLM.from_pretrained(base)
+    with torch.no_grad():
+        model.lm_head.weight.add_(0.1)
+    model.save_pretrained(base)
+    for name in ("adapter", "whole"):
+        with pytest.raises(ModelError, match="is not the one this model was trained with"):
+            load_policy(str(tmp_path / name))
 
 
 def test_swapping_the_responses_negates_the_margin(tiny_causal: Path) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
+from scipy.special import expit
 
 from assay.objectives import pairwise_loss
 from assay.scorers import LoraOptions
@@ -21,6 +22,7 @@ from assay.training import PairwiseObjective, PreferenceTrainer
 from assay.training.data import TextSource
 from assay.training.records import TrainingRecords
 from assay.training.schedule import StopAfter
+from assay.training.terms import Likelihood
 from tests.scorers.test_policy import shaken
 from tests.training.support import arguments, planted
 
@@ -110,6 +112,34 @@ def test_gradients_are_those_of_whole_logits(tiny_causal: Path, kernel: Any) -> 
     assert loss == pytest.approx(float(total.detach()), rel=1e-4)
     for name, parameter in policy.named_parameters():
         assert parameter.grad is not None and nearly(found[name], parameter.grad), name
+
+
+def test_orpo_and_simpo_are_the_published_sums(tiny_causal: Path) -> None:
+    policy = policy_of(tiny_causal, form="odds", beta=1.0)
+    data = records_of(policy, planted(6))
+    view, offsets, weight = data.records.pairs, data.records.offsets, data.records.pairs.w
+    ids = [data.records.text(index) for index in range(len(data.records.lengths))]
+    said, _, tokens = policy.features(ids, data.records.reply_starts).astype(np.float64).T
+    better = np.where(view.p > 0.5, offsets[view.row] + view.a, offsets[view.row] + view.b)
+    worse = np.where(view.p > 0.5, offsets[view.row] + view.b, offsets[view.row] + view.a)
+    mean = said / tokens
+    odds = mean - np.log1p(-np.exp(mean))
+    orpo = -mean[better] - 0.1 * np.log(expit(odds[better] - odds[worse]))  # Hong et al. 2024, lambda 0.1
+    loss, _ = loss_and_gradients(policy, data, PairwiseObjective(terms=(Likelihood(10.0),)))
+    assert 0.1 * loss == pytest.approx(np.average(orpo, weights=weight), rel=1e-5)
+    policy = policy_of(tiny_causal, form="mean", beta=2.0)
+    simpo = -np.log(expit(2.0 * (mean[better] - mean[worse]) - 1.0))  # Meng et al. 2024, gamma 1
+    ahead = replace(data.records, pairs=replace(view, m=np.sign(2 * view.p - 1)))
+    loss, _ = loss_and_gradients(policy, replace(data, records=ahead), PairwiseObjective())
+    assert loss == pytest.approx(np.average(simpo, weights=weight), rel=1e-5)
+
+
+def test_the_likelihood_of_the_better_reply() -> None:
+    output: Any = {"likelihoods": torch.tensor([-6.0, -2.0, -9.0]), "reply_tokens": torch.tensor([3.0, 1.0, 9.0])}
+    batch: Any = {"edges": torch.tensor([[0, 1], [2, 0]]), "target": torch.tensor([1.0, 0.25])}
+    batch["weight"] = torch.tensor([1.0, 2.0])
+    # 1 * 2 for the first; 2 * (0.25 * 1 + 0.75 * 2) for the second
+    assert Likelihood(0.5)(output, batch).item() == pytest.approx(0.5 * (2 + 3.5))
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")

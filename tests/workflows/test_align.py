@@ -11,8 +11,12 @@ import pytest
 import torch
 import transformers
 
+from assay.config import build
 from assay.scorers import AdapterOff, FrozenReference, Policy
 from assay.scorers.loading import load_scorer
+from assay.training.terms import Likelihood
+from assay.workflows.aligning import objective_of, policy_options
+from assay.workflows.policy_settings import METHODS, AlignSettings
 from tests.workflows.conftest import Cli, metrics_of
 from tests.workflows.test_interrupted import stop_after
 
@@ -106,12 +110,36 @@ def test_the_family(
     assert (policy.reference is None) == (reference is None)
 
 
-def test_another_model_may_be_the_reference(cli: Cli, tiny_causal: Path, many_pairs: Path) -> None:
+@pytest.mark.parametrize("method", METHODS)
+def test_what_is_usual_reaches_the_loss(method: str) -> None:
+    settings = build(AlignSettings, {"data": "d", "out": "o", "backbone": "b", "method": method})
+    objective, usual = objective_of(settings), METHODS[method]
+    assert (objective.kernel, objective.beta, objective.clip) == (usual.kernel, usual.beta, np.inf)
+    assert objective.terms == ((Likelihood(usual.likelihood),) if usual.likelihood else ())
+    assert (policy_options(settings).form, policy_options(settings).beta) == (usual.form, usual.beta)
+    own = {"beta": 0.7, "likelihood": 0.3, "clip": 2.0, "margin": 0.5, "per_token": usual.form != "sum"}
+    changed = settings.model_copy(update=own)
+    objective = objective_of(changed)
+    assert (objective.beta, objective.clip, objective.terms) == (0.7, 2.0, (Likelihood(0.3),))
+    assert changed.ahead == 0.5 and policy_options(changed).beta == 0.7
+
+
+def test_another_model_may_be_the_reference(
+    cli: Cli,
+    tiny_causal: Path,
+    many_pairs: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    here = Path.cwd()
     words = ["align", many_pairs, "--backbone", tiny_causal, *QUICK, 1]
     assert cli(*words, "--out", "first").code == 0
-    said = cli(*words, "--out", "second", "--reference", "first/model")
+    said = cli(*words, "--out", "second", "--reference", "first")
     assert said.code == 0, said.err
-    policy: Any = load_scorer("second")
+    # it is found from anywhere
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+    policy: Any = load_scorer(str(here / "second"))
+    monkeypatch.chdir(here)
     first = transformers.AutoModelForCausalLM.from_pretrained("first/model")
     assert torch.equal(policy.reference.model.language_model.lm_head.weight, first.lm_head.weight)
 
@@ -147,6 +175,10 @@ def test_a_dry_run_writes_nothing(cli: Cli, tiny_causal: Path, many_pairs: Path)
         (["--reference", "nowhere"], "nowhere"),
         (["--resume", "--overwrite"], "choose one"),
         (["--validation-share", 0, "--patience", 2], "needs a validation share"),
+        (["--validation-share", 0, "--calibration", "isotonic"], "needs a validation share"),
+        (["--target.kind", "mmpo", "--target.sweep", "0.5", "4"], "is of assay train"),
+        (["--target.kind", "pcrm", "--method", "orpo"], "would raise the worse replies"),
+        (["--target.kind", "pcrm", "--target.similarity", "cosine"], "needs the vectors of texts"),
     ],
 )
 def test_what_cannot_be_is_refused(

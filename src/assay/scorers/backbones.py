@@ -58,7 +58,8 @@ def _load(what: str, name: str, loader: Any, **options: Any) -> Any:
         raise ModelError(
             f"cannot load the {what} {name!r}: {first}",
             expected="a local model folder, a Hub id that can be reached or is cached, or 'minilm'",
-            remedy="check the spelling and the network (HF_HUB_OFFLINE), or use --backbone minilm",
+            remedy="check the spelling and the network (HF_HUB_OFFLINE)"
+            + ("" if what == "language model" else ", or use --backbone minilm"),
         ) from error
 
 

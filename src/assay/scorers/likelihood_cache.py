@@ -6,6 +6,7 @@ and so tokenizer, template and truncation. How texts share rows, and how attenti
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 
@@ -25,7 +26,7 @@ class LikelihoodCache:
     Parameters
     ----------
     model
-        Its reference, if it has one, takes no part.
+        Without its adapter, if it has one; its reference takes no part.
     folder, dtype, token_budget
         As for `assay.scorers.features.FeatureCache`.
     """
@@ -39,7 +40,7 @@ class LikelihoodCache:
     ) -> None:
         self.model, self.dtype, self.token_budget = model, dtype, token_budget
         shape = {key: value for key, value in model.whole.config.to_dict().items() if key not in NO_CONTENT}
-        state = {"weights": weights_fingerprint(model.language_model.state_dict()), "shape": shape}
+        state = {"weights": weights_fingerprint(_without_adapter(model.language_model.state_dict())), "shape": shape}
         key = hashlib.sha256(f"{state}|{dtype or model.dtype}".encode()).hexdigest()[:24]
         self.store = VectorStore("likelihoods", key, folder)
 
@@ -52,9 +53,17 @@ class LikelihoodCache:
         def compute(chosen: list[int]) -> np.ndarray:
             model = self.model
             texts, begin = [ids[i] for i in chosen], starts[chosen]
-            found = model.map_batches(texts, model.likelihoods, self.token_budget, self.dtype, begin)
+            off = model.language_model.disable_adapter() if model.config.adapter else contextlib.nullcontext()
+            with off:
+                found = model.map_batches(texts, model.likelihoods, self.token_budget, self.dtype, begin)
             assert found is not None
             return found[:, None]
 
         found = self.store.rows_of(keys, compute)
         return np.zeros(0, np.float32) if found is None else found[:, 0]
+
+
+def _without_adapter(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return the weights of the base under the names that they have without an adapter."""
+    kept = {name: value for name, value in state.items() if "lora_" not in name}
+    return {name.removeprefix("base_model.model.").replace(".base_layer.", "."): v for name, v in kept.items()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -18,12 +18,21 @@ from assay.scorers.adapters import load_adapter_weights
 from assay.scorers.backbones import load_stored_weights
 from assay.scorers.batches import DEFAULT_TOKEN_BUDGET, TokenIds
 from assay.scorers.calibrated import CalibratedMixin
-from assay.scorers.conversation import ConversationEncoder, Encoded, Prompt, Reply, same_length, warn_truncated
+from assay.scorers.conversation import (
+    ConversationEncoder,
+    Encoded,
+    Prompt,
+    Reply,
+    same_length,
+    warn_of_lost_instructions,
+    warn_truncated,
+)
 from assay.scorers.evaluating import evaluating
 from assay.scorers.interface import Batch, Rows
 from assay.scorers.model_shape import Output
 from assay.scorers.provenance import Provenance
 from assay.scorers.reading import ReadingMixin
+from assay.scorers.storage import upload
 from assay.scorers.vocabulary import LogitShape, by_chunks
 from assay.versions import current_versions
 
@@ -33,6 +42,11 @@ Form = Literal["sum", "mean", "odds"]
 
 class Reference(Protocol):
     """What a policy is compared with."""
+
+    @property
+    def models(self) -> list[Policy]:
+        """Other models that read the same rows as the policy."""
+        ...
 
     def log_probabilities(self, batch: Batch) -> Tensor:
         """Return the log-probability of each reply, ``[N]`` float32, without gradient."""
@@ -134,6 +148,12 @@ class Policy(CalibratedMixin, ReadingMixin, PreTrainedModel):
         return self.whole.base_model
 
     @property
+    def shares_prefixes(self) -> bool:
+        """Whether texts with a common beginning may share a row, for the policy and what it is compared with."""
+        others = [] if self.reference is None else self.reference.models
+        return super().shares_prefixes and all(other.shares_prefixes for other in others)
+
+    @property
     def compares(self) -> bool:
         """Whether scores look at a reference, where there is one."""
         return bool(self.config.form != "odds")
@@ -203,6 +223,7 @@ class Policy(CalibratedMixin, ReadingMixin, PreTrainedModel):
     ) -> np.ndarray:
         """Score responses, float32 ``[n]``; see `Policy` for what a score is, and `RewardModel.score` for the rest."""
         same_length(prompts, responses)
+        warn_of_lost_instructions(self.encoder, prompts)
         encoded = self.encoder.encode(prompts, responses)
         warn_truncated(encoded)
         return self.score_conversations(encoded, prompts, token_budget=token_budget, dtype=dtype)
@@ -217,8 +238,26 @@ class Policy(CalibratedMixin, ReadingMixin, PreTrainedModel):
     ) -> np.ndarray:
         """Score conversations that were encoded before; see `score`."""
         starts = np.array([e.prompt_tokens for e in encoded], np.int64)
+        self.refuse_empty(starts, np.array([len(e.ids) for e in encoded], np.int64))
         found = self.features([e.ids for e in encoded], starts, token_budget=token_budget, dtype=dtype)
         return self.score_features(found)
+
+    def refuse_empty(self, starts: np.ndarray, lengths: np.ndarray) -> None:
+        """Refuse replies without a token where scores are means over tokens.
+
+        Raises
+        ------
+        ModelError
+            Saying how many there are.
+        """
+        empty = int((starts >= lengths).sum())
+        if empty and self.config.form != "sum":
+            raise ModelError(
+                "a reply of no token has no mean over its tokens",
+                expected="replies with a token, if only that which ends them",
+                got=f"{empty} of {len(lengths)} replies without",
+                remedy="give conversations an end token (--end-token), or leave these replies out",
+            )
 
     def features(
         self,
@@ -271,13 +310,23 @@ class Policy(CalibratedMixin, ReadingMixin, PreTrainedModel):
         inner = None
         if state_dict is not None:
             inner = {key.removeprefix(prefix): value for key, value in state_dict.items() if key.startswith(prefix)}
-        self.language_model.save_pretrained(save_directory, state_dict=inner)
+        # embeddings belong to the base, which never changes under an adapter
+        options = {"save_embedding_layers": False} if self.config.adapter else {}
+        self.language_model.save_pretrained(save_directory, state_dict=inner, **options)
         self.encoder.tokenizer.save_pretrained(save_directory)
         self.stamp()
         self.record.write(save_directory)
         if push_to_hub:
-            self.language_model.push_to_hub(kwargs["repo_id"])
-            cast(Any, self.encoder.tokenizer).push_to_hub(kwargs["repo_id"])
+            upload(self, kwargs["repo_id"], private=kwargs.get("private", False), token=kwargs.get("token"))
+
+    @classmethod
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: str | os.PathLike[str], dtype: torch.dtype = torch.float32, **kwargs: Any
+    ) -> Policy:
+        """Load a policy that assay trained; see `assay.scorers.load_policy`."""
+        from assay.scorers.policy_loading import load_policy
+
+        return load_policy(os.fspath(pretrained_model_name_or_path), dtype, **kwargs)
 
 
 def _in_its_dtype(last: nn.Linear) -> Any:

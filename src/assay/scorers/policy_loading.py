@@ -14,8 +14,10 @@ from assay.scorers.adapters import LoraOptions, add_lora, load_adapter
 from assay.scorers.attention import prefer_trees
 from assay.scorers.conversation import ConversationEncoder
 from assay.scorers.creation import make_encoder
-from assay.scorers.policy import Form, Policy, PolicyConfig
-from assay.scorers.provenance import Provenance, conversation_fingerprint, refuse_changed
+from assay.scorers.folders import find_folder
+from assay.scorers.policy import Form, Policy, PolicyConfig, Reference
+from assay.scorers.provenance import Provenance, base_fingerprint, conversation_fingerprint, refuse_changed
+from assay.scorers.references import AdapterOff, FrozenReference
 from assay.scorers.traits import traits_of
 from assay.scorers.vocabulary import logit_shape
 
@@ -61,8 +63,9 @@ def create_policy(options: PolicyOptions, dtype: torch.dtype = torch.float32) ->
     ModelError
         If it is no causal language model, its logits cannot be told from its states, or an option does not fit it.
     """
-    tokenizer = backbones.load_tokenizer(options.backbone)
-    model = backbones.load_causal(options.backbone, dtype)
+    place = _plain_folder(options.backbone)
+    tokenizer = backbones.load_tokenizer(place)
+    model = backbones.load_causal(place, dtype)
     if not traits_of(model.base_model).causal:
         raise ModelError(
             "this model sees what follows, so it says no text token by token",
@@ -77,57 +80,93 @@ def create_policy(options: PolicyOptions, dtype: torch.dtype = torch.float32) ->
     encoder = make_encoder(tokenizer, model.config, options, causal=True)
     if options.attention != "auto":
         backbones.choose_attention(model, options.attention)
+    record = Provenance(encoder.settings, policy={"base": backbones.lasting_name(place)})
+    record.fingerprint["base"] = base_fingerprint(model.state_dict())
     if options.lora is not None:
         model = add_lora(model, options.lora, options.seed, kind="language model")
     config = PolicyConfig(beta=options.beta, form=options.form, adapter=options.lora is not None)
-    record = Provenance(encoder.settings, policy={"base": backbones.lasting_name(options.backbone)})
     return Policy(config, model, encoder, shape, record)
 
 
-def load_policy(name: str, dtype: torch.dtype = torch.float32) -> Policy:
-    """Load a policy that assay trained, as a scorer; its reference is not loaded.
+def load_policy(name: str, dtype: torch.dtype = torch.float32, *, reference: bool = True) -> Policy:
+    """Load a policy that assay trained, as a scorer.
+
+    Parameters
+    ----------
+    name
+        Folder, run folder that holds ``model/``, or Hub id.
+    dtype
+        Of the weights.
+    reference
+        Load what it was compared with too; without it scores are those of no reference, which calibration and
+        thresholds do not fit.
 
     Raises
     ------
     ModelError
-        If a part is missing, or template or tokenizer are no longer those of training.
+        If a part is missing, or template, tokenizer, base or reference are no longer those of training.
     """
-    folder = backbones.locate(name)
+    folder = find_folder(name)
     record = Provenance.read(folder)
+    if not record.policy:
+        raise ModelError("this is no policy", where=name, expected="a folder of assay align")
     tokenizer = backbones.load_tokenizer(folder, choose_pad=False)
     encoder = ConversationEncoder(tokenizer, record.conversation)
-    refuse_changed(
-        folder,
-        "template or tokenizer",
-        record.fingerprint.get("conversation"),
-        conversation_fingerprint(encoder),
-    )
+    found = conversation_fingerprint(encoder)
+    refuse_changed(folder, "template or tokenizer", record.fingerprint.get("conversation"), found)
     adapter = os.path.isfile(os.path.join(folder, "adapter_config.json"))
     model: Any = backbones.load_causal(record.policy["base"] if adapter else folder, dtype)
     prefer_trees(model.base_model)
     shape = logit_shape(folder, model, model.base_model)
     if adapter:
+        _refuse_other_weights(folder, record, "base", model, dtype)
         model = load_adapter(model, folder)
     config = PolicyConfig(beta=record.policy["beta"], form=record.policy["form"], adapter=adapter)
-    return Policy(config, model, encoder, shape, record).eval()
+    policy = Policy(config, model, encoder, shape, record).eval()
+    if reference:
+        policy.reference = _stored_reference(policy, folder, dtype)
+    return policy
 
 
-def load_policy_with_reference(name: str, dtype: torch.dtype = torch.float32) -> Policy:
-    """Load a policy, and what it was compared with in training.
+def _stored_reference(policy: Policy, folder: str, dtype: torch.dtype) -> Reference | None:
+    """Load what a policy was compared with in training."""
+    other = policy.record.policy.get("reference")
+    if other is None:
+        return None
+    if other == "start" and policy.config.adapter:
+        return AdapterOff(policy)
+    base = policy.record.policy["base"] if other == "start" else other
+    found = create_policy(PolicyOptions(base), dtype)
+    kind = "base" if other == "start" else "reference"
+    _refuse_other_weights(folder, policy.record, kind, found.language_model, dtype)
+    return FrozenReference(found)
+
+
+def _refuse_other_weights(folder: str, record: Provenance, kind: str, model: Any, dtype: torch.dtype) -> None:
+    if dtype == torch.float16:  # which rounds to other values than bfloat16 does
+        return
+    name = record.policy["base"] if kind == "base" else record.policy["reference"]
+    what = "model under the adapter, or before training" if kind == "base" else "reference"
+    refuse_changed(folder, f"{what} ({name})", record.fingerprint.get(kind), base_fingerprint(model.state_dict()))
+
+
+def _plain_folder(name: str) -> str:
+    """Return where a whole model lies; of a run folder, its ``model/``.
 
     Raises
     ------
     ModelError
-        As `load_policy`, or if the reference is not to be found.
+        If it is an adapter, which is no whole model.
     """
-    from assay.scorers.references import AdapterOff, FrozenReference
-
-    policy = load_policy(name, dtype)
-    stored = policy.record.policy
-    other = stored.get("reference")
-    if other == "start" and policy.config.adapter:
-        policy.reference = AdapterOff(policy)
-    elif other is not None:
-        base = stored["base"] if other == "start" else other
-        policy.reference = FrozenReference(create_policy(PolicyOptions(base), dtype))
-    return policy
+    place = backbones.locate(name)
+    inner = os.path.join(place, "model")
+    if os.path.isdir(inner) and not os.path.exists(os.path.join(place, "config.json")):
+        place = inner
+    if os.path.exists(os.path.join(place, "adapter_config.json")):
+        raise ModelError(
+            "this is an adapter, and no whole model",
+            where=name,
+            expected="a causal language model",
+            remedy="merge it into its base first (peft: merge_and_unload), and name the result",
+        )
+    return place

@@ -41,6 +41,11 @@ class FrozenReference:
             other.config.adapter = False
         return cls(other)
 
+    @property
+    def models(self) -> list[Policy]:
+        """Its model."""
+        return [self.model]
+
     def log_probabilities(self, batch: Batch) -> Tensor:
         """Return those of its model, ``[N]``."""
         device = batch["order"].device
@@ -63,6 +68,11 @@ class AdapterOff:
         if not policy.config.adapter:
             raise ModelError("without an adapter nothing can be switched off", remedy="use a frozen copy")
         self._policy = policy
+
+    @property
+    def models(self) -> list[Policy]:
+        """None beside the policy."""
+        return []
 
     def log_probabilities(self, batch: Batch) -> Tensor:
         """Return those of the base, ``[N]``; dropout is off."""
@@ -94,6 +104,11 @@ class MixedReference:
                 got=str(list(weights)),
             )
         self.parts, self.weights = list(parts), torch.tensor(weights, dtype=torch.float64) / sum(weights)
+
+    @property
+    def models(self) -> list[Policy]:
+        """Those of its parts."""
+        return [model for part in self.parts for model in part.models]
 
     def log_probabilities(self, batch: Batch) -> Tensor:
         """Return those of the mixture, ``[N]``."""

@@ -177,7 +177,7 @@ def _no_head(name: str, reason: str) -> ModelError:
         f"log-probabilities of replies cannot be told: {reason}",
         where=name,
         expected="a causal language model with its vocabulary head",
-        remedy="leave out what learns from text (--grm), or choose another backbone",
+        remedy="choose another model; a reward model learns without it (leave out --grm)",
     )
 
 
@@ -200,7 +200,9 @@ def likelihoods(hidden: Tensor, predicted: Tensor, texts: int, log_probabilities
     return torch.zeros(texts, dtype=each.dtype, device=each.device).index_add(0, text, each)
 
 
-def reply_likelihoods(model: Any, records: Any, *, token_budget: int = 8192, texts_at_once: int = 4096) -> np.ndarray:
+def reply_likelihoods(
+    model: Any, records: Any, *, dtype: torch.dtype | None = None, token_budget: int = 8192, texts_at_once: int = 4096
+) -> np.ndarray:
     """Return the log-probability of every reply of a data set, as the model is now, float32 ``[texts]``.
 
     Parameters
@@ -209,6 +211,8 @@ def reply_likelihoods(model: Any, records: Any, *, token_budget: int = 8192, tex
         A `RewardModel` with a vocabulary head.
     records
         `assay.scorers.encoding.EncodedRecords`.
+    dtype
+        Compute in this dtype by autocast; None: in that of the weights.
     token_budget, texts_at_once
         Memory, not results.
     """
@@ -217,5 +221,5 @@ def reply_likelihoods(model: Any, records: Any, *, token_budget: int = 8192, tex
         chosen = range(start, min(start + texts_at_once, len(records.lengths)))
         ids = [records.text(index) for index in chosen]
         starts = records.reply_starts[chosen.start : chosen.stop]
-        parts.append(model.map_batches(ids, model.likelihoods, token_budget, None, starts=starts))
+        parts.append(model.map_batches(ids, model.likelihoods, token_budget, dtype, starts=starts))
     return np.concatenate(parts) if parts else np.zeros(0, np.float32)

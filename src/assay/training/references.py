@@ -22,6 +22,11 @@ _FILE = "reference.safetensors"
 class FollowingReference(Protocol):
     """A reference that changes while the policy trains."""
 
+    @property
+    def models(self) -> list[Policy]:
+        """Other models that read the same rows as the policy."""
+        ...
+
     def log_probabilities(self, batch: Batch) -> Tensor:
         """Return the log-probability of each reply as it is now, ``[N]``."""
         ...
@@ -73,6 +78,11 @@ class AveragedReference:
         self.current = FrozenReference.of(policy)
         self.average = copy.deepcopy(self.current.model.language_model)
 
+    @property
+    def models(self) -> list[Policy]:
+        """The copy."""
+        return [self.current.model]
+
     def log_probabilities(self, batch: Batch) -> Tensor:
         """Return those of the copy, ``[N]``."""
         return self.current.log_probabilities(batch)
@@ -117,6 +127,11 @@ class ResetReference:
             raise ConfigError("a reset needs a number of steps", expected="1 or more", got=str(every))
         self.every = every
         self.current = FrozenReference.of(policy)
+
+    @property
+    def models(self) -> list[Policy]:
+        """The copy."""
+        return [self.current.model]
 
     def log_probabilities(self, batch: Batch) -> Tensor:
         """Return those of the copy, ``[N]``."""

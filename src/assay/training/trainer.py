@@ -20,6 +20,7 @@ from assay.errors import AssayError, ConfigError
 from assay.scorers.encoding import score_records
 from assay.scorers.heads import Head
 from assay.scorers.layout import Layout, overhead_on
+from assay.scorers.policy import Policy
 from assay.scorers.reading import ReadingMixin
 from assay.scorers.reward_model import RewardModel
 from assay.training import checkpoints, schedule
@@ -387,6 +388,12 @@ def _layout_for(model: nn.Module, args: PreferenceArguments) -> Layout:
     """Return how the texts of a model are laid out where it trains."""
     sharded = is_sharded(args)
     if isinstance(model, ReadingMixin):
+        if sharded and isinstance(model, Policy):
+            raise ConfigError(
+                "a policy cannot be trained in shards yet",
+                expected="whole weights in every process (DDP)",
+                remedy="choose a configuration without FSDP, or --lora",
+            )
         model.sharded = sharded
         if not sharded:
             model.to(args.device)  # what its attention can do there decides the layout

@@ -16,7 +16,7 @@ from assay.scorers.encoding import encode_records
 from assay.training.data import TextSource
 from assay.training.plan import plan_batches
 from assay.workflows import hardware
-from assay.workflows.aligning import fit_policy, objective_of, policy_options, taught_from
+from assay.workflows.aligning import fit_policy, objective_of, policy_options, reference_of, taught_from
 from assay.workflows.data import Shares, check_sources, group_keys, write_seen_groups
 from assay.workflows.fitting import newest_checkpoint
 from assay.workflows.judging import fit_baselines, judge
@@ -48,15 +48,16 @@ def align(settings: AlignSettings) -> dict[str, Any]:
     shares = shares_of(settings, validation_share=settings.validation_share)
     say("\n".join([*(line for report in shares.reads for line in report.lines()), *shares_lines(settings, shares)]))
     policy = create_policy(policy_options(settings))
+    other = reference_of(settings, policy)
     settings = resolved(settings, sum(p.numel() for p in policy.parameters()))
     if settings.dry_run:
         return _plan_only(settings, shares, policy)
     with new_folder(settings.out, overwrite=settings.overwrite, resume=settings.resume, keep_on_error=True) as folder:
-        identity = identity_of(settings, shares)
+        identity = identity_of(settings, shares) | {"models": dict(policy.record.fingerprint)}
         refuse_another_run(folder / IDENTITY, identity)
         with kept_if_resumable(folder, newest_checkpoint):
             write_json(folder / IDENTITY, identity)
-            done = _align_in(folder, settings, shares, policy)
+            done = _align_in(folder, settings, shares, policy, other)
             shutil.rmtree(folder / "checkpoints", ignore_errors=True)
             (folder / IDENTITY).unlink()
             done["seconds"] = time.perf_counter() - started
@@ -77,29 +78,32 @@ def resolved(settings: AlignSettings, parameters: int) -> AlignSettings:
     )
 
 
-def _align_in(folder: Path, settings: AlignSettings, shares: Shares, policy: Policy) -> dict[str, Any]:
+def _align_in(
+    folder: Path, settings: AlignSettings, shares: Shares, policy: Policy, other: Policy | None
+) -> dict[str, Any]:
     checks = check_sources(settings, shares.reads)
     write_json(folder / "data_check.json", [check.to_dict() for check in checks])
-    result = fit_policy(settings, shares, folder, policy)
+    result = fit_policy(settings, shares, folder, policy, other)
     policy = result.model
     policy.record.data = data_card(settings, shares)
     policy.save_pretrained(folder / "model")
     write_seen_groups(folder / "model", group_keys(shares.training))
     write_atomic(folder / "config.yaml", dump_yaml(settings.model_copy(update={"resume": False, "overwrite": False})))
     metrics = untested(settings, shares, result) | {"policy": policy.record.policy}
+    baselines = fit_baselines(shares.training, folder / "baselines")
     judged = None
     if shares.test is not None:
         judged = judge(
             policy,
             shares.test,
-            baselines=fit_baselines(shares.training, folder / "baselines"),
+            baselines=baselines,
             token_budget=settings.token_budget,
             seed=settings.seed,
             resamples=settings.resamples,
         )
         found = judged.evaluation.to_dict() if judged.evaluation else None
-        baselines = found.pop("baselines") if found else None
-        metrics = {"evaluation": found, "baselines": baselines, **metrics}
+        beside = found.pop("baselines") if found else None
+        metrics = {"evaluation": found, "baselines": beside, **metrics}
         metrics["data"]["test_truncation"] = judged.truncation
     else:
         metrics = {"evaluation": None, "baselines": None, **metrics}

@@ -11,9 +11,9 @@ import torch
 from datasets import Dataset
 
 from assay.console import say
-from assay.errors import DataError
+from assay.errors import DataError, ModelError
 from assay.feedback import algebra
-from assay.scorers import AdapterOff, FrozenReference, LoraOptions, Policy, PolicyOptions, create_policy
+from assay.scorers import AdapterOff, FrozenReference, LoraOptions, Policy, PolicyOptions, backbones, create_policy
 from assay.scorers.encoding import EncodedRecords, encode_records, score_records
 from assay.scorers.likelihood_cache import LikelihoodCache
 from assay.scorers.policy import Reference
@@ -36,11 +36,11 @@ from assay.workflows.teaching import calibration_of
 _LOSS = PairwiseLoss()
 
 
-def policy_options(settings: AlignSettings, backbone: str | None = None) -> PolicyOptions:
-    """Turn settings into the options of `create_policy`; another model's name makes a plain one of that."""
-    lora = settings.lora if backbone is None else None
+def policy_options(settings: AlignSettings) -> PolicyOptions:
+    """Turn settings into the options of `create_policy`."""
+    lora = settings.lora
     return PolicyOptions(
-        backbone=backbone or settings.backbone,
+        backbone=settings.backbone,
         beta=settings.scale,
         form=settings.form,
         template=settings.template,
@@ -90,21 +90,36 @@ def taught_from(settings: AlignSettings, data: Dataset, records: EncodedRecords)
     return taught
 
 
-def fit_policy(settings: AlignSettings, shares: Shares, folder: Path, policy: Policy) -> Fit:
+def fit_policy(
+    settings: AlignSettings, shares: Shares, folder: Path, policy: Policy, other: Policy | None = None
+) -> Fit:
     """Train and calibrate a policy; see `assay.workflows.align_verb.align`.
 
-    What a reference says is computed before training, once for each response, and kept on disk: where it is the policy
-    as it came, no second model is held.
+    What a reference says is computed before training, once for each response, and kept on disk: while the policy trains
+    no second model is at work.
+
+    Parameters
+    ----------
+    settings, shares, folder
+        Resolved; judgements by purpose; for checkpoints and logs.
+    policy
+        As it came.
+    other
+        The reference, where it is another model (`reference_of`).
     """
     train = encode_records(shares.fit, policy.encoder)
     held_out = encode_records(shares.validation, policy.encoder) if shares.validation is not None else None
+    for records in (train, held_out):
+        if records is not None:
+            policy.refuse_empty(records.reply_starts, records.lengths)
     taught = taught_from(settings, shares.fit, train)
-    other = _reference_of(settings, policy)
     learned = _learned(settings, taught.taught(policy.encoder.pad_id), policy, other)
     kept_apart = None
     if held_out is not None and shares.validation is not None:
         checked = make_targets(settings.target, _LOSS, shares.validation, Prepared(held_out), like=taught)
         kept_apart = _learned(settings, TrainingRecords(checked.records), policy, other)
+    if other is not None:
+        other.to("cpu")
     args = arguments(settings, folder, settings.seed)
     if kept_apart is None or not (kept_apart.weights > 0).any():
         args.patience = 0  # nothing to look at
@@ -114,7 +129,6 @@ def fit_policy(settings: AlignSettings, shares: Shares, folder: Path, policy: Po
         trainer, shown, folder, lambda: create_policy(policy_options(settings)), resume=settings.resume
     )
     policy = cast(Policy, whole)
-    policy.record.policy["reference"] = settings.compared_with
     result = result_of(policy, trainer, taught, since)
     result.target = settings.target
     policy.reference = _live(settings, policy, other)
@@ -122,13 +136,31 @@ def fit_policy(settings: AlignSettings, shares: Shares, folder: Path, policy: Po
     return result
 
 
-def _reference_of(settings: AlignSettings, policy: Policy) -> Policy | None:
-    """Load the reference, where it is another model than the policy as it came."""
+def reference_of(settings: AlignSettings, policy: Policy) -> Policy | None:
+    """Load the reference, where it is another model than the policy as it came; the policy's record names it.
+
+    Raises
+    ------
+    ModelError
+        If it has other tokens, or reads shorter texts than the policy.
+    """
     name = settings.compared_with
     if name in (None, "start"):
+        policy.record.policy["reference"] = name
         return None
-    found = create_policy(policy_options(settings, name))
+    found = create_policy(PolicyOptions(str(name), attention=settings.attention))
     refuse_other_vocabulary(policy, found, str(name))
+    longest, limit = policy.encoder.settings.max_length_tokens, backbones.window(found.whole.config)
+    if limit is not None and longest > limit:
+        raise ModelError(
+            "the reference reads shorter texts than the policy",
+            where=str(name),
+            expected=f"at most {limit} tokens",
+            got=str(longest),
+            remedy=f"--max-length-tokens {limit}",
+        )
+    policy.record.policy["reference"] = found.record.policy["base"]
+    policy.record.fingerprint["reference"] = found.record.fingerprint["base"]
     return found
 
 

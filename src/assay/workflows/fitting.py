@@ -111,7 +111,7 @@ def _fit_weights(settings: TrainSettings, shares: Shares, folder: Path, model: R
     if samples is not None:
         learned = replace(learned, share=samples)
     if settings.grm is not None:
-        learned = with_replies(settings.grm, model, learned, settings.token_budget)
+        learned = with_replies(settings, model, learned)
     refuse_few(settings, learned)
     fresh = model
     start_bank(fresh, learned, lambda texts: _states_of(fresh, train, texts, settings))

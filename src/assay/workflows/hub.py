@@ -9,8 +9,8 @@ from assay.config import Settings
 from assay.console import say
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?(:[\w.-]+)?")
-_NAMES = ("data", "test", "train", "model", "against", "backbone", "tokenizer")
-_PACKAGED = {"minilm", "none"}
+_NAMES = ("data", "test", "train", "model", "against", "backbone", "reference", "tokenizer")
+_PACKAGED = {"minilm", "none", "auto"}
 _SECONDS = 5.0
 
 

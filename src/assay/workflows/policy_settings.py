@@ -10,7 +10,7 @@ from pydantic import Field
 
 from assay.objectives.policy import Kernel
 from assay.scorers.policy import Form
-from assay.workflows.feedback_settings import Judged, Target
+from assay.workflows.feedback_settings import Judged, MarginMatching, Target
 from assay.workflows.model_settings import OptimiserSettings, TextSettings
 from assay.workflows.settings import JobSettings, unknown_loggers
 
@@ -43,8 +43,8 @@ class Usual:
     likelihood: float = 0.0
 
 
-#: Rafailov et al. 2023; Azar et al. 2024; Zhao et al. 2023; Meng et al. 2024; Hong et al. 2024 (whose lambda of 0.1
-#: weighs the odds, so that the likelihood weighs ten times as much as these).
+#: Rafailov et al. 2023; Azar et al. 2024; the hinge of Zhao et al. 2023 on log-ratios (Liu et al. 2024); Meng et al.
+#: 2024; Hong et al. 2024 (whose lambda of 0.1 weighs the odds, so that the likelihood weighs ten times as much).
 METHODS: dict[str, Usual] = {
     "dpo": Usual("sum", "logistic", 0.1),
     "ipo": Usual("sum", "squared", 0.1),
@@ -75,6 +75,10 @@ class AlignSettings(JobSettings, TextSettings, OptimiserSettings):
         default=None, ge=0, description="weight of minus the better response's log-likelihood; none: 0, orpo 10"
     )
     clip: float | None = Field(default=None, gt=0, description="scores beyond it do not count (TSO); none: all do")
+    epochs: int | None = Field(default=None, ge=1, description="passes over the data; none: 3")
+    learning_rate: float | None = Field(
+        default=None, gt=0, description="none: 2e-5 below 100M parameters and with LoRA, else 1e-6"
+    )
     dropout: Literal["hidden", "all", "none"] = Field(
         default="none", description="as the policy was pretrained, with or without attention weights; or none"
     )
@@ -125,6 +129,17 @@ class AlignSettings(JobSettings, TextSettings, OptimiserSettings):
                 yield "per_token", "orpo is about means over tokens"
         if self.ahead and self.target.kind in ("margin", "pcrm"):
             yield "margin", f"is set by --target.kind {self.target.kind} too; choose one (--margin 0)"
+        if isinstance(self.target, MarginMatching) and self.target.sweep:
+            yield "target.sweep", "is of assay train; name one --target.gamma"
+        if self.target.kind == "pcrm":
+            if self.told:
+                yield (
+                    "likelihood",
+                    "would raise the worse replies too, which --target pcrm appends as reversed judgements",
+                )
+            if self.target.similarity == "cosine":
+                yield "target.similarity", "needs the vectors of texts, which a policy does not give; use length"
         if self.validation_share == 0:
-            yield from self._without_effect(("evaluations_per_epoch", "patience"), "needs a validation share")
+            names = ("evaluations_per_epoch", "patience", "calibration")
+            yield from self._without_effect(names, "needs a validation share")
         yield from unknown_loggers(self)

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from datasets import Dataset
 
 from assay.console import say
@@ -26,7 +27,6 @@ from assay.training.meta import MetaStep
 from assay.training.objective import Objective
 from assay.training.records import TrainingRecords
 from assay.workflows import hardware
-from assay.workflows.feedback_settings import KeptText
 from assay.workflows.graded import attribute_grades
 from assay.workflows.heads import HELPERS, head_arguments
 from assay.workflows.options import EPOCHS_OF_HEADS, LINEAR_RATE, arguments, head_rate
@@ -123,14 +123,13 @@ def refuse_nothing(objective: Objective, taught: Prepared) -> None:
         )
 
 
-def with_replies(
-    settings: KeptText, model: RewardModel, learned: TrainingRecords, token_budget: int
-) -> TrainingRecords:
-    """Return the same with what losses of text look at; a reference is the model as it is now."""
+def with_replies(settings: TrainSettings, model: RewardModel, learned: TrainingRecords) -> TrainingRecords:
+    """Return the same with what losses of text look at; a reference is the model as it is now, as precise as training."""
     reference = None
-    if settings.reference:
+    if settings.grm is not None and settings.grm.reference:
         model.to(hardware.best_device())
-        reference = reply_likelihoods(model, learned.records, token_budget=token_budget)
+        dtype = torch.bfloat16 if settings.precision == "bf16" else None
+        reference = reply_likelihoods(model, learned.records, dtype=dtype, token_budget=settings.token_budget)
     return replace(learned, with_replies=True, reference=reference)
 
 
