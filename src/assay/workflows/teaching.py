@@ -124,7 +124,7 @@ def refuse_nothing(objective: Objective, taught: Prepared) -> None:
 
 
 def with_replies(settings: TrainSettings, model: RewardModel, learned: TrainingRecords) -> TrainingRecords:
-    """Return the same with what losses of text look at; a reference is the model as it is now, as precise as training."""
+    """Return the same with what losses of text look at; a reference is the model now, as precise as training."""
     reference = None
     if settings.grm is not None and settings.grm.reference:
         model.to(hardware.best_device())
