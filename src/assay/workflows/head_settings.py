@@ -142,6 +142,11 @@ class Preference(OneHead):
     scales: bool = Field(default=True, description="weigh the blocks by what the prompt asks for")
     normalise: bool = Field(default=True, description="bring each vector to mean 0 and variance 1 before")
 
+    @property
+    def usual_rate(self) -> float:
+        """Learning rate that suits it: margins are products, and grow twice as fast as what they are made of."""
+        return 1e-4
+
 
 Head = Annotated[Linear | MLP | Attributes | Prototypes | Kernel | Preference, Field(discriminator="kind")]
 

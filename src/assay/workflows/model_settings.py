@@ -94,7 +94,7 @@ class ModelSettings(TextSettings):
     head_learning_rate: float | None = Field(
         default=None,
         gt=0,
-        description="of the head; none: linear 1e-3 (normalised 3e-4), kernel 1e-2, mlp and prototypes 3e-4",
+        description="of the head; none: linear 1e-3 (normalised 3e-4), kernel 1e-2, preference 1e-4, others 3e-4",
     )
     freeze_backbone: bool = Field(default=False, description="train the head only, on features computed once")
     ensemble: MembersSettings | None = Field(default=None, description="several members, and how far they disagree")
