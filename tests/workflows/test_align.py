@@ -144,10 +144,15 @@ def test_another_model_may_be_the_reference(
     assert torch.equal(policy.reference.model.language_model.lm_head.weight, first.lm_head.weight)
 
 
+@pytest.mark.parametrize(
+    "more",
+    [[], ["--moving.kind", "average", "--moving.every", 3], ["--moving.kind", "reset", "--moving.every", 5]],
+    ids=["frozen", "average", "reset"],
+)
 def test_an_interrupted_run_goes_on(
-    cli: Cli, tiny_causal: Path, many_pairs: Path, monkeypatch: pytest.MonkeyPatch
+    cli: Cli, tiny_causal: Path, many_pairs: Path, monkeypatch: pytest.MonkeyPatch, more: list[Any]
 ) -> None:
-    words = ("align", many_pairs, "--backbone", tiny_causal, *QUICK, 2)
+    words = ("align", many_pairs, "--backbone", tiny_causal, *QUICK, 2, *more)
     with monkeypatch.context() as patch:
         stop_after(7, patch, KeyboardInterrupt())
         assert cli(*words, "--out", "run").code == 130
@@ -178,6 +183,9 @@ def test_a_dry_run_writes_nothing(cli: Cli, tiny_causal: Path, many_pairs: Path)
         (["--validation-share", 0, "--calibration", "isotonic"], "needs a validation share"),
         (["--target.kind", "mmpo", "--target.sweep", "0.5", "4"], "is of assay train"),
         (["--target.kind", "pcrm", "--method", "orpo"], "would raise the worse replies"),
+        (["--moving.kind", "reset", "--method", "simpo"], "begins with the policy as it came"),
+        (["--moving.kind", "average", "--lora.rank", 2], "is of whole models"),
+        (["--moving.kind", "average", "--moving.factor", 2], "less than or equal to 1"),
         (["--target.kind", "pcrm", "--target.similarity", "cosine"], "needs the vectors of texts"),
     ],
 )

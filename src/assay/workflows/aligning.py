@@ -21,6 +21,7 @@ from assay.scorers.references import refuse_other_vocabulary
 from assay.training import PairwiseObjective, PreferenceTrainer
 from assay.training.progress import TerminalProgress
 from assay.training.records import TrainingRecords
+from assay.training.references import AveragedReference, ResetReference
 from assay.training.terms import Likelihood
 from assay.workflows import hardware
 from assay.workflows.data import Shares
@@ -120,6 +121,7 @@ def fit_policy(
         kept_apart = _learned(settings, TrainingRecords(checked.records), policy, other)
     if other is not None:
         other.to("cpu")
+    policy.reference = _moving(settings, policy)
     args = arguments(settings, folder, settings.seed)
     if kept_apart is None or not (kept_apart.weights > 0).any():
         args.patience = 0  # nothing to look at
@@ -167,7 +169,7 @@ def reference_of(settings: AlignSettings, policy: Policy) -> Policy | None:
 def _learned(settings: AlignSettings, given: TrainingRecords, policy: Policy, other: Policy | None) -> TrainingRecords:
     """Return the same with what the reference says; before training, the policy is still as it came."""
     known = None
-    if settings.compared_with is not None:
+    if settings.compared_with is not None and settings.moving is None:
         model = other or policy
         model.to(hardware.best_device())
         dtype = torch.bfloat16 if settings.precision == "bf16" else None
@@ -175,8 +177,19 @@ def _learned(settings: AlignSettings, given: TrainingRecords, policy: Policy, ot
     return replace(given, with_replies=True, reference=known)
 
 
+def _moving(settings: AlignSettings, policy: Policy) -> Reference | None:
+    """Return a reference that follows the policy, if one is wanted."""
+    moving = settings.moving
+    if moving is None:
+        return None
+    policy.to(hardware.best_device())
+    if moving.kind == "average":
+        return AveragedReference(policy, moving.factor, moving.every)
+    return ResetReference(policy, moving.every)
+
+
 def _live(settings: AlignSettings, policy: Policy, other: Policy | None) -> Reference | None:
-    """Return the reference of a trained policy, for texts that it has not met."""
+    """Return the reference of a trained policy, for texts that it has not met: what it was compared with at first."""
     if settings.compared_with is None:
         return None
     if other is not None:

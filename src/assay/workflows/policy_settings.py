@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
+from assay.config import Settings
 from assay.objectives.policy import Kernel
 from assay.scorers.policy import Form
 from assay.workflows.feedback_settings import Judged, MarginMatching, Target
@@ -54,6 +55,24 @@ METHODS: dict[str, Usual] = {
 }
 
 
+class AverageSettings(Settings):
+    """SAPO's reference: a moving average of the policy, taken over from time to time."""
+
+    kind: Literal["average"] = Field(description="a moving average of the policy's weights, taken over now and then")
+    factor: float = Field(default=0.5, ge=0, le=1, description="of the average that is kept at each step")
+    every: int = Field(default=108, ge=1, description="steps from one takeover to the next")
+
+
+class ResetSettings(Settings):
+    """ProRL's reference: the policy itself from time to time, and an optimiser that begins anew."""
+
+    kind: Literal["reset"] = Field(description="the policy as it is now, and an optimiser that begins anew")
+    every: int = Field(default=200, ge=1, description="steps from one reset to the next")
+
+
+Moving = Annotated[AverageSettings | ResetSettings, Field(discriminator="kind")]
+
+
 class AlignSettings(JobSettings, TextSettings, OptimiserSettings):
     """What is trained on what, and against which reference."""
 
@@ -64,6 +83,7 @@ class AlignSettings(JobSettings, TextSettings, OptimiserSettings):
         default="auto",
         description="auto: the policy as it came, where the method has one; none; or another model's name",
     )
+    moving: Moving | None = Field(default=None, description="a reference that follows the policy; none: it stays")
     beta: float | None = Field(default=None, gt=0, description="scale of scores; none: 0.1, simpo 2, orpo 1")
     per_token: bool | None = Field(
         default=None, description="scores are means over tokens, not sums; none: for simpo and orpo alone"
@@ -127,6 +147,14 @@ class AlignSettings(JobSettings, TextSettings, OptimiserSettings):
                 yield "reference", "orpo looks at the odds of the policy alone"
             if self.per_token is False:
                 yield "per_token", "orpo is about means over tokens"
+        if self.moving is not None:
+            if self.compared_with != "start":
+                yield (
+                    "moving",
+                    "begins with the policy as it came; choose a method with a reference, and leave that out",
+                )
+            if self.moving.kind == "average" and self.lora is not None:
+                yield "moving.kind", "average is of whole models, and --lora trains an adapter; use reset"
         if self.ahead and self.target.kind in ("margin", "pcrm"):
             yield "margin", f"is set by --target.kind {self.target.kind} too; choose one (--margin 0)"
         if isinstance(self.target, MarginMatching) and self.target.sweep:
