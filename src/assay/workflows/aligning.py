@@ -114,11 +114,14 @@ def fit_policy(
         if records is not None:
             policy.refuse_empty(records.reply_starts, records.lengths)
     taught = taught_from(settings, shares.fit, train)
-    learned = _learned(settings, taught.taught(policy.encoder.pad_id), policy, other)
+    learned = _with_reference(settings, taught.taught(policy.encoder.pad_id), policy, other)
+    if settings.moving is not None:
+        learned = replace(learned, reference=None)  # it is asked anew at each step
     kept_apart = None
     if held_out is not None and shares.validation is not None:
         checked = make_targets(settings.target, _LOSS, shares.validation, Prepared(held_out), like=taught)
-        kept_apart = _learned(settings, TrainingRecords(checked.records), policy, other)
+        # compared with the policy as it came whatever follows it: losses before and after must be of one kind
+        kept_apart = _with_reference(settings, TrainingRecords(checked.records), policy, other)
     if other is not None:
         other.to("cpu")
     policy.reference = _moving(settings, policy)
@@ -166,10 +169,12 @@ def reference_of(settings: AlignSettings, policy: Policy) -> Policy | None:
     return found
 
 
-def _learned(settings: AlignSettings, given: TrainingRecords, policy: Policy, other: Policy | None) -> TrainingRecords:
+def _with_reference(
+    settings: AlignSettings, given: TrainingRecords, policy: Policy, other: Policy | None
+) -> TrainingRecords:
     """Return the same with what the reference says; before training, the policy is still as it came."""
     known = None
-    if settings.compared_with is not None and settings.moving is None:
+    if settings.compared_with is not None:
         model = other or policy
         model.to(hardware.best_device())
         dtype = torch.bfloat16 if settings.precision == "bf16" else None
