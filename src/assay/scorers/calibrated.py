@@ -7,9 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from scipy.special import expit
 
-from assay.scorers.conversation import Prompt, Reply, same_length
+from assay.scorers.batches import DEFAULT_TOKEN_BUDGET
+from assay.scorers.conversation import Prompt, Reply, same_length, warn_of_lost_instructions, warn_truncated
 
 
 def calibrated_probability(delta: np.ndarray, calibration: Mapping[str, Any] | None) -> np.ndarray:
@@ -34,10 +36,44 @@ def calibrated_probability(delta: np.ndarray, calibration: Mapping[str, Any] | N
 
 
 class CalibratedMixin:
-    """For models that score prompts and responses, and keep a calibration in their ``record``."""
+    """For models that score conversations, and keep a calibration in their ``record``."""
 
+    encoder: Any
     record: Any
-    score: Any
+    score_conversations: Any
+
+    def score(
+        self,
+        prompts: Sequence[Prompt],
+        responses: Sequence[Reply],
+        *,
+        token_budget: int = DEFAULT_TOKEN_BUDGET,
+        dtype: torch.dtype | None = None,
+    ) -> np.ndarray:
+        """Score responses.
+
+        Parameters
+        ----------
+        prompts
+            Strings (one user message) or message lists, length n.
+        responses
+            Strings, or message lists where a reply is more than one text, length n.
+        token_budget
+            Padded tokens per forward pass; it changes speed and memory, never a score.
+        dtype
+            Compute in this dtype by autocast; None: in that of the weights, float32 unless loaded otherwise.
+
+        Returns
+        -------
+        ndarray
+            Raw scores, float32, shape ``[n]``; the mean over members where there are several. Their differences are
+            log-odds; their zero has no meaning. How many texts were truncated is told by a warning.
+        """
+        same_length(prompts, responses)
+        warn_of_lost_instructions(self.encoder, prompts)
+        encoded = self.encoder.encode(prompts, responses)
+        warn_truncated(encoded)
+        return self.score_conversations(encoded, prompts, token_budget=token_budget, dtype=dtype)
 
     def probability(self, prompts: Sequence[Prompt], a: Sequence[Reply], b: Sequence[Reply]) -> np.ndarray:
         """Return the calibrated probability that a is better than b, float64 ``[n]``.

@@ -22,10 +22,6 @@ from assay.scorers.conversation import (
     ConversationEncoder,
     Encoded,
     Prompt,
-    Reply,
-    same_length,
-    warn_of_lost_instructions,
-    warn_truncated,
 )
 from assay.scorers.evaluating import evaluating
 from assay.scorers.interface import Batch, Rows
@@ -194,7 +190,6 @@ class Policy(CalibratedMixin, ReadingMixin, PreTrainedModel):
         order: Tensor | None = None,
         edges: Tensor | None = None,
         reference: Tensor | None = None,
-        likelihoods: bool = False,
     ) -> Output:
         """Score a batch; distributed wrappers need this one entry. Without ``edges`` the margins are empty.
 
@@ -212,21 +207,6 @@ class Policy(CalibratedMixin, ReadingMixin, PreTrainedModel):
         a, b = values[edges].unbind(dim=1)
         output: Output = {"margins": a - b, "values": values, "likelihoods": states[:, 0], "reply_tokens": states[:, 2]}
         return output
-
-    def score(
-        self,
-        prompts: Sequence[Prompt],
-        responses: Sequence[Reply],
-        *,
-        token_budget: int = DEFAULT_TOKEN_BUDGET,
-        dtype: torch.dtype | None = None,
-    ) -> np.ndarray:
-        """Score responses, float32 ``[n]``; see `Policy` for what a score is, and `RewardModel.score` for the rest."""
-        same_length(prompts, responses)
-        warn_of_lost_instructions(self.encoder, prompts)
-        encoded = self.encoder.encode(prompts, responses)
-        warn_truncated(encoded)
-        return self.score_conversations(encoded, prompts, token_budget=token_budget, dtype=dtype)
 
     def score_conversations(
         self,

@@ -12,7 +12,7 @@ from assay.errors import ModelError
 from assay.scorers.attributes import AttributeHead
 from assay.scorers.batches import DEFAULT_TOKEN_BUDGET, TokenIds, pad
 from assay.scorers.calibrated import CalibratedMixin
-from assay.scorers.conversation import Encoded, Prompt, Reply, same_length, warn_of_lost_instructions, warn_truncated
+from assay.scorers.conversation import Encoded, Prompt, Reply, same_length, warn_truncated
 from assay.scorers.encoding import mean_of_members
 from assay.scorers.evaluating import evaluating
 from assay.scorers.heads import Head
@@ -26,39 +26,6 @@ if TYPE_CHECKING:
 
 class ScoringMixin(CalibratedMixin, SpreadMixin):
     """Scoring methods of a reward model."""
-
-    def score(
-        self,
-        prompts: Sequence[Prompt],
-        responses: Sequence[Reply],
-        *,
-        token_budget: int = DEFAULT_TOKEN_BUDGET,
-        dtype: torch.dtype | None = None,
-    ) -> np.ndarray:
-        """Score responses.
-
-        Parameters
-        ----------
-        prompts
-            Strings (one user message) or message lists, length n.
-        responses
-            Strings, or message lists where a reply is more than one text, length n.
-        token_budget
-            Padded tokens per forward pass; it changes speed and memory, never a score.
-        dtype
-            Compute in this dtype by autocast; None: in that of the weights, float32 unless loaded otherwise.
-
-        Returns
-        -------
-        ndarray
-            Raw scores, float32, shape ``[n]``; the mean over members where there are several. Their differences are
-            log-odds; their zero has no meaning. How many texts were truncated is told by a warning.
-        """
-        same_length(prompts, responses)
-        warn_of_lost_instructions(self._model.encoder, prompts)
-        encoded = self._model.encoder.encode(prompts, responses)
-        warn_truncated(encoded)
-        return self.score_conversations(encoded, prompts, token_budget=token_budget, dtype=dtype)
 
     def score_conversations(
         self,

@@ -13,7 +13,7 @@ from datasets import Dataset
 from assay.console import say
 from assay.errors import DataError, ModelError
 from assay.feedback import algebra
-from assay.scorers import AdapterOff, FrozenReference, LoraOptions, Policy, PolicyOptions, backbones, create_policy
+from assay.scorers import AdapterOff, FrozenReference, Policy, PolicyOptions, backbones, create_policy
 from assay.scorers.encoding import EncodedRecords, encode_records, score_records
 from assay.scorers.likelihood_cache import LikelihoodCache
 from assay.scorers.policy import Reference
@@ -27,7 +27,7 @@ from assay.workflows import hardware
 from assay.workflows.data import Shares
 from assay.workflows.feedback_settings import PairwiseLoss
 from assay.workflows.fits import Fit, result_of, store, trained
-from assay.workflows.options import arguments
+from assay.workflows.options import arguments, lora_options
 from assay.workflows.policy_settings import AlignSettings
 from assay.workflows.prepared import Prepared
 from assay.workflows.targets import make_targets
@@ -39,7 +39,6 @@ _LOSS = PairwiseLoss()
 
 def policy_options(settings: AlignSettings) -> PolicyOptions:
     """Turn settings into the options of `create_policy`."""
-    lora = settings.lora
     return PolicyOptions(
         backbone=settings.backbone,
         beta=settings.scale,
@@ -48,7 +47,7 @@ def policy_options(settings: AlignSettings) -> PolicyOptions:
         end_token=settings.end_token,
         max_length_tokens=settings.max_length_tokens,
         truncation=settings.truncation,
-        lora=LoraOptions(lora.rank, lora.alpha, lora.dropout, lora.targets or None) if lora else None,
+        lora=lora_options(settings),
         dropout=settings.dropout,
         attention=settings.attention,
         seed=settings.seed,

@@ -9,7 +9,7 @@ from pathlib import Path
 from assay.scorers import LoraOptions, ModelOptions
 from assay.training import PreferenceArguments
 from assay.workflows import hardware
-from assay.workflows.model_settings import ModelSettings, OptimiserSettings
+from assay.workflows.model_settings import ModelSettings, OptimiserSettings, TextSettings
 from assay.workflows.settings import TrainSettings
 
 EPOCHS_OF_HEADS, EPOCHS_OF_BACKBONES = 30, 3
@@ -22,9 +22,14 @@ def head_rate(settings: TrainSettings) -> float:
     return settings.head_learning_rate or settings.head.usual_rate
 
 
+def lora_options(settings: TextSettings) -> LoraOptions | None:
+    """Return the options of the adapter; None: all weights train."""
+    lora = settings.lora
+    return LoraOptions(lora.rank, lora.alpha, lora.dropout, lora.targets or None) if lora else None
+
+
 def model_options(settings: ModelSettings, seed: int) -> ModelOptions:
     """Turn settings into the options of `create_reward_model`."""
-    lora = settings.lora
     levels = getattr(getattr(settings, "objective", None), "levels", ())
     several = settings.ensemble.members if settings.ensemble and settings.ensemble.kind == "heads" else len(levels) or 1
     return ModelOptions(
@@ -43,7 +48,7 @@ def model_options(settings: ModelSettings, seed: int) -> ModelOptions:
         vocabulary=getattr(settings, "grm", None) is not None,
         dropout=settings.dropout,
         attention=settings.attention,
-        lora=LoraOptions(lora.rank, lora.alpha, lora.dropout, lora.targets or None) if lora else None,
+        lora=lora_options(settings),
         seed=seed,
     )
 
