@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from assay.objectives import pairwise_loss
-from assay.objectives.prototypes import diversity_loss, effective_number
+from assay.objectives.prototypes import diversity_loss, effective_number, fitted_log_kappa
 from assay.scorers.heads import LinearHead, layer_normed, make_head
-from assay.scorers.prototypes import PrototypeHead, fitted_log_kappa
+from assay.scorers.prototypes import PrototypeHead
 
 WIDTH = 8
 

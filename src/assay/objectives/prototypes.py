@@ -171,3 +171,28 @@ def imp_threshold(spread: Tensor | float, width: int, alpha: float, variance: fl
 def _each(kappa: Tensor | float, like: Tensor) -> Tensor:
     """Bring one number per member to the shape of distances."""
     return torch.as_tensor(kappa, dtype=like.dtype, device=like.device).unsqueeze(-1)
+
+
+def band(counts: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the least and the largest effective number that K prototypes should have: 3 and K/2."""
+    return torch.full_like(counts, 3, dtype=torch.float32), counts / 2.0
+
+
+def fitted_log_kappa(distances: Tensor, usable: Tensor, goal: float) -> float:
+    """Return the logarithm of the kappa that gives responses this median effective number; by bisection.
+
+    Parameters
+    ----------
+    distances, usable
+        ``[N, K]``.
+    goal
+        Between 1 and K.
+    """
+    # the number falls from K at kappa 0 to 1; scaled by the distances, so that any unit is in reach
+    typical = distances[usable].mean().clamp_min(1e-12).log().item() if usable.any() else 0.0
+    low, high = -20.0 - typical, 20.0 - typical
+    for _ in range(50):
+        middle = (low + high) / 2
+        found = effective_number(mixture_weights(distances, math.exp(middle), usable)).median().item()
+        low, high = (middle, high) if found > goal else (low, middle)
+    return (low + high) / 2

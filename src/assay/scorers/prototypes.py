@@ -9,9 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from assay.objectives.prototypes import (
+    band,
     class_term,
     diversity_loss,
     effective_number,
+    fitted_log_kappa,
     imp_threshold,
     least_distance,
     mixture_weights,
@@ -382,28 +384,3 @@ class PrototypeHead(Head):
             classes = torch.where(votes.sum(dim=-1) >= 0, 1, -1)
         classes = classes.reshape(len(distances), -1, 1)
         return (own == classes) | (classes == 0)
-
-
-def band(counts: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the least and the largest effective number that K prototypes should have: 3 and K/2."""
-    return torch.full_like(counts, 3, dtype=torch.float32), counts / 2.0
-
-
-def fitted_log_kappa(distances: Tensor, usable: Tensor, goal: float) -> float:
-    """Return the logarithm of the kappa that gives responses this median effective number; by bisection.
-
-    Parameters
-    ----------
-    distances, usable
-        ``[N, K]``.
-    goal
-        Between 1 and K.
-    """
-    # the number falls from K at kappa 0 to 1; scaled by the distances, so that any unit is in reach
-    typical = distances[usable].mean().clamp_min(1e-12).log().item() if usable.any() else 0.0
-    low, high = -20.0 - typical, 20.0 - typical
-    for _ in range(50):
-        middle = (low + high) / 2
-        found = effective_number(mixture_weights(distances, math.exp(middle), usable)).median().item()
-        low, high = (middle, high) if found > goal else (low, middle)
-    return (low + high) / 2

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from assay.objectives.prototypes import effective_number, mixture_weights, squared_distances
+from assay.objectives.prototypes import band, effective_number, fitted_log_kappa, mixture_weights, squared_distances
 from assay.scorers.kernel import KernelHead
-from assay.scorers.prototypes import PrototypeHead, band, fitted_log_kappa
+from assay.scorers.prototypes import PrototypeHead
 from assay.training.records import TrainingRecords
 
 #: Pairs of responses that probe prototypes, at most.
