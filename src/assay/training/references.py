@@ -1,4 +1,4 @@
-"""References that follow the policy, and the callback that lets them."""
+"""References that follow the policy, and what a checkpoint keeps of them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any, Protocol, cast
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import TrainerCallback
 
 from assay.errors import ConfigError
 from assay.scorers.interface import Batch
@@ -155,23 +154,6 @@ class ResetReference:
 def clear(optimizer: Any) -> None:
     """Forget the moments of an optimiser, or of the one that a wrapper holds."""
     getattr(optimizer, "optimizer", optimizer).state.clear()
-
-
-class FollowPolicy(TrainerCallback):
-    """Lets a reference follow after each step, and keeps it with every checkpoint."""
-
-    def __init__(self, reference: FollowingReference) -> None:
-        self.reference = reference
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
-        """Follow."""
-        self.reference.after_step(cast(Policy, given["model"]), given["optimizer"], state.global_step)
-
-
-def following(policy: nn.Module) -> list[TrainerCallback]:
-    """Return a callback where a policy has a reference that follows it."""
-    reference = getattr(policy, "reference", None)
-    return [FollowPolicy(cast(FollowingReference, reference))] if hasattr(reference, "after_step") else []
 
 
 def save_reference(policy: nn.Module, folder: str) -> None:

@@ -24,6 +24,7 @@ from assay.scorers.policy import Policy
 from assay.scorers.reading import ReadingMixin
 from assay.scorers.reward_model import RewardModel
 from assay.training import checkpoints, schedule
+from assay.training.after_step import after_each_step
 from assay.training.arguments import PreferenceArguments, check_arguments
 from assay.training.compiling import check_compilable, compiled_layers
 from assay.training.data import PlannedSteps, source_of
@@ -32,7 +33,7 @@ from assay.training.meta import StepRule
 from assay.training.objective import Objective, PairwiseObjective
 from assay.training.plan import plan_batches
 from assay.training.records import TrainingRecords
-from assay.training.references import following, load_reference, save_reference
+from assay.training.references import load_reference, save_reference
 from assay.training.sharding import is_sharded, keep_scores_whole, refuse_zero_3
 
 _NEVER = 2**62
@@ -101,8 +102,7 @@ class PreferenceTrainer(Trainer):
         args.max_steps = len(self.plan)
         self.train_records, self.held_out = train, held_out if judged else None
         self.objective, self.step_rule = objective, step_rule
-        callbacks = list(callbacks or [])
-        callbacks += [*steps_of_head(model), *following(model)]
+        callbacks = [*(callbacks or []), *after_each_step(model)]
         if judged:
             callbacks.insert(0, schedule.PlannedEvaluation(self.plan.evaluation_steps(args.evaluations_per_epoch)))
         if args.patience > 0:
@@ -365,23 +365,6 @@ class PreferenceTrainer(Trainer):
             self.model.load_weights(str(self.state.best_model_checkpoint))
         else:
             super()._load_best_model()
-
-
-class _AfterStep(TrainerCallback):
-    """Lets a head do what it does after each step."""
-
-    def __init__(self, head: Head) -> None:
-        self.head = head
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.head.end_step()
-
-
-def steps_of_head(model: nn.Module) -> list[TrainerCallback]:
-    """Return a callback where the head of a model does something after each step."""
-    head = getattr(model, "head", None)
-    own = isinstance(head, Head) and type(head).end_step is not Head.end_step
-    return [_AfterStep(cast(Head, head))] if own else []
 
 
 def _layout_for(model: nn.Module, args: PreferenceArguments) -> Layout:
