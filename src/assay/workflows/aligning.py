@@ -209,5 +209,5 @@ def _calibrate(settings: AlignSettings, result: Fit, held_out: EncodedRecords | 
     if held_out is None:
         return
     values = score_records(result.model, held_out, token_budget=settings.token_budget)
-    result.calibration = calibration_of(settings, held_out, None, values, held_out.margins(values))
+    result.calibration = calibration_of(settings.calibration, held_out, held_out.margins(values))
     store(result, values, "on the validation share")

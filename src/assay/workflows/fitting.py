@@ -35,6 +35,7 @@ from assay.workflows.teaching import (
     calibration_of,
     refuse_equal_views,
     refuse_nothing,
+    single_verdicts,
     step_rule_of,
     taught_from,
     with_replies,
@@ -161,7 +162,8 @@ def _calibrate(
         evidence = score_records(model, held_out, token_budget=settings.token_budget)
         values = scores_in(evidence)
         margins = mean_of_members(held_out.margins(evidence))
-        result.calibration = calibration_of(settings, held_out, kept_apart.grades, mean_of_members(values), margins)
+        verdicts = single_verdicts(settings, mean_of_members(values), kept_apart.grades)
+        result.calibration = calibration_of(settings.calibration, held_out, margins, verdicts)
         # the scores of unseen texts show where scores lie in use; those of training texts are stretched
         store(result, values[held_out.responses], "on the validation share")
         return

@@ -22,7 +22,7 @@ from assay.workflows.members import add_laplace, samples_of
 from assay.workflows.options import arguments, head_rate
 from assay.workflows.settings import TrainSettings
 from assay.workflows.targets import objective_of
-from assay.workflows.teaching import appended, calibration_of, refuse_nothing, taught_from
+from assay.workflows.teaching import appended, calibration_of, refuse_nothing, single_verdicts, taught_from
 
 
 def fit_frozen(settings: TrainSettings, shares: Shares, folder: Path, model: RewardModel) -> Fit:
@@ -112,7 +112,8 @@ def fit_heads(
     if blind:
         unseen = values.mean(axis=2)[np.arange(len(values)), np.repeat(fold_of, np.diff(records.offsets))]
         out_of_fold = margins.mean(axis=2)[np.arange(len(margins)), fold_of[records.pairs.row]]
-        result.calibration = calibration_of(settings, records, taught.grades, unseen, out_of_fold)
+        verdicts = single_verdicts(settings, unseen, taught.grades)
+        result.calibration = calibration_of(settings.calibration, records, out_of_fold, verdicts)
     # the heads that cleaned the other folds had seen this one
     together = " (cleaned together)" if settings.clean.kind != "none" else ""
     store(result, values[records.responses, blind], f"on margins out of {blind} folds{together}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -30,7 +31,6 @@ from assay.workflows import hardware
 from assay.workflows.graded import attribute_grades
 from assay.workflows.heads import HELPERS, head_arguments
 from assay.workflows.options import EPOCHS_OF_HEADS, LINEAR_RATE, arguments, head_rate
-from assay.workflows.policy_settings import AlignSettings
 from assay.workflows.prepared import Prepared
 from assay.workflows.settings import TrainSettings
 from assay.workflows.strength import cross_fitted
@@ -145,14 +145,20 @@ def refuse_equal_views(settings: TrainSettings, model: RewardModel) -> None:
         )
 
 
+def single_verdicts(
+    settings: TrainSettings, values: np.ndarray, grades: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return scores and P(good) of responses, where such verdicts are what is learned; else None."""
+    return (values, grades) if settings.objective.kind == "pointwise" and grades is not None else None
+
+
 def calibration_of(
-    settings: TrainSettings | AlignSettings,
+    kind: Literal["temperature", "isotonic"],
     records: EncodedRecords,
-    grades: np.ndarray | None,
-    values: np.ndarray,
     margins: np.ndarray,
+    verdicts: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Calibration | None:
-    """Calibrate on what no model of these values and margins was trained on.
+    """Calibrate on what no model of these margins (and scores, see `single_verdicts`) was trained on.
 
     On judgements where there are any; on good and bad responses otherwise, where these are what is learned. Grades
     alone say nothing of probabilities. Weak labels calibrate only where there are too few other judgements: they say
@@ -164,9 +170,10 @@ def calibration_of(
     if np.count_nonzero(others & decided(given.p)) >= FEW_JUDGEMENTS:
         used = others
     if used.any():
-        return fit_calibration(margins[used], given.p[used], given.w[used], settings.calibration)
-    if grades is None or isinstance(settings, AlignSettings) or settings.objective.kind != "pointwise":
+        return fit_calibration(margins[used], given.p[used], given.w[used], kind)
+    if verdicts is None:
         return None
+    values, grades = verdicts
     known = np.isfinite(grades)
     good = grades[known]
     if not known.any() or not 0 < good.mean() < 1:
