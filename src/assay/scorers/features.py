@@ -6,7 +6,6 @@ backbone's weights, the pooling rule and the compute dtype.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Sequence
 
@@ -18,7 +17,7 @@ from assay.scorers.batches import DEFAULT_TOKEN_BUDGET, TokenIds, text_key
 from assay.scorers.encoding import EncodedRecords
 from assay.scorers.provenance import weights_fingerprint
 from assay.scorers.reward_model import RewardModel
-from assay.scorers.vector_store import NO_CONTENT, VectorStore
+from assay.scorers.vector_store import VectorStore, store_key
 
 
 class FeatureCache:
@@ -45,10 +44,8 @@ class FeatureCache:
     ) -> None:
         self.model, self.dtype, self.token_budget = model, dtype, token_budget
         rule = (model.config.pooling, model.config.separator_id, pooling.COUNT_SCALE, pooling.COUNT_UNIT)
-        # what is not in the weights but changes what they compute: positions, windows, activations
-        shape = {key: value for key, value in model.backbone.config.to_dict().items() if key not in NO_CONTENT}
-        state = {"weights": weights_fingerprint(model.backbone.state_dict()), "pooling": rule, "shape": shape}
-        key = hashlib.sha256(f"{state}|{dtype or model.dtype}".encode()).hexdigest()[:24]
+        weights = weights_fingerprint(model.backbone.state_dict())
+        key = store_key(weights, model.backbone.config, dtype or model.dtype, pooling=rule)
         self.store = VectorStore("features", key, folder)
 
     @property

@@ -7,7 +7,6 @@ and so tokenizer, template and truncation. How texts share rows, and how attenti
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 
 import numpy as np
@@ -17,7 +16,7 @@ from assay.scorers.batches import DEFAULT_TOKEN_BUDGET, text_key
 from assay.scorers.encoding import EncodedRecords
 from assay.scorers.policy import Policy
 from assay.scorers.provenance import weights_fingerprint
-from assay.scorers.vector_store import NO_CONTENT, VectorStore
+from assay.scorers.vector_store import VectorStore, store_key
 
 
 class LikelihoodCache:
@@ -39,9 +38,8 @@ class LikelihoodCache:
         token_budget: int = DEFAULT_TOKEN_BUDGET,
     ) -> None:
         self.model, self.dtype, self.token_budget = model, dtype, token_budget
-        shape = {key: value for key, value in model.whole.config.to_dict().items() if key not in NO_CONTENT}
-        state = {"weights": weights_fingerprint(_without_adapter(model.language_model.state_dict())), "shape": shape}
-        key = hashlib.sha256(f"{state}|{dtype or model.dtype}".encode()).hexdigest()[:24]
+        weights = weights_fingerprint(_without_adapter(model.language_model.state_dict()))
+        key = store_key(weights, model.whole.config, dtype or model.dtype)
         self.store = VectorStore("likelihoods", key, folder)
 
     def of(self, records: EncodedRecords) -> np.ndarray:

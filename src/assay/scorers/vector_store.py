@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import tempfile
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from datasets import config as datasets_config
@@ -16,7 +18,26 @@ from assay.errors import ModelError
 
 _TEXTS_AT_ONCE = 4096
 #: What is not content in a configuration of transformers.
-NO_CONTENT = ("_name_or_path", "transformers_version", "architectures", "dtype", "torch_dtype")
+_NO_CONTENT = ("_name_or_path", "transformers_version", "architectures", "dtype", "torch_dtype")
+
+
+def store_key(weights: str, config: Any, precision: Any, **rule: Any) -> str:
+    """Return the key of a store: weights, what computes with them, and how precisely.
+
+    Parameters
+    ----------
+    weights
+        Their fingerprint.
+    config
+        Of transformers. What is not in the weights but changes what they compute: positions, windows, activations.
+    precision
+        In which rows are computed.
+    rule
+        What else decides the rows.
+    """
+    shape = {key: value for key, value in config.to_dict().items() if key not in _NO_CONTENT}
+    state = {"weights": weights, **rule, "shape": shape}
+    return hashlib.sha256(f"{state}|{precision}".encode()).hexdigest()[:24]
 
 
 class VectorStore:
