@@ -9,22 +9,20 @@ from typing import Any
 
 from assay.config import dump_yaml
 from assay.console import say
-from assay.feedback import pairs
 from assay.output import check_new, new_folder, write_atomic, write_json
 from assay.scorers import Policy, backbones, create_policy
 from assay.scorers.encoding import encode_records
-from assay.training.data import TextSource
-from assay.training.plan import plan_batches
 from assay.workflows import hardware
 from assay.workflows.aligning import fit_policy, objective_of, policy_options, reference_of, taught_from
 from assay.workflows.data import Shares, check_sources, group_keys, write_seen_groups
+from assay.workflows.fits import Fit
 from assay.workflows.fitting import newest_checkpoint
 from assay.workflows.judging import fit_baselines, judge
 from assay.workflows.policy_settings import AlignSettings
 from assay.workflows.reporting import write_run_report
 from assay.workflows.resuming import kept_if_resumable, refuse_another_run
 from assay.workflows.summary import shares_lines
-from assay.workflows.train import IDENTITY, data_card, identity_of, shares_of, untested
+from assay.workflows.train import IDENTITY, data_card, data_counts, identity_of, shares_of, steps_planned, untested
 
 EPOCHS = 3
 
@@ -124,13 +122,5 @@ def _plan_only(settings: AlignSettings, shares: Shares, policy: Policy) -> dict[
     """Plan the steps as training would."""
     records = encode_records(shares.fit, policy.encoder)
     learned = taught_from(settings, shares.fit, records).taught(policy.encoder.pad_id)
-    items = objective_of(settings).items(learned)
-    plan = plan_batches(
-        TextSource(learned, policy.row_layout, settings.token_budget, items).sizes(),
-        epochs=settings.epochs or 1,
-        pairs_per_step=settings.pairs_per_step,
-        token_budget=settings.token_budget,
-        seed=settings.seed,
-    )
-    counts = {"train_pairs": len(pairs(shares.fit)), "test_pairs": len(pairs(shares.test)) if shares.test else 0}
-    return {"dry_run": True, "steps": len(plan), "data": counts}
+    steps = steps_planned(settings, settings.seed, learned, policy.row_layout, objective_of(settings))
+    return {"dry_run": True, "steps": steps, "data": data_counts(shares, Fit(policy))}

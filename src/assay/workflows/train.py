@@ -18,7 +18,9 @@ from assay.feedback import pairs
 from assay.output import check_new, new_folder, write_atomic, write_json
 from assay.scorers import RewardModel, backbones, create_reward_model
 from assay.scorers.encoding import encode_records
+from assay.scorers.layout import Layout
 from assay.training.data import TextSource
+from assay.training.objective import Objective
 from assay.training.plan import plan_batches
 from assay.training.records import TrainingRecords
 from assay.versions import current_versions
@@ -39,6 +41,7 @@ from assay.workflows.graded import rated_grades, with_attributes
 from assay.workflows.head_settings import ALONE
 from assay.workflows.judging import fit_baselines, judge, line_of_cycles, margins_on
 from assay.workflows.members import warn_of_one
+from assay.workflows.model_settings import OptimiserSettings
 from assay.workflows.options import model_options, resolved
 from assay.workflows.prepared import Prepared
 from assay.workflows.reporting import write_run_report
@@ -290,6 +293,20 @@ def identity_of(settings: JobSettings, shares: Shares) -> dict[str, Any]:
     }
 
 
+def steps_planned(
+    settings: OptimiserSettings, seed: int, learned: TrainingRecords, layout: Layout, objective: Objective
+) -> int:
+    """Return how many steps a training would take."""
+    plan = plan_batches(
+        TextSource(learned, layout, settings.token_budget, objective.items(learned)).sizes(),
+        epochs=settings.epochs or 1,
+        pairs_per_step=settings.pairs_per_step,
+        token_budget=settings.token_budget,
+        seed=seed,
+    )
+    return len(plan)
+
+
 def _plan_only(settings: TrainSettings, shares: Shares, model: RewardModel) -> dict[str, Any]:
     """Plan the steps as training would; judgements that cleaning would leave out are still in them."""
     data, _ = appended(settings, shares.fit)
@@ -301,17 +318,9 @@ def _plan_only(settings: TrainSettings, shares: Shares, model: RewardModel) -> d
         say(line)
     taught = tried[0]
     learned = TrainingRecords(taught.records, model.encoder.pad_id, grades=taught.grades)
-    items = objective_of(settings).items(learned)
-    plan = plan_batches(
-        TextSource(learned, model.row_layout, settings.token_budget, items).sizes(),
-        epochs=settings.epochs or 1,
-        pairs_per_step=settings.pairs_per_step,
-        token_budget=settings.token_budget,
-        seed=settings.seed,
-    )
     return {
         "dry_run": True,
-        "steps": len(plan),
+        "steps": steps_planned(settings, settings.seed, learned, model.row_layout, objective_of(settings)),
         "data": data_counts(shares, Fit(model)),
         "feedback": taught.report() if len(tried) == 1 else {"sweep": [each.report() for each in tried]},
         "settings": settings.model_dump(mode="json"),
