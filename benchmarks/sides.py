@@ -75,12 +75,13 @@ class Ours:
         self, work: Work, pairs_per_step: int, *, bf16: bool, compiled: bool = False, budget: int = TOKEN_BUDGET
     ) -> None:
         self.name = "assay, compiled layers" if compiled else "assay"
-        self.model, self.pairs_per_step = work.model, pairs_per_step
+        self.model: Any = work.model
+        self.pairs_per_step = pairs_per_step
         self.bf16, self.compiled, self.budget = bf16, compiled, budget
 
-    def trainer(self, portion: Work, folder: str, *, epochs: int = 1, **more: Any) -> PreferenceTrainer:
-        """Return the trainer of a portion."""
-        args = PreferenceArguments(
+    def arguments(self, folder: str, epochs: int) -> PreferenceArguments:
+        """Return how is trained."""
+        return PreferenceArguments(
             output_dir=folder,
             num_train_epochs=epochs,
             learning_rate=LEARNING_RATE,
@@ -94,7 +95,11 @@ class Ours:
             logging_steps=10,
             disable_tqdm=True,
         )
-        return PreferenceTrainer(self.model, args, TrainingRecords(portion.records, portion.pad_id), **more)
+
+    def trainer(self, portion: Work, folder: str, *, epochs: int = 1, **more: Any) -> PreferenceTrainer:
+        """Return the trainer of a portion."""
+        records = TrainingRecords(portion.records, portion.pad_id)
+        return PreferenceTrainer(self.model, self.arguments(folder, epochs), records, **more)
 
     def run(self, portion: Work) -> Window:
         """Train on a portion."""
@@ -120,8 +125,12 @@ class Ours:
                 edges = np.concatenate([judged.of_record[record] for record in records])
                 window.items += len(edges)
                 window.equivalent += int(lengths[judged.texts[edges]].sum())
-                window.flops += sum(flops_of(portion, source, int(record), training=True) for record in records)
+                window.flops += sum(self.flops(portion, source, int(record)) for record in records)
         return window
+
+    def flops(self, portion: Work, source: TextSource, record: int) -> float:
+        """Return the work of the useful tokens of a record."""
+        return flops_of(portion, source, record, training=True)
 
 
 def flops_of(work: Work, source: TextSource, record: int, *, training: bool) -> float:

@@ -100,8 +100,11 @@ class Work:
         ]
 
 
-def causal_39m(folder: Path) -> tuple[ModelOptions, dict[str, Any]]:
-    """Save a random Llama of 39 million parameters with a real vocabulary of 30,522 pieces."""
+def causal_39m(folder: Path, words: int | None = None) -> tuple[ModelOptions, dict[str, Any]]:
+    """Save a random Llama of 39 million parameters with a real vocabulary of 30,522 pieces.
+
+    ``words``: vectors for so many pieces instead, of which the tokenizer uses the first.
+    """
     source = load_tokenizer("minilm")
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=source.backend_tokenizer, pad_token="[PAD]", eos_token="[SEP]", unk_token="[UNK]"
@@ -109,7 +112,7 @@ def causal_39m(folder: Path) -> tuple[ModelOptions, dict[str, Any]]:
     shape = {"layers": 8, "width": 512, "inner": 1280, "gated": True}
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=len(tokenizer),
+        vocab_size=words or len(tokenizer),
         hidden_size=512,
         intermediate_size=1280,
         num_hidden_layers=8,
@@ -123,6 +126,11 @@ def causal_39m(folder: Path) -> tuple[ModelOptions, dict[str, Any]]:
     LlamaForCausalLM(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return ModelOptions(backbone=str(folder), dropout="none", max_length_tokens=LONGEST), shape
+
+
+def causal_150k(folder: Path) -> tuple[ModelOptions, dict[str, Any]]:
+    """Save the same with a vocabulary as large as that of today's models."""
+    return causal_39m(folder, 151_936)
 
 
 def minilm(folder: Path) -> tuple[ModelOptions, dict[str, Any]]:
@@ -171,6 +179,7 @@ def summaries(data: Path, count: int = 16) -> Dataset:
 
 WORKS: dict[str, tuple[Callable[[Path], tuple[ModelOptions, dict[str, Any]]], Callable[[Path], Dataset]]] = {
     "causal-39m": (causal_39m, harmless),
+    "causal-39m-150k": (causal_150k, harmless),
     "causal-k4": (causal_39m, long_questions),
     "minilm": (minilm, harmless),
     "minilm-k16": (minilm, summaries),

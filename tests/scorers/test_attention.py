@@ -53,6 +53,25 @@ def test_two_parts_equal_one_under_the_mask(trunk: int, heads: int) -> None:
         torch.testing.assert_close(a, b, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("trunk", [0, 70])
+def test_bfloat16_on_a_processor_is_attended_to_in_float32(trunk: int) -> None:
+    _, rows = rows_of([80, 91])
+    mask, module = visible(rows), SimpleNamespace(num_key_value_groups=1, is_causal=True)
+    draw = torch.Generator().manual_seed(0)
+    given: Any = [torch.randn(2, 2, mask.shape[-1], 8, generator=draw).bfloat16() for _ in range(3)]
+    query, key, value = given
+    exact, _ = attend(module, query.float(), key.float(), value.float(), mask, trunk=trunk)
+    additive = torch.where(mask, 0.0, torch.finfo(torch.bfloat16).min).bfloat16()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        for seen in (mask, additive):
+            found, _ = attend(module, query, key, value, seen, trunk=trunk)
+            assert found.dtype == torch.bfloat16
+            assert torch.equal(found, exact.bfloat16())
+        # positions may have made queries and keys float32
+        found, _ = attend(module, query.float(), key.float(), value, mask, trunk=trunk)
+        assert torch.equal(found, exact.bfloat16())
+
+
 def test_one_column_too_many_would_be_wrong() -> None:
     _, rows = rows_of([70, 91])
     module, draw = SimpleNamespace(is_causal=True), torch.Generator().manual_seed(0)

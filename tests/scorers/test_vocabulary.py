@@ -58,6 +58,29 @@ class Config:
     layout, causal, pooling, segments, separator_id = "assay", True, "last", False, None
 
 
+@pytest.mark.parametrize("kept", [0, 2**28], ids=["made again", "kept"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_gradients_are_those_of_cross_entropy(kept: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vocabulary, "_LOGITS_AT_ONCE", 50 * 4)
+    monkeypatch.setattr(vocabulary, "_LOGITS_KEPT", kept)
+    draw = torch.Generator().manual_seed(0)
+    weight = torch.randn(50, 8, generator=draw).requires_grad_()
+    states, tokens = torch.randn(11, 8, generator=draw).requires_grad_(), torch.randint(50, (11,), generator=draw)
+    counts = torch.randn(11, generator=draw)
+
+    def product(given: Tensor) -> Tensor:
+        return given.to(dtype) @ weight.T.to(dtype)
+
+    found = vocabulary.by_chunks(product, vocabulary.LogitShape(), 50)(states, tokens)
+    expected = -torch.nn.functional.cross_entropy(product(states).float(), tokens, reduction="none")
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+    mine = torch.autograd.grad((found * counts).sum(), (states, weight))
+    other = torch.autograd.grad((expected * counts).sum(), (states, weight))
+    for a, b in zip(mine, other, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-5 if dtype == torch.float32 else 0.05)
+
+
 @pytest.mark.parametrize("layout", sorted(LAYOUTS))
 def test_every_layout_gives_those_of_the_language_model(
     language_model: tuple[str, Any], layout: str, monkeypatch: pytest.MonkeyPatch

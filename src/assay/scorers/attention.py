@@ -3,12 +3,15 @@
 SDPA with a mask computes all products and hides some afterwards. Without a mask its causal kernels skip what lies
 ahead. What every row of a block begins with needs no mask, so it is attended to causally, and only the columns behind
 it with their mask. The function is registered with transformers under a name of its own; nothing in there is changed.
+
+Where bfloat16 is computed on a processor, short rows attend in float32: its kernel for bfloat16 takes about twice the
+time there (forward and backward; equal from 512 columns on), and rounds more.
 """
 
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -20,6 +23,8 @@ from assay.scorers.interface import Rows
 
 #: The name that transformers knows this attention by.
 TREES = "assay_trees"
+#: Columns up to which a processor attends in float32.
+_SHORT = 512
 
 
 def attend(
@@ -47,15 +52,33 @@ def attend(
     tuple
         ``[R, L, heads, d]``, and None for the weights, which are never made.
     """
+    # under autocast the positions may have made queries and keys float32 again; values come right out of a product
+    if value.device.type != "cpu" or value.dtype != torch.bfloat16 or key.shape[2] > _SHORT:
+        return _in_two(module, query, key, value, attention_mask, trunk, **options), None
+    # autocast would turn them back
+    with torch.autocast("cpu", enabled=False):
+        found = _in_two(module, query.float(), key.float(), value.float(), attention_mask, trunk, **options)
+        return found.to(value.dtype), None
+
+
+def _in_two(
+    module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, trunk: int, **options: Any
+) -> Tensor:
+    """Attend to the trunks causally, and with the mask behind them."""
     sdpa: Any = ALL_ATTENTION_FUNCTIONS["sdpa"]
-    if not trunk or attention_mask is None:
-        return sdpa(module, query, key, value, attention_mask, **options)
+    if not trunk or mask is None:
+        return cast(Tensor, sdpa(module, query, key, value, _as(mask, query), **options)[0])
     options.pop("is_causal", None)
     begun = [_cut(each, 0, trunk) for each in (query, key, value)]
-    behind, mask = (_cut(each, trunk, query.shape[2]) for each in (query, attention_mask))
+    behind, mask = (_cut(each, trunk, query.shape[2]) for each in (query, mask))
     first, _ = sdpa(module, *begun, None, is_causal=True, **options)
-    rest, _ = sdpa(module, behind, key, value, mask, is_causal=False, **options)
-    return torch.cat([first, rest], dim=1), None
+    rest, _ = sdpa(module, behind, key, value, _as(mask, query), is_causal=False, **options)
+    return torch.cat([first, rest], dim=1)
+
+
+def _as(mask: Tensor | None, query: Tensor) -> Tensor | None:
+    """Return what is added to the products in their dtype; what is true or false stays so."""
+    return mask if mask is None or mask.dtype == torch.bool else mask.to(query.dtype)
 
 
 def _cut(tensor: Tensor, start: int, end: int) -> Tensor:

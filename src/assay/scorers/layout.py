@@ -15,20 +15,15 @@ from assay.scorers.trees import Tree, grow, lay_out, one_by_one, predicted
 # A call of a backbone costs about as much as this many tokens beside its own: on a CPU most of all the gradient of its
 # embeddings, elsewhere the start of its kernels.
 _OVERHEAD_CPU, _OVERHEAD_ELSEWHERE = 64, 2048
-# How much faster tokens are in bf16, on a CPU that multiplies in it; what does not depend on tokens (reading weights,
-# adding up their gradients) stays.
-_BF16_SPEED = 4
 _LONGEST_TREE = 8192
 # Shorter trunks are attended to under the mask of their trees (see `assay.scorers.attention`).
 _LEAST_TRUNK = 64
 _OF_TOKENS = ("input_ids", "position_ids", "branch")
 
 
-def overhead_on(device: torch.device, *, bf16: bool = False) -> int:
+def overhead_on(device: torch.device) -> int:
     """Return the fixed cost of a call of a backbone, as the number of tokens that take as long."""
-    if device.type != "cpu":
-        return _OVERHEAD_ELSEWHERE
-    return _OVERHEAD_CPU * (_BF16_SPEED if bf16 else 1)
+    return _OVERHEAD_CPU if device.type == "cpu" else _OVERHEAD_ELSEWHERE
 
 
 @dataclass(frozen=True)
@@ -82,16 +77,28 @@ class Layout:
         return int(sum(len(block) * lengths[block].max() for block in blocks))
 
     def rows(
-        self, texts: Sequence[TokenIds], trees: Sequence[Tree], pad_id: int, starts: np.ndarray | None = None
+        self,
+        texts: Sequence[TokenIds],
+        trees: Sequence[Tree],
+        pad_id: int,
+        starts: np.ndarray | None = None,
+        edited: Sequence[np.ndarray] | None = None,
     ) -> tuple[Rows, np.ndarray]:
         """Return the tensors of one block, and the texts whose states they give, in order.
 
         Where every tree holds one text, rows are plain padded texts, which need no mask of their own. With ``starts``
-        (the first token of each text's reply, int64 ``[texts]``) they say where each token of a reply is predicted.
+        (the first token of each text's reply, int64 ``[texts]``) they say where each token of a reply is predicted, and
+        with ``edited`` (bool ``[tokens]`` of each text) which of these tell it from others.
         """
         members = np.concatenate([tree.members for tree in trees])
-        if self.packed:
-            return _packed(texts, trees, pad_id, starts), members
+        rows = _packed(texts, trees, pad_id, starts) if self.packed else self._rows(texts, trees, pad_id, starts)
+        if starts is not None and edited is not None:
+            marks = [edited[member][max(int(starts[member]), 1) :] for member in members]
+            rows["edited"] = torch.from_numpy(np.concatenate(marks))
+        return rows, members
+
+    def _rows(self, texts: Sequence[TokenIds], trees: Sequence[Tree], pad_id: int, starts: np.ndarray | None) -> Rows:
+        members = np.concatenate([tree.members for tree in trees])
         rows: Rows
         if len(members) == len(trees):
             ids, mask = pad([texts[member] for member in members], pad_id)
@@ -99,7 +106,7 @@ class Layout:
             if starts is not None:
                 ends = np.stack([np.arange(len(members)), mask.sum(dim=1).numpy() - 1], axis=1)
                 rows["predicted"] = torch.from_numpy(predicted(texts, trees, starts, ends))
-            return rows, members
+            return rows
         laid = lay_out(texts, trees, pad_id)
         ids, positions, branch = (torch.from_numpy(laid[name]) for name in _OF_TOKENS)
         trunk = min(tree.trunk for tree in trees)
@@ -108,7 +115,7 @@ class Layout:
         if starts is not None:
             rows["predicted"] = torch.from_numpy(predicted(texts, trees, starts, laid["ends"]))
         rows["trunk"] = trunk if _LEAST_TRUNK <= trunk < ids.shape[1] else 0
-        return rows, members
+        return rows
 
     def lay(
         self,
@@ -117,10 +124,11 @@ class Layout:
         token_budget: int,
         pad_id: int,
         starts: np.ndarray | None = None,
+        edited: Sequence[np.ndarray] | None = None,
     ) -> tuple[list[Rows], torch.Tensor]:
         """Return all blocks of some texts, and where each text stands among the texts of the blocks, int64 ``[N]``."""
         blocks = self.blocks(np.array([tree.length for tree in trees], np.int64), token_budget)
-        made = [self.rows(texts, [trees[row] for row in block], pad_id, starts) for block in blocks]
+        made = [self.rows(texts, [trees[row] for row in block], pad_id, starts, edited) for block in blocks]
         order = np.argsort(np.concatenate([members for _, members in made]))
         return [rows for rows, _ in made], torch.from_numpy(order)
 

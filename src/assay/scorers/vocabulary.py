@@ -16,8 +16,11 @@ from assay.errors import ModelError
 from assay.scorers.backbones import load_causal
 from assay.scorers.evaluating import evaluating
 
-#: Logits of so many tokens times words are held at a time: 128 MiB in float32.
-_LOGITS_AT_ONCE = 2**25
+#: Logits of so many tokens times words are made at a time: 32 MiB in float32, which processors work on fastest.
+_LOGITS_AT_ONCE = 2**23
+#: Logits of a block that are kept for their gradient, in tokens times words (512 MiB in bfloat16); those of larger ones
+#: are made again.
+_LOGITS_KEPT = 2**28
 #: Relative error up to which our logits are those of the language model.
 _TOLERANCE = 1e-3
 
@@ -40,10 +43,37 @@ class LogitShape:
     scale: float = 1.0
     cap: float | None = None
 
+    @property
+    def plain(self) -> bool:
+        """Whether nothing is made of them."""
+        return self.scale == 1.0 and self.cap is None
+
     def logits(self, products: Tensor) -> Tensor:
         """Return logits in float32."""
         scaled = products.float() if self.scale == 1.0 else products.float() * self.scale
         return scaled if self.cap is None else self.cap * torch.tanh(scaled / self.cap)
+
+
+class TokenLogProbabilities(torch.autograd.Function):
+    """Log-probabilities of tokens ``[T]`` of logits ``[T, V]``, in float32; of the logits one copy is held.
+
+    What `torch.nn.functional.cross_entropy` keeps for the gradient is their logarithm in float32; here they are kept in
+    their own dtype, and their gradient is made in it.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, tokens: Tensor) -> Tensor:
+        """Return ``[T]`` float32."""
+        ctx.save_for_backward(logits, tokens)
+        return torch.log_softmax(logits, dim=1, dtype=torch.float32).gather(1, tokens.unsqueeze(1))[:, 0]
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        """Return the gradient of the logits."""
+        logits, tokens = ctx.saved_tensors
+        of_each = gradients[0].float().unsqueeze(1)
+        shares = torch.softmax(logits, dim=1, dtype=torch.float32).mul_(-of_each)
+        return shares.scatter_add_(1, tokens.unsqueeze(1), of_each).to(logits.dtype), None
 
 
 class VocabularyHead(nn.Module):
@@ -83,7 +113,8 @@ class VocabularyHead(nn.Module):
 def by_chunks(product: Callable[[Tensor], Tensor], shape: LogitShape, words: int) -> LogProbabilities:
     """Return the function that gives log-probabilities ``[T]`` float32 of tokens ``[T]`` after states ``[T, d]``.
 
-    The logits of a few tokens at a time are made, and made again for their gradient: those of all are never held.
+    The logits of a few tokens at a time are made in float32. For their gradient, those of a small block are kept as
+    they were computed; those of a large one are made again, and never held together.
 
     Parameters
     ----------
@@ -96,13 +127,15 @@ def by_chunks(product: Callable[[Tensor], Tensor], shape: LogitShape, words: int
     """
 
     def chunk(states: Tensor, tokens: Tensor) -> Tensor:
-        return -functional.cross_entropy(shape.logits(product(states)), tokens, reduction="none")
+        products = product(states)
+        return TokenLogProbabilities.apply(products if shape.plain else shape.logits(products), tokens)
 
     def log_probabilities(states: Tensor, tokens: Tensor) -> Tensor:
         rows = max(1, _LOGITS_AT_ONCE // words)
+        again = torch.is_grad_enabled() and len(states) * words > _LOGITS_KEPT
         parts = []
         for own, wanted in zip(states.split(rows), tokens.split(rows), strict=True):
-            if torch.is_grad_enabled():
+            if again:
                 parts.append(checkpoint(chunk, own, wanted, use_reentrant=False))
             else:
                 parts.append(chunk(own, wanted))

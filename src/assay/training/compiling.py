@@ -55,12 +55,14 @@ def check_compilable(model: nn.Module) -> None:
 
 @contextmanager
 def compiled_layers(model: nn.Module) -> Iterator[None]:
-    """Run every repeated layer of a model through ``torch.compile``, and as it was afterwards.
+    """Run every repeated layer of a model, and of what it is compared with, through ``torch.compile`` for a while.
 
     Layers of one class share what is compiled, and sizes are symbols, so the number of compilations depends neither on
     depth nor on the lengths of texts. What lies around the layers differs from block to block and stays as it is.
     """
-    layers = repeated_layers(model)
+    reference = getattr(model, "reference", None)
+    models = [model, *(reference.models if reference is not None else [])]
+    layers = [layer for each in models for layer in repeated_layers(each)]
     for layer in layers:
         vars(layer)["forward"] = torch.compile(layer.forward, dynamic=True)
     try:

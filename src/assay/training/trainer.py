@@ -381,7 +381,7 @@ def _layout_for(model: nn.Module, args: PreferenceArguments) -> Layout:
         if not sharded:
             model.to(args.device)  # what its attention can do there decides the layout
     layout = getattr(model, "row_layout", Layout())
-    return replace(layout, overhead_tokens=overhead_on(args.device, bf16=args.bf16), at_once=sharded)
+    return replace(layout, overhead_tokens=overhead_on(args.device), at_once=sharded)
 
 
 def _only(items: Any) -> Any:
