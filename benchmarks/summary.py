@@ -16,6 +16,8 @@ TARGETS: dict[str, dict[str, float]] = {
     "reward_training causal-k4": {"peer": 7.0, "loop": 2.0},
     "reward_training minilm": {"peer": 2.0},
     "reward_training minilm-k16": {"peer": 8.0},
+    "policy_training causal-39m": {"peer": 6.0, "cached": 5.0},
+    "policy_training causal-39m-150k": {"peer": 6.0, "cached": 5.0},
     "scoring causal-k4": {"bound": 0.75},
 }
 #: Weighing votes: seconds at most, microseconds a vote at most, and times as fast as snorkel's applier.
@@ -25,6 +27,8 @@ WHAT = {
     "reward_training causal-k4": "the same, four answers to a question with passages (fine_grained_rlhf)",
     "reward_training minilm": "MiniLM, all weights, pairs of harmless-base",
     "reward_training minilm-k16": "MiniLM, all weights, sixteen summaries of a document (summeval)",
+    "policy_training causal-39m": "DPO of a policy, 39M Llama-shaped, all weights, pairs of harmless-base",
+    "policy_training causal-39m-150k": "the same with a vocabulary of 151,936 pieces",
     "scoring causal-k4": "scoring four answers to a question with passages, 39M Llama-shaped",
 }
 
@@ -61,6 +65,12 @@ def section(result: dict[str, Any]) -> list[str]:
     lines = [f"## {WHAT.get(name, name)}", "", *comparison(result), ""]
     lines.append(f"* {result['unit']}, over the peer: **{of(result['ratio'], aim.get('peer'))}**, {spread}.")
     most = result["ratio"] / result["ours"]["share_of_matrix_rate"]
+    if "ratio_cached" in result:
+        low, high = result["ratio_cached_min"], result["ratio_cached_max"]
+        cached = of(result["ratio_cached"], aim.get("cached"))
+        lines.append(
+            f"* With what the reference says computed before, on both sides: **{cached}**, {low:.2f} to {high:.2f}."
+        )
     lines.append(f"* By processor time: {result['processor_time_ratio']:.2f}.")
     lines.append(
         f"* With its useful tokens at the whole matrix rate, assay would be at {most:.2f}; no more is possible here."

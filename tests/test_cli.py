@@ -25,6 +25,7 @@ REQUIRED = {
     "select": ["m", "d.jsonl", "--out", "s"],
     "strength": ["d.jsonl"],
     "align": ["d.jsonl", "--out", "r", "--backbone", "m"],
+    "compare": ["p", "d.jsonl", "--out", "c", "--by", "m"],
     "study": ["d.jsonl", "--out", "s"],
     "export": ["m", "--out", "r"],
     "run": ["demo"],

@@ -25,6 +25,7 @@ VERBS: dict[str, str] = {
     "select": "Choose which unlabelled pairs to judge next; write them for annotators.",
     "evolve": "Let a reward model label pairs for itself, round by round, for as long as that helps.",
     "align": "Train a policy straight from comparisons, and judge it as a scorer.",
+    "compare": "Compare what two policies write: who is preferred, at equal length too, and how far they are apart.",
     "study": "Compare methods on fractions of the judgements, and say which to use.",
     "export": "Write a plain transformers sequence classifier with equal scores.",
     "run": "Run the stages of a recipe in order.",

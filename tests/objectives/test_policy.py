@@ -13,6 +13,7 @@ from torch.nn import functional
 from assay.objectives import pairwise_loss
 from assay.objectives.policy import (
     Kernel,
+    clipped_references,
     edit_weights,
     harmonic_reference,
     kahneman_tversky_loss,
@@ -177,3 +178,21 @@ def test_what_does_not_fit_is_refused() -> None:
         edit_weights(f64(-1.0), torch.ones(1, dtype=torch.bool), -1)
     with pytest.raises(ValueError, match="target has shape"):
         margin_loss("hinge", f64(1.0, 2.0), f64(1.0, 1.0, 1.0))
+
+
+def test_further_references_stay_near_the_first() -> None:
+    given = torch.stack([f64(-20, -30), f64(-26, -24)])
+    owners = torch.tensor([0, 0])
+    found = clipped_references(given, owners, 0.1)
+    torch.testing.assert_close(found, torch.stack([f64(-20, -30), f64(-20.92, -28.38)]), rtol=0, atol=1e-12)
+    # the base alone where nothing may stray: DPO
+    still = clipped_references(given, owners, 0.0)
+    assert torch.equal(still, given[:1].expand(2, 2))
+    for weights in (f64(0.3, 0.7), f64(1.0, 0.0)):
+        torch.testing.assert_close(harmonic_reference(still, weights), given[0], rtol=0, atol=1e-12)
+    # each prompt by itself, in any order
+    two = clipped_references(torch.cat([given, given * 3], dim=1)[:, [0, 2, 1, 3]], torch.tensor([0, 1, 0, 1]), 0.1)
+    torch.testing.assert_close(two[:, [0, 2]], found, rtol=0, atol=1e-12)
+    torch.testing.assert_close(two[:, [1, 3]], 3 * found, rtol=0, atol=1e-12)
+    with pytest.raises(ValueError, match="eta is -1"):
+        clipped_references(given, owners, -1)

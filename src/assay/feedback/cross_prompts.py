@@ -81,6 +81,45 @@ def with_cross_prompts(
     return data.map(grown, with_indices=True, features=data.features, desc="Appending answers to other prompts"), told
 
 
+def with_answers_elsewhere(data: Dataset, seed: int) -> tuple[Dataset, np.ndarray]:
+    """Append to each record a response to a prompt of another split group, which nobody judges.
+
+    Of what a policy says there KTO estimates how far it is from its reference. The response's record is the next one of
+    another group in a random order, so that each record gives about one.
+
+    Returns
+    -------
+    tuple
+        The records, and which of them got one, bool ``[records]``: all, unless there is one group only.
+    """
+    random = np.random.default_rng((seed, 11))
+    order = random.permutation(len(data))
+    groups = np.asarray(data["split_group"], object)[order]
+    counts = np.array([len(responses) for responses in data["responses"]])
+    donors: dict[int, int] = {}
+    for place in range(len(order)):
+        steps = (step % len(order) for step in range(place + 1, place + len(order)))
+        donor = next((step for step in steps if groups[step] != groups[place] and counts[order[step]]), None)
+        if donor is not None:
+            donors[int(order[place])] = int(order[donor])
+    texts = {
+        donor: _response(data, donor, int(random.integers(counts[donor]))) for donor in sorted(set(donors.values()))
+    }
+
+    def grown(record: dict[str, Any], row: int) -> dict[str, Any]:
+        if row not in donors:
+            return {}
+        (text, messages), count = texts[donors[row]], len(record["responses"])
+        return {
+            "responses": [*record["responses"], text],
+            "response_messages": [*(record["response_messages"] or [None] * count), messages],
+            "grades": [*(record["grades"] or [[] for _ in range(count)]), []],
+        }
+
+    got = np.isin(np.arange(len(data)), list(donors))
+    return data.map(grown, with_indices=True, features=data.features, desc="Appending answers to other prompts"), got
+
+
 def _partners(view: Pairs, decided: np.ndarray, part: np.ndarray, random: np.random.Generator) -> Any:
     """Return a function that draws, for a judgement, one of another group within its part; None where there is none."""
     pools = {value: decided[part[view.row[decided]] == value] for value in np.unique(part)}

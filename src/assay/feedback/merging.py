@@ -190,7 +190,7 @@ def _merged_meta(rows: Sequence[dict[str, Any]], metas: list[list[dict[str, Any]
     single = all(len(row["index"]) == 1 for row in rows)
     for row, meta, more in zip(rows, packed, rest, strict=True):
         for at, of_response in zip(row["index"], meta.get("responses") or [{}] * len(row["index"]), strict=True):
-            metas[at].append({**of_response, **(more if single else {})})
+            metas[at].append({**(of_response or {}), **(more if single else {})})
     result: dict[str, Any] = {"row": common} if common else {}
     if any(rest) and not single:
         result["rows"] = rest

@@ -120,6 +120,37 @@ def harmonic_reference(log_probabilities: Tensor, weights: Tensor) -> Tensor:
     return -torch.logsumexp(torch.log(a) - at_least_float32(log_probabilities), dim=0)
 
 
+def clipped_references(log_probabilities: Tensor, owners: Tensor, eta: float) -> Tensor:
+    r"""Keep what further references say near what the first says (MRPO, Le et al. 2025).
+
+    With :math:`L_0` the first one's log-probability of a reply, each other is clamped into
+    :math:`[(1+\varepsilon)L_0, (1-\varepsilon)L_0]`, where :math:`\varepsilon` is eta times the share of the reply in
+    the sizes of the prompt's replies, each size the absolute mean over references. The paper writes it for two replies.
+
+    Parameters
+    ----------
+    log_probabilities
+        ``[K, N]``, at most 0; the first row is that of the base.
+    owners
+        int64 ``[N]``: prompt of each reply.
+    eta
+        How far others may stray, at least 0; 0: all are the base.
+
+    Raises
+    ------
+    ValueError
+        If eta is below 0.
+    """
+    if eta < 0:
+        raise ValueError(f"eta is {eta}; expected 0 or more")
+    given = at_least_float32(log_probabilities)
+    size = given.mean(dim=0).abs()
+    total = torch.zeros(int(owners.max()) + 1, dtype=given.dtype, device=given.device).index_add(0, owners, size)
+    wide = eta * size / total.clamp_min(1e-30)[owners]
+    base = given[0]
+    return torch.cat([given[:1], torch.clamp(given[1:], (1 + wide) * base, (1 - wide) * base)])
+
+
 def edit_weights(log_probabilities: Tensor, edited: Tensor, delta: float) -> Tensor:
     r"""Return the weight of each token, :math:`1 + [t \in \text{edit}]\,\min(1/\pi(y_t), \delta)` (BMC).
 

@@ -92,6 +92,11 @@ class ConversationEncoder:
                 got=str(settings.max_length_tokens),
             )
 
+    @property
+    def tail(self) -> list[int]:
+        """Tokens that end every sequence: what the template writes after a reply, and the end token."""
+        return list(self._tail)
+
     def _leading_token(self, rendered: str) -> str:
         """Return the leading token: what the template writes, or what the tokenizer's plain encoding starts with."""
         written = (t for t in (self.tokenizer.bos_token, self.tokenizer.cls_token) if t and rendered.startswith(t))

@@ -28,6 +28,8 @@ class Rows(TypedDict, total=False):
     predicted
         ``[T, 4]`` int64, where log-probabilities of replies are asked for: of each token of a reply its text, the row
         and the column of the token before it, and its id.
+    edited
+        ``[T]`` bool, of the same tokens: whether each tells its text from those that it is compared with.
     """
 
     input_ids: Tensor
@@ -38,6 +40,7 @@ class Rows(TypedDict, total=False):
     ends: Tensor
     trunk: int
     predicted: Tensor
+    edited: Tensor
 
 
 class Batch(TypedDict, total=False):
@@ -75,6 +78,12 @@ class Batch(TypedDict, total=False):
         ``[N]`` or ``[N, members]`` int8: chosen (1), rejected (-1), or neither (0); in training only.
     reference
         ``[N]`` float32: log-probability of each reply by a reference, for losses that look at ratios to it.
+    own
+        ``[N]`` float32: weight of each text as a response that the policy itself gave before; 0 for others.
+    learned
+        ``[N]`` float32: weight of each text whose likelihood is learned; 0 for others.
+    elsewhere
+        ``[N]`` float32: 1 for responses to other prompts, which tell how far a policy is from its reference; else 0.
     """
 
     rows: list[Rows]
@@ -94,6 +103,9 @@ class Batch(TypedDict, total=False):
     owners: Tensor
     classes: Tensor
     reference: Tensor
+    own: Tensor
+    learned: Tensor
+    elsewhere: Tensor
 
 
 class Scorer(Protocol):

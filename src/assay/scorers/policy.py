@@ -29,6 +29,7 @@ from assay.scorers.model_shape import Output
 from assay.scorers.provenance import Provenance
 from assay.scorers.reading import ReadingMixin
 from assay.scorers.storage import upload
+from assay.scorers.token_weights import TokenWeights
 from assay.scorers.vocabulary import LogitShape, by_chunks
 from assay.versions import current_versions
 
@@ -44,8 +45,8 @@ class Reference(Protocol):
         """Other models that read the same rows as the policy."""
         ...
 
-    def log_probabilities(self, batch: Batch) -> Tensor:
-        """Return the log-probability of each reply, ``[N]`` float32, without gradient."""
+    def log_probabilities(self, batch: Batch, weights: TokenWeights | None = None) -> Tensor:
+        """Return the log-probability of each reply, ``[N]`` float32, without gradient; its tokens as weighed."""
         ...
 
 
@@ -114,6 +115,8 @@ class Policy(CalibratedMixin, ReadingMixin, PreTrainedModel):
     #: Log-probabilities of replies are needed, so batches must say where replies begin.
     reads_replies = True
     is_uncertain = False
+    #: How much more tokens count at most that tell a reply from the other one, in batches that mark them (BMC).
+    edit_delta = 0.0
 
     def __init__(
         self,
@@ -154,19 +157,22 @@ class Policy(CalibratedMixin, ReadingMixin, PreTrainedModel):
         """Whether scores look at a reference, where there is one."""
         return bool(self.config.form != "odds")
 
-    def likelihoods(self, batch: Batch) -> Tensor:
-        """Return the log-probability of each reply given its prompt, ``[N]`` float32."""
+    def likelihoods(self, batch: Batch, weights: TokenWeights | None = None) -> Tensor:
+        """Return the log-probability of each reply given its prompt, ``[N]`` float32; its tokens as weighed."""
         last = self.whole.get_output_embeddings()
-        found = self.read(batch, by_chunks(_in_its_dtype(last), self.shape, last.out_features))
-        return found[:, -1]
+        each = by_chunks(_in_its_dtype(last), self.shape, last.out_features)
+        return self.read(batch, each if weights is None else weights.on(each))[:, -1]
 
     def nodes(self, batch: Batch) -> Tensor:
         """Return the state of each response, ``[N, 3]`` float32: log pi, log pi_ref, and the number of tokens."""
-        said = self.likelihoods(batch)
+        weights = None
+        if self.edit_delta and batch["rows"] and "edited" in batch["rows"][0]:
+            weights = TokenWeights([rows["edited"] for rows in batch["rows"]], self.edit_delta)
+        said = self.likelihoods(batch, weights)
         if "reference" in batch:
             reference = batch["reference"].to(said.dtype)
         elif self.reference is not None and self.compares:
-            reference = self.reference.log_probabilities(batch).to(said.dtype)
+            reference = self.reference.log_probabilities(batch, weights).to(said.dtype)
         else:
             reference = torch.zeros_like(said)
         return torch.stack([said, reference, _reply_tokens(batch).to(said.dtype)], dim=1)
@@ -309,7 +315,16 @@ class Policy(CalibratedMixin, ReadingMixin, PreTrainedModel):
         return load_policy(os.fspath(pretrained_model_name_or_path), dtype, **kwargs)
 
 
-def _in_its_dtype(last: nn.Linear) -> Any:
+def _in_its_dtype(last: Any) -> Any:
+    """Return what gives products with the output vectors, in the dtype that they are kept in or that autocast asks for.
+
+    Autocast would turn vectors that do not learn anew for every few tokens.
+    """
+    device = last.weight.device.type
+    if type(last) is nn.Linear and torch.is_autocast_enabled(device) and not torch.is_grad_enabled():
+        dtype = torch.get_autocast_dtype(device)
+        weight, bias = last.weight.to(dtype), None if last.bias is None else last.bias.to(dtype)
+        return lambda states: nn.functional.linear(states.to(dtype), weight, bias)
     return lambda states: last(states.to(last.weight.dtype))
 
 

@@ -17,7 +17,7 @@ from assay.scorers.creation import make_encoder
 from assay.scorers.folders import find_folder
 from assay.scorers.policy import Form, Policy, PolicyConfig, Reference
 from assay.scorers.provenance import Provenance, base_fingerprint, conversation_fingerprint, refuse_changed
-from assay.scorers.references import AdapterOff, FrozenReference
+from assay.scorers.references import AdapterOff, FrozenReference, MixedReference
 from assay.scorers.traits import traits_of
 from assay.scorers.vocabulary import logit_shape
 
@@ -63,7 +63,7 @@ def create_policy(options: PolicyOptions, dtype: torch.dtype = torch.float32) ->
     ModelError
         If it is no causal language model, its logits cannot be told from its states, or an option does not fit it.
     """
-    place = _plain_folder(options.backbone)
+    place = plain_folder(options.backbone)
     tokenizer = backbones.load_tokenizer(place)
     model = backbones.load_causal(place, dtype)
     if not traits_of(model.base_model).causal:
@@ -133,6 +133,19 @@ def _stored_reference(policy: Policy, folder: str, dtype: torch.dtype) -> Refere
     other = policy.record.policy.get("reference")
     if other is None:
         return None
+    one = _first_reference(policy, other, folder, dtype)
+    mixture = policy.record.policy.get("mixture")
+    if mixture is None:
+        return one
+    others: list[Reference] = []
+    for number, name in enumerate(mixture["others"]):
+        found = create_policy(PolicyOptions(name), dtype)
+        _refuse_other_weights(folder, policy.record, f"reference {number + 2}", found.language_model, dtype, name)
+        others.append(FrozenReference(found))
+    return MixedReference([one, *others], mixture["weights"])
+
+
+def _first_reference(policy: Policy, other: str, folder: str, dtype: torch.dtype) -> Reference:
     if other == "start" and policy.config.adapter:
         return AdapterOff(policy)
     base = policy.record.policy["base"] if other == "start" else other
@@ -142,15 +155,17 @@ def _stored_reference(policy: Policy, folder: str, dtype: torch.dtype) -> Refere
     return FrozenReference(found)
 
 
-def _refuse_other_weights(folder: str, record: Provenance, kind: str, model: Any, dtype: torch.dtype) -> None:
+def _refuse_other_weights(
+    folder: str, record: Provenance, kind: str, model: Any, dtype: torch.dtype, name: str | None = None
+) -> None:
     if dtype == torch.float16:  # which rounds to other values than bfloat16 does
         return
-    name = record.policy["base"] if kind == "base" else record.policy["reference"]
+    name = name or (record.policy["base"] if kind == "base" else record.policy["reference"])
     what = "model under the adapter, or before training" if kind == "base" else "reference"
     refuse_changed(folder, f"{what} ({name})", record.fingerprint.get(kind), base_fingerprint(model.state_dict()))
 
 
-def _plain_folder(name: str) -> str:
+def plain_folder(name: str) -> str:
     """Return where a whole model lies; of a run folder, its ``model/``.
 
     Raises

@@ -14,6 +14,7 @@ from assay.objectives.policy import harmonic_reference
 from assay.scorers.evaluating import evaluating
 from assay.scorers.interface import Batch
 from assay.scorers.policy import Policy, Reference
+from assay.scorers.token_weights import TokenWeights
 
 
 class FrozenReference:
@@ -32,10 +33,14 @@ class FrozenReference:
     def of(cls, policy: Policy) -> FrozenReference:
         """Copy a policy as it is now; without its adapter, which is folded into the copy."""
         kept, policy.reference = policy.reference, None
+        # what is compiled, or wrapped for training, belongs to the policy: a copy of it would call the policy's layers
+        wrapped = {module: vars(module).pop("forward") for module in policy.modules() if "forward" in vars(module)}
         try:
             other = copy.deepcopy(policy)
         finally:
             policy.reference = kept
+            for module, forward in wrapped.items():
+                vars(module)["forward"] = forward
         if other.config.adapter:
             other.language_model = other.language_model.merge_and_unload()
             other.config.adapter = False
@@ -46,13 +51,13 @@ class FrozenReference:
         """Its model."""
         return [self.model]
 
-    def log_probabilities(self, batch: Batch) -> Tensor:
+    def log_probabilities(self, batch: Batch, weights: TokenWeights | None = None) -> Tensor:
         """Return those of its model, ``[N]``."""
         device = batch["order"].device
         if self.model.device != device:
             self.model.to(device)
         with torch.no_grad():
-            return self.model.likelihoods(batch)
+            return self.model.likelihoods(batch, weights)
 
 
 class AdapterOff:
@@ -74,10 +79,10 @@ class AdapterOff:
         """None beside the policy."""
         return []
 
-    def log_probabilities(self, batch: Batch) -> Tensor:
+    def log_probabilities(self, batch: Batch, weights: TokenWeights | None = None) -> Tensor:
         """Return those of the base, ``[N]``; dropout is off."""
         with evaluating(self._policy), self._policy.language_model.disable_adapter():
-            return self._policy.likelihoods(batch).clone()
+            return self._policy.likelihoods(batch, weights).clone()
 
 
 class MixedReference:
@@ -110,9 +115,9 @@ class MixedReference:
         """Those of its parts."""
         return [model for part in self.parts for model in part.models]
 
-    def log_probabilities(self, batch: Batch) -> Tensor:
+    def log_probabilities(self, batch: Batch, weights: TokenWeights | None = None) -> Tensor:
         """Return those of the mixture, ``[N]``."""
-        each = torch.stack([part.log_probabilities(batch) for part in self.parts])
+        each = torch.stack([part.log_probabilities(batch, weights) for part in self.parts])
         return harmonic_reference(each, self.weights.to(each))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -55,9 +55,7 @@ class Verdicts:
             "weight": torch.from_numpy(self._weights[chosen].astype(np.float32)),
             "length_gap": torch.from_numpy(np.log1p(pairs.length_a[chosen]) - np.log1p(pairs.length_b[chosen])).float(),
         }
-        data = self.data
-        if data.records.prompts or data.with_classes or data.attributes is not None or data.reference is not None:
-            batch = {**batch, **self._of_texts(records)}
+        batch = {**batch, **self._of_texts(records)}
         return batch if self._record_weights is None else {**batch, **self._lists(records, self._record_weights)}
 
     def _of_texts(self, records: np.ndarray) -> Batch:
@@ -70,8 +68,10 @@ class Verdicts:
             texts, weights = texts_of(self.data, records), self.data.record_weights()[records]
             found["attributes"] = torch.from_numpy(self.data.attributes[texts].astype(np.float32))
             found["text_weight"] = torch.from_numpy(np.repeat(weights, sizes, axis=0).astype(np.float32))
-        if self.data.reference is not None:
-            found["reference"] = torch.from_numpy(self.data.reference[texts_of(self.data, records)])
+        told = self.data.told if self.data.reference is None else {"reference": self.data.reference, **self.data.told}
+        if told:
+            texts = texts_of(self.data, records)
+            found = cast(Batch, {**found, **{name: torch.from_numpy(each[texts]) for name, each in told.items()}})
         if self.data.with_classes:
             found["owners"] = torch.from_numpy(np.repeat(np.asarray(records, np.int64), sizes))
             found["classes"] = torch.from_numpy(self.data.classes[texts_of(self.data, records)])
@@ -173,8 +173,12 @@ class TextSource:
             for record, start in zip(records, first_texts(data, records), strict=True)
             for tree in self.trees(int(record))
         ]
-        starts = data.records.reply_starts[texts_of(data, records)] if data.with_replies else None
-        rows, order = self.layout.lay(texts, trees, self.token_budget, data.pad_id, starts)
+        starts = edited = None
+        if data.with_replies:
+            chosen = texts_of(data, records)
+            starts = data.records.reply_starts[chosen]
+            edited = None if data.edited is None else [data.edited[text] for text in chosen]
+        rows, order = self.layout.lay(texts, trees, self.token_budget, data.pad_id, starts, edited)
         return {"rows": rows, "order": order, **self.verdicts.batch(records)}
 
 
@@ -211,7 +215,7 @@ class PlannedSteps(torch.utils.data.Dataset):
     def _idle(self) -> Batch:
         """Return the lightest record with weight 0."""
         batch = self.source.batch(np.array([self.plan.lightest]))
-        for name in ("weight", "record_weight", "text_weight"):
+        for name in ("weight", "record_weight", "text_weight", "own", "learned"):
             if name in batch:
                 batch[name] = torch.zeros_like(batch[name])
         return batch

@@ -115,11 +115,11 @@ class ListwiseObjective:
     def items(self, data: TrainingRecords) -> tuple[np.ndarray, np.ndarray]:
         """Count the comparisons that a list of k stands for, k - 1; its weight is that of one list."""
         graded = data.graded_texts()
-        return np.maximum(graded - 1, 0), _weighing(data, (graded > 1).astype(np.float64))
+        return np.maximum(graded - 1, 0), weighing(data, (graded > 1).astype(np.float64))
 
     def __call__(self, output: Output, batch: Batch) -> Tensor:
         """Return the sum of weighted losses: a scalar, or one per member."""
-        scores, grades, mask, weight = _lists(output, batch)
+        scores, grades, mask, weight = lists_of(output, batch)
         kernel = listnet_loss if self.loss == "listnet" else listmle_loss
         return kernel(scores, grades, mask, weight, reduction="none").sum(dim=-1)
 
@@ -145,11 +145,11 @@ class GradedObjective:
     def items(self, data: TrainingRecords) -> tuple[np.ndarray, np.ndarray]:
         """Count graded responses."""
         graded = data.graded_texts()
-        return graded, _weighing(data, graded.astype(np.float64))
+        return graded, weighing(data, graded.astype(np.float64))
 
     def __call__(self, output: Output, batch: Batch) -> Tensor:
         """Return the sum of weighted losses: a scalar, or one per member."""
-        scores, grades, mask, weight = _lists(output, batch)
+        scores, grades, mask, weight = lists_of(output, batch)
         target = torch.where(mask, grades, 0.5).expand_as(scores)
         if self.loss == "quantile":
             levels = scores.new_tensor(self.levels).repeat(len(scores) // len(self.levels)).reshape(-1, 1, 1)
@@ -160,13 +160,13 @@ class GradedObjective:
         return (each * mask * weight.unsqueeze(-1)).sum(dim=(-2, -1))
 
 
-def _weighing(data: TrainingRecords, items: np.ndarray) -> np.ndarray:
+def weighing(data: TrainingRecords, items: np.ndarray) -> np.ndarray:
     """Return the weight of so many items of each record."""
     weight = data.record_weights()
     return weight * items.reshape(-1, *[1] * (weight.ndim - 1))
 
 
-def _lists(output: Output, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def lists_of(output: Output, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return scores ``[B, k]`` or ``[members, B, k]``, grades and mask alike, and the weights of the lists."""
     index, values = batch["lists"], output["values"]
     there = index >= 0

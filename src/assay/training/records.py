@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -38,6 +39,10 @@ class TrainingRecords:
         Whether losses look at log-probabilities of replies.
     reference
         float32 ``[texts]``: those of a reference, for losses that look at ratios to it.
+    told
+        What else losses are told of each text, float32 ``[texts]``, by the name that batches have it under (`Batch`).
+    edited
+        For each text bool ``[tokens]``: what tells it from those that it is compared with; None: losses do not look.
     """
 
     records: EncodedRecords
@@ -50,6 +55,8 @@ class TrainingRecords:
     with_classes: bool = False
     with_replies: bool = False
     reference: np.ndarray | None = None
+    told: Mapping[str, np.ndarray] = field(default_factory=dict)
+    edited: Sequence[np.ndarray] | None = None
 
     @property
     def weights(self) -> np.ndarray:

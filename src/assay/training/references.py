@@ -14,6 +14,7 @@ from assay.errors import ConfigError
 from assay.scorers.interface import Batch
 from assay.scorers.policy import Policy
 from assay.scorers.references import FrozenReference
+from assay.scorers.token_weights import TokenWeights
 
 _FILE = "reference.safetensors"
 
@@ -26,7 +27,7 @@ class FollowingReference(Protocol):
         """Other models that read the same rows as the policy."""
         ...
 
-    def log_probabilities(self, batch: Batch) -> Tensor:
+    def log_probabilities(self, batch: Batch, weights: TokenWeights | None = None) -> Tensor:
         """Return the log-probability of each reply as it is now, ``[N]``."""
         ...
 
@@ -82,9 +83,9 @@ class AveragedReference:
         """The copy."""
         return [self.current.model]
 
-    def log_probabilities(self, batch: Batch) -> Tensor:
+    def log_probabilities(self, batch: Batch, weights: TokenWeights | None = None) -> Tensor:
         """Return those of the copy, ``[N]``."""
-        return self.current.log_probabilities(batch)
+        return self.current.log_probabilities(batch, weights)
 
     @torch.no_grad()
     def after_step(self, policy: Policy, optimizer: Any, step: int) -> None:
@@ -132,9 +133,9 @@ class ResetReference:
         """The copy."""
         return [self.current.model]
 
-    def log_probabilities(self, batch: Batch) -> Tensor:
+    def log_probabilities(self, batch: Batch, weights: TokenWeights | None = None) -> Tensor:
         """Return those of the copy, ``[N]``."""
-        return self.current.log_probabilities(batch)
+        return self.current.log_probabilities(batch, weights)
 
     def after_step(self, policy: Policy, optimizer: Any, step: int) -> None:
         """Copy the policy and clear the optimiser's moments, where it is time to."""

@@ -114,6 +114,24 @@ class Likelihood:
 
 
 @dataclass(frozen=True)
+class Optimism:
+    """SELM's term: what the policy said before is to become less probable, and so others more (Zhang et al. 2024).
+
+    Attributes
+    ----------
+    factor
+        Of the score of each such response, alpha of the paper; the score holds beta.
+    """
+
+    factor: float
+    views: ClassVar[int] = 1
+
+    def __call__(self, output: Output, batch: Batch) -> Tensor:
+        """Return the sum of the scores of the policy's own responses, each with the weight of its prompt."""
+        return self.factor * (batch["own"] * output["values"]).sum()
+
+
+@dataclass(frozen=True)
 class LengthDecorrelation:
     """`gap_correlation` of margins with the log-ratio of lengths, per micro-batch.
 

@@ -71,7 +71,7 @@ class Shares:
 
 
 def read_judgements(
-    source: str, reading: ReadingSettings, *, split: str | None = None, graded: bool = False
+    source: str, reading: ReadingSettings, *, split: str | None = None, graded: bool | None = False
 ) -> tuple[Dataset, ReadReport]:
     """Read the records that hold a judgement; the others are left out and counted in the report.
 
@@ -83,14 +83,15 @@ def read_judgements(
         For a source that names none.
     graded
         Read the records that hold a grade instead, judged or not, and ratings as graded responses. Otherwise ratings
-        become comparisons where one prompt has several rated responses.
+        become comparisons where one prompt has several rated responses. None: the records that hold a judgement, and
+        where there are none those that hold a grade.
 
     Raises
     ------
     DataError
         If the source holds prompts, or nothing is judged, or graded.
     """
-    way = "responses" if graded else "comparisons"
+    way = "comparisons" if graded is False else "responses"
     data, report = read_with_report(source, **reading.reading() | {"split": split, "ratings": way})
     kind = kind_of(data)
     if kind != "comparisons":
@@ -101,9 +102,9 @@ def read_judgements(
             got=f"{kind}, read as {report.format}",
             remedy="name the columns with --mapping.prompt, --mapping.chosen, --mapping.rejected (docs/data.md)",
         )
-    if graded:
-        return _with_grades(data, report)
     judged = group_columns(data)[1] > 0
+    if graded or (graded is None and not judged.any()):
+        return _with_grades(data, report)
     if not judged.any():
         raise DataError(
             "no pair of responses is judged here",
@@ -176,7 +177,8 @@ def share_out(
     fit, validation = data, None
     if validation_share > 0:
         names, judgements = group_columns(data)
-        size = np.maximum(judgements, 1.0)  # graded responses may come without a judgement
+        responses = np.array([len(texts) for texts in data["responses"]], float)
+        size = np.where(judgements > 0, judgements, responses)  # graded responses may come without a judgement
         weak = weak_only(data)
         if validation_share * size.sum() >= FEWEST_VALIDATION and len(np.unique(names)) > 1:
             # another stream than the test split's, so that the two draws are independent

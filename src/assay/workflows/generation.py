@@ -15,8 +15,8 @@ from assay.console import progress
 from assay.errors import DataError, ModelError
 from assay.feedback import as_chat, comparison, from_rows, prompt_text
 from assay.scorers import backbones
-from assay.scorers.batches import cut
 from assay.scorers.judges.replies import without_thinking
+from assay.scorers.sampling import Sampling, continuations, ends_of
 from assay.workflows import hardware
 from assay.workflows.label_settings import Generation
 
@@ -112,37 +112,17 @@ def _sampled(
     ids = [_prompt_ids(tokenizer, prompt) for prompt in asked]
     short = [row for row, each in enumerate(ids) if 0 < len(each) <= longest]
     counts["prompts_too_long"] += len(ids) - len(short)
-    ends = {tokenizer.eos_token_id, *_listed(model.generation_config.eos_token_id)} - {None}
-    sampling = {"do_sample": True, "temperature": settings.temperature, "top_p": settings.top_p, "top_k": 0}
-    how: dict[str, Any] = sampling if settings.temperature > 0 else {"do_sample": False}
+    ends = ends_of(tokenizer, model)
+    how = Sampling(
+        settings.responses, settings.max_new_tokens, settings.temperature, settings.top_p, 0, settings.token_budget
+    )
     torch.manual_seed(seed)
-    work = [(len(ids[row]) + settings.max_new_tokens) * settings.responses for row in short]
-    with progress(len(short), f"{name}: prompts") as bar:
-        for block in cut(work, settings.token_budget):
-            rows = [short[int(k)] for k in block]
-            tokens, mask = _padded_on_the_left([ids[row] for row in rows], tokenizer.pad_token_id or 0)
-            with torch.inference_mode():
-                out = model.generate(
-                    input_ids=tokens.to(device),
-                    attention_mask=mask.to(device),
-                    max_new_tokens=settings.max_new_tokens,
-                    pad_token_id=tokenizer.pad_token_id or 0,
-                    num_return_sequences=settings.responses,
-                    **how,
-                )
-            for k, new in enumerate(out[:, tokens.shape[1] :].tolist()):
-                ended = next((i for i, token in enumerate(new) if token in ends), None)
-                text = without_thinking(tokenizer.decode(new[:ended], skip_special_tokens=True))
-                yield rows[k // settings.responses], text, ended is not None
-            bar.advance(len(rows))
-
-
-def _padded_on_the_left(ids: Sequence[Sequence[int]], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return token ids and mask, ``[n, L]`` int64, every prompt ending in the last column."""
-    width = max(map(len, ids))
-    tokens = [[pad_id] * (width - len(own)) + list(own) for own in ids]
-    mask = [[0] * (width - len(own)) + [1] * len(own) for own in ids]
-    return torch.tensor(tokens), torch.tensor(mask)
+    with progress(len(short) * settings.responses, f"{name}: responses") as bar:
+        begun = [ids[row] for row in short]
+        for row, new, ended in continuations(model, begun, ends, tokenizer.pad_token_id or 0, how):
+            text = tokenizer.decode(new[:-1] if ended else new, skip_special_tokens=True)
+            yield short[row], without_thinking(text), ended
+            bar.advance(1)
 
 
 def _prompt_ids(tokenizer: Any, prompt: list[Any]) -> list[int]:
@@ -152,7 +132,3 @@ def _prompt_ids(tokenizer: Any, prompt: list[Any]) -> list[int]:
         )
         return list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
     return list(tokenizer(prompt_text(prompt), verbose=False)["input_ids"])
-
-
-def _listed(ids: int | list[int] | None) -> list[int]:
-    return [] if ids is None else [ids] if isinstance(ids, int) else list(ids)

@@ -74,7 +74,7 @@ def voters(settings: JudgeAsking) -> Voters:
     from assay.scorers.judges import PRINCIPLES, Rules
 
     rules = Rules.read(settings.rules) if settings.rules is not None else Rules(PRINCIPLES, {})
-    made = Voters(_judge(settings))
+    made = Voters(judge_of(settings))
     for name, principle in rules.principles.items():
         made.functions.append(MarginFunction(f"judge {name}", _Comparing(made, f"judge {name}", principle)))
     for name, criterion in rules.criteria.items():
@@ -83,7 +83,8 @@ def voters(settings: JudgeAsking) -> Voters:
     return made
 
 
-def _judge(settings: JudgeAsking) -> Judge:
+def judge_of(settings: JudgeAsking) -> Judge:
+    """Return the judge that settings name."""
     from assay.scorers.judges import LocalJudge, RemoteJudge
 
     if settings.local is not None:

@@ -6,10 +6,11 @@ import os
 from dataclasses import fields
 from pathlib import Path
 
-from assay.scorers import LoraOptions, ModelOptions
+from assay.scorers import LoraOptions, ModelOptions, PolicyOptions
 from assay.training import PreferenceArguments
 from assay.workflows import hardware
 from assay.workflows.model_settings import ModelSettings, OptimiserSettings, TextSettings
+from assay.workflows.policy_settings import AlignSettings
 from assay.workflows.settings import TrainSettings
 
 EPOCHS_OF_HEADS, EPOCHS_OF_BACKBONES = 30, 3
@@ -50,6 +51,23 @@ def model_options(settings: ModelSettings, seed: int) -> ModelOptions:
         attention=settings.attention,
         lora=lora_options(settings),
         seed=seed,
+    )
+
+
+def policy_options(settings: AlignSettings) -> PolicyOptions:
+    """Turn settings into the options of `create_policy`."""
+    return PolicyOptions(
+        backbone=settings.backbone,
+        beta=settings.scale,
+        form=settings.form,
+        template=settings.template,
+        end_token=settings.end_token,
+        max_length_tokens=settings.max_length_tokens,
+        truncation=settings.truncation,
+        lora=lora_options(settings),
+        dropout=settings.dropout,
+        attention=settings.attention,
+        seed=settings.seed,
     )
 
 

@@ -141,7 +141,7 @@ def prepare(settings: TrainSettings) -> Shares:
     )
 
 
-def shares_of(settings: JobSettings, *, validation_share: float, graded: bool = False) -> Shares:
+def shares_of(settings: JobSettings, *, validation_share: float, graded: bool | None = False) -> Shares:
     """Read the data of a run and share it out; ``graded``: for what learns from grades (`read_judgements`)."""
     data, report = read_judgements(settings.data, settings, split=settings.split, graded=graded)
     reads, test = [report], None

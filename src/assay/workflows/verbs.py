@@ -8,6 +8,7 @@ from typing import Any
 
 from assay.config import Settings
 from assay.console import results_console, show, show_table
+from assay.workflows.compare_settings import CompareSettings
 from assay.workflows.judge_settings import (
     CalibrateSettings,
     CheckSettings,
@@ -56,6 +57,27 @@ def _align(settings: AlignSettings) -> int:
 
     show_train_summary(settings, align(settings))
     return 0
+
+
+def _compare(settings: CompareSettings) -> int:
+    from assay.workflows.compare_verb import compare
+
+    found = compare(settings)
+    if found.get("dry_run"):
+        show(f"{' and '.join(found['policies'])} would answer {found['prompts']:,} prompts; nothing was written")
+        return 0
+    for name, won in found["win_rate"].items():
+        rates = [won["rate"], won["controlled"]]
+        shown = [f"{100 * rate['value']:.1f} % ({_points(rate['ci95'])})" for rate in rates]
+        show(f"{found['policy']} is preferred to {found['against']} by {name}: {shown[0]}; at equal length {shown[1]}")
+    if found["divergence"] is not None:
+        show(f"divergence: {found['divergence']['per_response']['value']:.3f} nats a response")
+    show(f"samples.jsonl, metrics.json and report.html are in {settings.out}")
+    return 0
+
+
+def _points(interval: list[float] | None) -> str:
+    return "no interval" if interval is None else f"{100 * interval[0]:.1f} to {100 * interval[1]:.1f}"
 
 
 def _train(settings: TrainSettings) -> int:
@@ -162,6 +184,7 @@ STAGES: dict[str, Verb] = {
     "strength": Verb(StrengthSettings, _strength),
     "train": Verb(TrainSettings, _train),
     "align": Verb(AlignSettings, _align),
+    "compare": Verb(CompareSettings, _compare),
     "evaluate": Verb(EvaluateSettings, _evaluate),
     "calibrate": Verb(CalibrateSettings, _calibrate),
     "score": Verb(ScoreSettings, _score),

@@ -1,0 +1,170 @@
+"""What causal models write: continuations of token ids, and replies of policies to conversations."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from assay.errors import ModelError
+from assay.scorers.batches import cut
+from assay.scorers.conversation import Prompt
+from assay.scorers.evaluating import evaluating
+from assay.scorers.policy import Policy
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How is sampled.
+
+    Attributes
+    ----------
+    responses
+        To each prompt, at least 1.
+    max_new_tokens
+        Longest response.
+    temperature
+        Of the distribution over tokens; 0: the likeliest token, so one response.
+    top_p
+        Share of probability that is sampled from.
+    top_k
+        Tokens that are sampled from; 0: all.
+    token_budget
+        Tokens of a batch, prompts and responses.
+    """
+
+    responses: int = 1
+    max_new_tokens: int = 256
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    token_budget: int = 16384
+
+    def options(self) -> dict[str, Any]:
+        """Return the options of ``generate``."""
+        if self.temperature == 0:
+            return {"do_sample": False}
+        return {"do_sample": True, "temperature": self.temperature, "top_p": self.top_p, "top_k": self.top_k}
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A response that a policy wrote.
+
+    Attributes
+    ----------
+    text
+        Without what ends it.
+    ids
+        Token ids of prompt and response, with the token that ended it, int64 ``[T]``.
+    start
+        Where the response begins in them.
+    ended
+        Whether it ended by itself.
+    """
+
+    text: str
+    ids: np.ndarray
+    start: int
+    ended: bool
+
+
+def continuations(
+    model: Any, begun: Sequence[Sequence[int]], ends: Collection[int], pad_id: int, sampling: Sampling
+) -> Iterator[tuple[int, list[int], bool]]:
+    """Yield, for each of some beginnings, number, new token ids and whether they ended by themselves.
+
+    Those of one beginning follow one another; beginnings come sorted by length. An ending token is the last of its ids.
+
+    Parameters
+    ----------
+    model
+        A causal language model, in the place where it is to compute.
+    begun
+        Token ids, at least one in each.
+    ends
+        Tokens that end a response.
+    pad_id
+        Fills up on the left.
+    sampling
+        How; draws are torch's, so seed them.
+    """
+    work = [(len(ids) + sampling.max_new_tokens) * sampling.responses for ids in begun]
+    for block in cut(work, sampling.token_budget):
+        rows = [int(k) for k in block]
+        tokens, mask = _padded_on_the_left([begun[row] for row in rows], pad_id)
+        with torch.inference_mode():
+            out = model.generate(
+                input_ids=tokens.to(model.device),
+                attention_mask=mask.to(model.device),
+                max_new_tokens=sampling.max_new_tokens,
+                pad_token_id=pad_id,
+                eos_token_id=sorted(ends) or None,
+                num_return_sequences=sampling.responses,
+                **sampling.options(),
+            )
+        for k, new in enumerate(out[:, tokens.shape[1] :].tolist()):
+            end = next((place for place, token in enumerate(new) if token in ends), None)
+            yield rows[k // sampling.responses], new if end is None else new[: end + 1], end is not None
+
+
+def replies(policy: Policy, prompts: Sequence[Prompt], sampling: Sampling, seed: int) -> list[list[Reply]]:
+    """Let a policy answer, in the template that it is scored in.
+
+    Parameters
+    ----------
+    policy
+        As it is; its reference takes no part.
+    prompts
+        Strings or message lists.
+    sampling, seed
+        How, and the seed of the draws, which depend on the batches too.
+
+    Returns
+    -------
+    list
+        Of each prompt ``sampling.responses`` replies.
+
+    Raises
+    ------
+    ModelError
+        If a prompt leaves no room for a response.
+    """
+    encoder = policy.encoder
+    begun = [list(e.ids[: e.prompt_tokens]) for e in encoder.encode(list(prompts), ["."] * len(prompts))]
+    room = encoder.settings.max_length_tokens - sampling.max_new_tokens
+    too_long = next((row for row, ids in enumerate(begun) if len(ids) > room or not ids), None)
+    if too_long is not None:
+        raise ModelError(
+            "a prompt leaves no room for a response" if begun[too_long] else "a prompt has no token to begin with",
+            where=f"prompt {too_long + 1} of {len(begun)}",
+            expected=f"1 to {room} tokens" if room > 0 else f"fewer than {sampling.max_new_tokens} new tokens",
+            got=str(len(begun[too_long])),
+            remedy="lower the number of new tokens, or leave the prompt out",
+        )
+    ends = ends_of(encoder.tokenizer, policy.whole) | set(encoder.tail[:1])
+    found: list[list[Reply]] = [[] for _ in prompts]
+    torch.manual_seed(seed)
+    with evaluating(policy):
+        for row, new, ended in continuations(policy.language_model, begun, ends, encoder.pad_id, sampling):
+            text = encoder.tokenizer.decode(new[:-1] if ended else new, skip_special_tokens=True)
+            ids = np.array([*begun[row], *new], np.int64)
+            found[row].append(Reply(text, ids, len(begun[row]), ended))
+    return found
+
+
+def ends_of(tokenizer: Any, model: Any) -> set[int]:
+    """Return the tokens that end a response, by the tokenizer or by the model's own settings."""
+    listed = model.generation_config.eos_token_id
+    return {tokenizer.eos_token_id, *(listed if isinstance(listed, list) else [listed])} - {None}
+
+
+def _padded_on_the_left(ids: Sequence[Sequence[int]], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return token ids and mask, ``[n, L]`` int64, every beginning ending in the last column."""
+    width = max(map(len, ids))
+    tokens = [[pad_id] * (width - len(own)) + list(own) for own in ids]
+    mask = [[0] * (width - len(own)) + [1] * len(own) for own in ids]
+    return torch.tensor(tokens), torch.tensor(mask)

@@ -1,0 +1,308 @@
+"""``assay compare``: what two policies answer, who prefers which, and how far they are from where they began."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+
+from assay.console import say
+from assay.errors import ConfigError, DataError, ModelError
+from assay.evaluation.intervals import Estimate, GroupBootstrap
+from assay.evaluation.policies import best_of, divergence, perplexity, win_rate
+from assay.evaluation.report import now, page_environment
+from assay.feedback import read_with_report
+from assay.feedback.records import as_chat, prompt_text
+from assay.output import as_bytes, check_new, new_folder, write_atomic, write_json
+from assay.scorers import Policy, PolicyOptions, create_policy, load_policy, provenance
+from assay.scorers.folders import find_folder
+from assay.scorers.loading import load_reward_model
+from assay.scorers.provenance import Provenance
+from assay.scorers.sampling import Reply, Sampling, replies
+from assay.versions import current_versions
+from assay.workflows import hardware
+from assay.workflows.compare_settings import CompareSettings
+from assay.workflows.judge_functions import judge_of
+from assay.workflows.judging import leave_out_seen
+
+PRINCIPLE = "Which response is better: more helpful, honest and harmless?"
+
+
+@dataclass(frozen=True)
+class Written:
+    """What one policy answered.
+
+    Attributes
+    ----------
+    name
+        Of the policy.
+    replies
+        One list per prompt.
+    """
+
+    name: str
+    replies: list[list[Reply]]
+
+    @property
+    def flat(self) -> list[Reply]:
+        """Replies prompt by prompt."""
+        return [reply for own in self.replies for reply in own]
+
+    @property
+    def texts(self) -> list[str]:
+        """Their texts."""
+        return [reply.text for reply in self.flat]
+
+
+def compare(settings: CompareSettings) -> dict[str, Any]:
+    """Run `assay compare`; return what ``metrics.json`` holds.
+
+    Raises
+    ------
+    AssayError
+        If a model or the data cannot be read, or a prompt leaves no room for a response; nothing is then written.
+    """
+    check_new(settings.out, overwrite=settings.overwrite)
+    other = settings.against or _began_as(settings.policy)
+    prompts = _prompts(settings, [settings.policy, *((settings.against,) if settings.against else ())])
+    if settings.dry_run:
+        return {"dry_run": True, "prompts": len(prompts), "policies": [settings.policy, other, *settings.also]}
+    asked, groups = [as_chat(row) for row in prompts["prompt"]], np.asarray(prompts["split_group"], object)
+    model, base = policy_from(settings.policy), policy_from(other)
+    # all models are there before any of them begins to write
+    named = {"by": settings.by, "gold": settings.gold}
+    minds = {role: load_reward_model(name).to(hardware.best_device()) for role, name in named.items() if name}
+    ours, theirs = (_write(settings, name, each, asked) for name, each in ((settings.policy, model), (other, base)))
+    told: dict[str, Any] = {"policy": settings.policy, "against": other, "prompts": len(prompts)}
+    told |= dict.fromkeys(("curve", "best_of", "perplexity"))
+    told |= _preferences(settings, minds, asked, groups, ours, theirs)
+    of_each = np.repeat(groups, settings.write.responses)
+    told["divergence"] = _divergence(settings, model, base, ours, of_each)
+    told["written"] = {side: _counts(each) for side, each in (("policy", ours), ("against", theirs))}
+    if settings.by is not None and (settings.gold is not None or settings.also):
+        told["curve"] = _curve(settings, minds, asked, of_each, base, ours, theirs)
+    if settings.best_of:
+        told["best_of"] = _best_of(settings, minds, asked, base)
+    if settings.text is not None:
+        texts = _texts(settings.text)
+        told["perplexity"] = {
+            side: _perplexity(settings, each, texts) for side, each in (("policy", model), ("against", base))
+        }
+    told |= {"seed": settings.seed, "settings": settings.model_dump(mode="json"), "versions": current_versions()}
+    rows = _rows(prompts, ours, theirs, told.pop("preferred"))
+    with new_folder(settings.out, overwrite=settings.overwrite) as folder:
+        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        (folder / "samples.jsonl").write_bytes(as_bytes(text))
+        write_json(folder / "metrics.json", told)
+        page = page_environment().get_template("policies.html.j2")
+        write_atomic(folder / "report.html", page.render(told=told, rows=rows[: settings.shown], created=now()))
+    return told
+
+
+def policy_from(name: str) -> Policy:
+    """Load a policy that assay trained, without what it is compared with, or any causal language model."""
+    folder = Path(name).expanduser()
+    inside = any((place / provenance.FILE).is_file() for place in (folder, folder / "model"))
+    made = load_policy(name, reference=False) if inside else create_policy(PolicyOptions(name))
+    return made.to(hardware.best_device())
+
+
+def _began_as(name: str) -> str:
+    """Return what a policy was before training, as its folder tells.
+
+    Raises
+    ------
+    ConfigError
+        If it does not.
+    """
+    folder = find_folder(name) if Path(name).expanduser().exists() else None
+    if folder is not None and os.path.exists(os.path.join(folder, provenance.FILE)):
+        base = Provenance.read(folder).policy.get("base")
+        if base:
+            return str(base)
+    raise ConfigError(
+        "nothing tells what this policy was before training",
+        where=name,
+        expected="a run of assay align",
+        remedy="--against MODEL",
+    )
+
+
+def _prompts(settings: CompareSettings, policies: list[str]) -> Dataset:
+    """Read the prompts, leave out those that trained a policy, and draw as many as wanted."""
+    data, report = read_with_report(settings.data, **settings.reading() | {"ratings": "responses"})
+    say("\n".join(report.lines()))
+    data, _ = leave_out_seen(data, policies, settings.include_seen)
+    first = np.unique(np.asarray(data["prompt_id"], object), return_index=True)[1]
+    chosen = np.sort(np.random.default_rng(settings.seed).permutation(np.sort(first))[: settings.prompts])
+    if len(chosen) < 2:
+        raise DataError(
+            "too few prompts to compare policies on", where=settings.data, expected="2", got=f"{len(chosen)}"
+        )
+    return data.select(chosen)
+
+
+def _write(settings: CompareSettings, name: str, policy: Policy, asked: list[Any], count: int | None = None) -> Written:
+    given = settings.write
+    how = Sampling(
+        count or given.responses, given.max_new_tokens, given.temperature, given.top_p, 0, given.token_budget
+    )
+    say(f"{name} answers {len(asked):,} prompts")
+    return Written(name, replies(policy, asked, how, settings.seed))
+
+
+def _preferences(
+    settings: CompareSettings,
+    minds: dict[str, Any],
+    asked: list[Any],
+    groups: np.ndarray,
+    ours: Written,
+    theirs: Written,
+) -> dict[str, Any]:
+    """Say how often ours are preferred; what was not answered counts nowhere."""
+    each = [prompt for prompt in asked for _ in range(settings.write.responses)]
+    of_each = np.repeat(groups, settings.write.responses)
+    more: dict[str, Any] = {}
+    if minds:
+        margins = {
+            role: _scores(mind, each, ours.texts) - _scores(mind, each, theirs.texts) for role, mind in minds.items()
+        }
+    else:
+        assert settings.judge is not None
+        # torch takes seconds to import, and this is asked of a language model
+        from assay.scorers.judges import in_both_orders
+
+        judge = judge_of(settings.judge)
+        said = in_both_orders(judge, [prompt_text(p) for p in each], ours.texts, theirs.texts, PRINCIPLE)
+        margins = {"judge": said.margins()}
+        more = {"asked": {"name": judge.name, **judge.costs(), "orders": said.counts()}}
+    found: dict[str, Any] = {}
+    for name, margin in margins.items():
+        known = np.isfinite(margin) | np.isinf(margin)
+        preferred = np.where(margin[known] == 0, 0.5, (margin[known] > 0).astype(float))
+        own, other = (np.array([len(text) for text in side.texts])[known] for side in (ours, theirs))
+        if not len(preferred):
+            raise ModelError("the judge answered nothing", where=name, remedy="look at what it says, or name another")
+        found[name] = win_rate(preferred, own, other, of_each[known], resamples=settings.resamples).to_dict()
+    first = next(iter(margins.values()))
+    return {"win_rate": found, "preferred": first.tolist(), **more}
+
+
+def _scores(model: Any, prompts: list[Any], texts: list[str]) -> np.ndarray:
+    return np.asarray(model.score(prompts, texts), np.float64)
+
+
+def _said(policy: Policy, written: list[tuple[np.ndarray, int]]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the log-probability of some texts from where they begin to be counted, and how many tokens that is."""
+    states = policy.features([ids for ids, _ in written], np.array([start for _, start in written], np.int64))
+    return states[:, 0].astype(np.float64), states[:, 2].astype(np.float64)
+
+
+def _perplexity(settings: CompareSettings, policy: Policy, texts: list[str]) -> dict[str, Any]:
+    """Judge plain texts, cut at the longest that the policy reads; the first token of each is given."""
+    longest = policy.encoder.settings.max_length_tokens
+    found = policy.encoder.tokenizer(texts, verbose=False)["input_ids"]
+    kept = [(np.array(ids[:longest], np.int64), 1) for ids in found if len(ids) > 1]
+    if not kept:
+        raise DataError("no held-out text has two tokens", where=str(settings.text), expected="one at least")
+    return perplexity(*_said(policy, kept), np.arange(len(kept)), resamples=settings.resamples).to_dict()
+
+
+def _divergence(
+    settings: CompareSettings, policy: Policy, base: Policy, written: Written, groups: np.ndarray
+) -> dict[str, Any] | None:
+    """Estimate KL(policy, base) from the policy's own samples; None where they are of another distribution."""
+    if settings.write.temperature != 1 or settings.write.top_p != 1:
+        say("samples at another temperature than 1, or of a share of the probability, tell no divergence")
+        return None
+    if policy.encoder.tokenizer.get_vocab() != base.encoder.tokenizer.get_vocab():
+        say("the policies have other tokens, so there is no divergence between them")
+        return None
+    ids = [(reply.ids, reply.start) for reply in written.flat]
+    own, tokens = _said(policy, ids)
+    found = divergence(own, _said(base, ids)[0], tokens, groups, resamples=settings.resamples)
+    return {name: estimate.to_dict() for name, estimate in found.items()}
+
+
+def _curve(
+    settings: CompareSettings,
+    minds: dict[str, Any],
+    asked: list[Any],
+    groups: np.ndarray,
+    base: Policy,
+    ours: Written,
+    theirs: Written,
+) -> list[dict[str, Any]]:
+    """Return for each policy how far it went, and what both reward models think of it, nearest first."""
+    each = [prompt for prompt in asked for _ in range(settings.write.responses)]
+    points = []
+    for name in (settings.policy, theirs.name, *settings.also):
+        policy = base if name == theirs.name else policy_from(name)
+        written = {settings.policy: ours, theirs.name: theirs}.get(name) or _write(settings, name, policy, asked)
+        means = {role: _mean(mind, each, written, groups) for role, mind in minds.items()}
+        away = _divergence(settings, policy, base, written, groups)
+        points.append({"policy": name, "divergence": away and away["per_response"], **means})
+    return sorted(points, key=lambda point: point["divergence"]["value"] if point["divergence"] else 0.0)
+
+
+def _mean(model: Any, prompts: list[Any], written: Written, groups: np.ndarray) -> dict[str, Any]:
+    found = _scores(model, prompts, written.texts)
+    return GroupBootstrap(groups).ratio(found, np.ones(len(found))).to_dict()
+
+
+def _best_of(settings: CompareSettings, minds: dict[str, Any], asked: list[Any], base: Policy) -> list[dict[str, Any]]:
+    """Sample from the policy that began, choose by --by, and say what the gold reward model thinks of that."""
+    count = max(settings.best_of)
+    written = _write(settings, "best of n", base, asked, count)
+    each = [prompt for prompt in asked for _ in range(count)]
+    roles = ("by", "gold" if "gold" in minds else "by")
+    proxy, gold = (_scores(minds[role], each, written.texts).reshape(len(asked), count) for role in roles)
+    found = best_of(proxy, gold, settings.best_of, resamples=settings.resamples)
+    return [{k: v.to_dict() if isinstance(v, Estimate) else v for k, v in point.items()} for point in found]
+
+
+def _texts(path: str) -> list[Any]:
+    """Read held-out texts: JSON Lines with ``text``, or paragraphs of a plain file."""
+    try:
+        content = Path(path).expanduser().read_text(encoding="utf-8")
+        if Path(path).suffix in (".jsonl", ".json"):
+            found = [str(json.loads(line)["text"]) for line in content.splitlines() if line.strip()]
+        else:
+            found = [part.strip() for part in content.split("\n\n") if part.strip()]
+    except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            "the held-out texts cannot be read",
+            where=path,
+            expected='JSON Lines with "text", or a file of paragraphs',
+            got=f"{type(error).__name__}: {error}"[:120],
+        ) from error
+    if not found:
+        raise DataError("there are no held-out texts", where=path, expected="one at least")
+    return found
+
+
+def _counts(written: Written) -> dict[str, Any]:
+    flat = written.flat
+    return {
+        "responses": len(flat),
+        "ended": sum(reply.ended for reply in flat),
+        "empty": sum(not reply.text.strip() for reply in flat),
+        "mean_characters": float(np.mean([len(reply.text) for reply in flat])),
+        "mean_tokens": float(np.mean([len(reply.ids) - reply.start for reply in flat])),
+    }
+
+
+def _rows(prompts: Dataset, ours: Written, theirs: Written, preferred: list[float]) -> list[dict[str, Any]]:
+    """Return every prompt with the first answers of both, and who was preferred."""
+    count, rows = len(preferred) // len(prompts), []
+    for number, prompt in enumerate(prompts["prompt"]):
+        margin = preferred[number * count]
+        better = "neither" if margin == 0 or np.isnan(margin) else "policy" if margin > 0 else "against"
+        own, other = ours.replies[number][0].text, theirs.replies[number][0].text
+        rows.append({"prompt": prompt_text(prompt), "policy": own, "against": other, "preferred": better})
+    return rows

@@ -1,0 +1,54 @@
+"""What policies write: in the template they are scored in, ended where they end, the likeliest where asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from assay.errors import ModelError
+from assay.scorers import Policy, PolicyOptions, create_policy
+from assay.scorers.sampling import Sampling, continuations, ends_of, replies
+
+PROMPTS = ["Name a sea.", "What is 2 + 2?", "Name a very long river of the north."]
+
+
+@pytest.fixture(scope="module")
+def policy(tiny_causal: Path) -> Policy:
+    return create_policy(PolicyOptions(str(tiny_causal), max_length_tokens=64))
+
+
+def test_greedy_replies_are_the_likeliest_tokens(policy: Policy) -> None:
+    found = replies(policy, PROMPTS, Sampling(max_new_tokens=6, temperature=0), 0)
+    for prompt, (reply,) in zip(PROMPTS, found, strict=True):
+        ids = list(policy.encoder.encode([prompt], ["."])[0].ids[: reply.start])
+        np.testing.assert_array_equal(reply.ids[: reply.start], ids)
+        for token in reply.ids[reply.start :]:
+            with torch.no_grad():
+                logits = policy.language_model(input_ids=torch.tensor([ids])).logits[0, -1]
+            assert int(logits.argmax()) == token
+            ids.append(int(token))
+        assert reply.ended == (reply.ids[-1] in ends_of(policy.encoder.tokenizer, policy.whole))
+        assert reply.text == policy.encoder.tokenizer.decode(reply.ids[reply.start :], skip_special_tokens=True)
+
+
+def test_draws_follow_the_seed_and_the_distribution(policy: Policy) -> None:
+    how = Sampling(responses=3, max_new_tokens=5, token_budget=64)
+    first, again, other = ([r.text for own in replies(policy, PROMPTS, how, seed) for r in own] for seed in (0, 0, 1))
+    assert first == again != other and len(first) == 9
+    # one token after a beginning comes as often as it is likely
+    begun = [[5, 6, 7]]
+    torch.manual_seed(0)
+    many = Sampling(responses=4000, max_new_tokens=1, token_budget=10**6)
+    drawn = np.array([new[0] for _, new, _ in continuations(policy.language_model, begun, set(), 0, many)])
+    with torch.no_grad():
+        shares = policy.language_model(input_ids=torch.tensor(begun)).logits[0, -1].softmax(-1).numpy()
+    counts = np.bincount(drawn, minlength=len(shares)) / 4000
+    assert np.abs(counts - shares).max() < 4 * np.sqrt(shares.max() / 4000)
+
+
+def test_prompts_without_room_are_refused(policy: Policy) -> None:
+    with pytest.raises(ModelError, match="prompt 2 of 2"):
+        replies(policy, ["Name a sea.", "word " * 80], Sampling(max_new_tokens=20), 0)
