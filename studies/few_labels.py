@@ -16,8 +16,9 @@ Fixed before the run:
     shares of helpful-base and helpful-online; test judgements had no part in it.
   * the peer: the MLP ensemble of rewarduq (20 heads) with its own trainer and defaults on the same features, at least
     as many steps (batches of 16 judgements, where ours may hold whole records), at its usual rate (``rewarduq``, 1e-4)
-    and a higher one (``rewarduq_fast``, 1e-3); without calibration, which it has not. It runs where `.venv-rewarduq`
-    has it (CONTRIBUTING.md); at 5, 20 and 100 %, since each of its trainings takes about a minute.
+    and, where bt learns from more labels, a higher one (``rewarduq_fast``, 1e-3, helpful-base only); without
+    calibration, which it has not. It runs where `.venv-rewarduq` has it (CONTRIBUTING.md); at 5, 20 and 100 %, since
+    each of its trainings takes about a minute.
   * contrasts, accuracy: Proto-RM with 20 % of the labels is comparable with Bradley-Terry with all of them (not 2
     points below); Proto-RM above Bradley-Terry at 5 %; Proto-RM above an MLP with as many weights at 5 %. Smallest
     effect 2 points. The table of all methods against bt has intervals that hold for a fraction together.
@@ -63,7 +64,8 @@ CELLS = (
     *(f"{name}.{method}" for method in METHODS if method not in FOUR for name in GRID),
     *(f"{name}.ours" for name in COMBINED),
     "harmless-base.ser",
-    *(f"{name}.{peer}" for peer in PEER for name in GRID),
+    *(f"{name}.rewarduq" for name in GRID),
+    "helpful-base.rewarduq_fast",
 )
 
 

@@ -3,7 +3,7 @@
 Fixed before the run:
   * data: HH helpful-base and harmless-base and wmt_da_pairs, as in `few_labels`; 5, 20 and 100 % of the training
     judgements, each fraction within the next; 5 seeds, each tested on a fifth of the groups.
-  * MiniLM, all weights, texts of up to 256 tokens, at most three passes, in about 120 steps or one pass; a tenth of the
+  * MiniLM, all weights, texts of up to 128 tokens, at most three passes, in about 120 steps or one pass; a tenth of the
     judgements held out for early stopping and calibration where that is 20 or more: ``bt`` (linear head),
     ``prototypes``, ``ensemble`` (three linear heads on bootstrap samples).
   * stories260K (a causal model of 0.26M weights that knows stories), the same: an MLP of 1,024 hidden units
@@ -64,7 +64,7 @@ CLAIMS: tuple[Claim, ...] = (
 
 def method_of(name: str, options: dict[str, Any], data: Path) -> Method:
     """Return one method."""
-    common: dict[str, Any] = {"data": "-", "out": "-", "max_length_tokens": 256, "token_budget": 4096, **options}
+    common: dict[str, Any] = {"data": "-", "out": "-", "max_length_tokens": 128, "token_budget": 4096, **options}
     given = MINILM[name] if name in MINILM else CAUSAL[name]
     if name in CAUSAL:
         common |= {"backbone": str(data / "stories260K" / "hf"), "head": {"kind": "mlp", "hidden": 1024}}

@@ -105,6 +105,22 @@ def test_own_responses_are_pushed_down(cli: Cli, tiny_causal: Path, many_pairs: 
     assert pushed < plain - 0.1
 
 
+def test_pairs_that_nobody_judged(cli: Cli, tiny_causal: Path, many_pairs: Path) -> None:
+    found = align(cli, many_pairs, tiny_causal, "--degraded.levels", 2, "--degraded.weight", 0.5, epochs=1)
+    assert found["feedback"]["degraded"]["judgements"] > 100
+    found = align(cli, many_pairs, tiny_causal, "--bridge.model", tiny_causal, "--bridge.max-new-tokens", 4, out="bmc")
+    assert sum(found["feedback"]["bridge"].values()) == found["data"]["train_pairs"]
+    rows = [json.loads(line) for line in many_pairs.read_text("utf-8").splitlines()]
+    writers = {"responses": [{"model": "large"}, {"model": "small"}]}
+    made = [comparison(row["prompt"], [row["chosen"], row["rejected"]], [edge(0, 1)], meta=writers) for row in rows]
+    from_rows(made).to_parquet("written.parquet")
+    words = ["--assumed-order", "large", "small", "--target.kind", "votes", "--clip", 1]
+    found = align(cli, Path("written.parquet"), tiny_causal, *words, out="tso", epochs=1)
+    assert found["feedback"]["assumed_order"]["judgements"] > 100
+    said = cli("align", many_pairs, "--out", "no", "--backbone", tiny_causal, "--assumed-order", "large", "small")
+    assert said.code == 2 and "two writers of the order" in said.err
+
+
 @pytest.mark.parametrize("kind", ["selm", "sapo"])
 def test_rounds_learn_from_what_the_policy_wrote(
     cli: Cli, tiny_causal: Path, many_pairs: Path, trained: Path, kind: str, monkeypatch: pytest.MonkeyPatch

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 
 from assay.errors import ModelError
-from assay.scorers import backbones
+from assay.scorers import backbones, provenance
 from assay.scorers.adapters import LoraOptions, add_lora, load_adapter
 from assay.scorers.attention import prefer_trees
 from assay.scorers.conversation import ConversationEncoder
@@ -126,6 +126,12 @@ def load_policy(name: str, dtype: torch.dtype = torch.float32, *, reference: boo
     if reference:
         policy.reference = _stored_reference(policy, folder, dtype)
     return policy
+
+
+def policy_from(name: str) -> Policy:
+    """Load a policy that assay trained, without what it is compared with, or any causal language model."""
+    inside = any(os.path.isfile(os.path.join(name, *place, provenance.FILE)) for place in ((), ("model",)))
+    return load_policy(name, reference=False) if inside else create_policy(PolicyOptions(name))
 
 
 def _stored_reference(policy: Policy, folder: str, dtype: torch.dtype) -> Reference | None:

@@ -24,6 +24,7 @@ from assay.workflows.fitting import newest_checkpoint
 from assay.workflows.graded import combined_grades
 from assay.workflows.judging import fit_baselines, judge
 from assay.workflows.options import policy_options
+from assay.workflows.policy_data import enriched
 from assay.workflows.policy_references import Compared, compared
 from assay.workflows.policy_rounds import fit_in_rounds
 from assay.workflows.policy_settings import SINGLE, AlignSettings
@@ -143,7 +144,8 @@ def _how(settings: AlignSettings) -> str:
 def _plan_only(settings: AlignSettings, shares: Shares, references: Compared) -> dict[str, Any]:
     """Plan the steps as training would."""
     policy = references.policy
-    records, elsewhere = encoded(settings, shares.fit, policy)
-    learned = learned_from(settings, policy, taught_from(settings, shares.fit, records), elsewhere)
+    data, _ = enriched(settings.model_copy(update={"bridge": None}), shares.fit)
+    records, elsewhere = encoded(settings, data, policy)
+    learned = learned_from(settings, policy, taught_from(settings, data, records), elsewhere)
     steps = steps_planned(settings, settings.seed, learned, policy.row_layout, objective_of(settings))
     return {"dry_run": True, "steps": steps, "data": data_counts(shares, Fit(policy))}

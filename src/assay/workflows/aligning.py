@@ -13,6 +13,7 @@ from assay.training.records import TrainingRecords
 from assay.workflows.data import Shares
 from assay.workflows.fits import Fit, result_of, store, trained
 from assay.workflows.options import arguments, policy_options
+from assay.workflows.policy_data import enriched
 from assay.workflows.policy_references import Compared
 from assay.workflows.policy_settings import AlignSettings
 from assay.workflows.policy_teaching import encoded, learned_from, objective_of, taught_from
@@ -30,9 +31,10 @@ def fit_policy(settings: AlignSettings, shares: Shares, folder: Path, compared: 
         The policy as it came, and its references.
     """
     policy = compared.policy
-    train, elsewhere = encoded(settings, shares.fit, policy)
+    fit, made = enriched(settings, shares.fit)
+    train, elsewhere = encoded(settings, fit, policy)
     held_out = encoded(settings, shares.validation, policy) if shares.validation is not None else None
-    taught = taught_from(settings, shares.fit, train)
+    taught = taught_from(settings, fit, train).noting(made)
     compared.weigh(train if held_out is None else held_out[0])
     learned = compared.known_to(learned_from(settings, policy, taught, elsewhere))
     kept_apart = None

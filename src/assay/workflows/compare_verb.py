@@ -19,9 +19,10 @@ from assay.evaluation.report import now, page_environment
 from assay.feedback import read_with_report
 from assay.feedback.records import as_chat, prompt_text
 from assay.output import as_bytes, check_new, new_folder, write_atomic, write_json
-from assay.scorers import Policy, PolicyOptions, create_policy, load_policy, provenance
+from assay.scorers import Policy, provenance
 from assay.scorers.folders import find_folder
 from assay.scorers.loading import load_reward_model
+from assay.scorers.policy_loading import policy_from
 from assay.scorers.provenance import Provenance
 from assay.scorers.sampling import Reply, Sampling, replies
 from assay.versions import current_versions
@@ -73,7 +74,7 @@ def compare(settings: CompareSettings) -> dict[str, Any]:
     if settings.dry_run:
         return {"dry_run": True, "prompts": len(prompts), "policies": [settings.policy, other, *settings.also]}
     asked, groups = [as_chat(row) for row in prompts["prompt"]], np.asarray(prompts["split_group"], object)
-    model, base = policy_from(settings.policy), policy_from(other)
+    model, base = (policy_from(name).to(hardware.best_device()) for name in (settings.policy, other))
     # all models are there before any of them begins to write
     named = {"by": settings.by, "gold": settings.gold}
     minds = {role: load_reward_model(name).to(hardware.best_device()) for role, name in named.items() if name}
@@ -102,14 +103,6 @@ def compare(settings: CompareSettings) -> dict[str, Any]:
         page = page_environment().get_template("policies.html.j2")
         write_atomic(folder / "report.html", page.render(told=told, rows=rows[: settings.shown], created=now()))
     return told
-
-
-def policy_from(name: str) -> Policy:
-    """Load a policy that assay trained, without what it is compared with, or any causal language model."""
-    folder = Path(name).expanduser()
-    inside = any((place / provenance.FILE).is_file() for place in (folder, folder / "model"))
-    made = load_policy(name, reference=False) if inside else create_policy(PolicyOptions(name))
-    return made.to(hardware.best_device())
 
 
 def _began_as(name: str) -> str:
@@ -242,7 +235,7 @@ def _curve(
     each = [prompt for prompt in asked for _ in range(settings.write.responses)]
     points = []
     for name in (settings.policy, theirs.name, *settings.also):
-        policy = base if name == theirs.name else policy_from(name)
+        policy = base if name == theirs.name else policy_from(name).to(hardware.best_device())
         written = {settings.policy: ours, theirs.name: theirs}.get(name) or _write(settings, name, policy, asked)
         means = {role: _mean(mind, each, written, groups) for role, mind in minds.items()}
         away = _divergence(settings, policy, base, written, groups)

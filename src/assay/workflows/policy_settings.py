@@ -97,6 +97,22 @@ class ResetSettings(Settings):
     every: int = Field(default=200, ge=1, description="steps from one reset to the next")
 
 
+class DegradedSettings(Settings):
+    """SPO: worse versions of responses, whose order is known."""
+
+    levels: int = Field(default=3, ge=2, description="versions of a response, the response itself among them")
+    weight: float = Field(
+        default=0.1, ge=0, description="of all judgements between versions, in units of a record's own; 0: none"
+    )
+
+
+class BridgeSettings(Settings):
+    """BMC: worse responses that a model edits towards the better ones."""
+
+    model: str = Field(description="causal model that edits: Hub id or folder")
+    max_new_tokens: int = Field(default=256, ge=1, description="longest edit")
+
+
 class SelmSettings(Settings):
     """SELM: preferences first, then the best against the worst of them and of the policy's own answers."""
 
@@ -152,6 +168,15 @@ class AlignSettings(JobSettings, TextSettings, OptimiserSettings):
     prospect: ProspectSettings = Field(default=ProspectSettings(), description="of kto and sft: good and bad responses")
     edit_delta: float = Field(
         default=0.0, ge=0, description="what tells a reply from the other one counts up to so much more (BMC); 0: not"
+    )
+    degraded: DegradedSettings | None = Field(
+        default=None, description="also learn from responses whose key phrases were taken away (SPO); none: not"
+    )
+    assumed_order: tuple[str, ...] = Field(
+        default=(), description="writers of responses, best first: whose response wins is also taken for granted (TSO)"
+    )
+    bridge: BridgeSettings | None = Field(
+        default=None, description="put minimal edits of worse responses in the place of better ones (BMC); none: not"
     )
     optimism: float = Field(
         default=0.0, ge=0, description="weight of the scores of responses that are marked as the policy's own (SELM)"
@@ -241,7 +266,8 @@ class AlignSettings(JobSettings, TextSettings, OptimiserSettings):
         if self.method == "sft" and self.compared_with is not None:
             yield "reference", "takes no part in --method sft"
         reason = f"is about judgements between responses, and {self.method} learns of each by itself"
-        yield from self._without_effect(("target", "clip", "edit_delta", "optimism"), reason)
+        names = ("target", "clip", "edit_delta", "optimism", "degraded", "assumed_order", "bridge")
+        yield from self._without_effect(names, reason)
         if self.margin:
             yield "margin", reason
         if self.told:
