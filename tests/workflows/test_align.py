@@ -198,6 +198,12 @@ def test_a_dry_run_writes_nothing(cli: Cli, tiny_causal: Path, many_pairs: Path)
         (["--mixture.others", "x", "y", "--mixture.weights", "crossed"], "of two references"),
         (["--edit-delta", 1, "--method", "orpo"], "orpo has odds"),
         (["--optimism", 0.1], "no response is the policy's own"),
+        (["--rounds.kind", "sapo", "--lora.rank", 2], "does not go with --rounds"),
+        (["--rounds.kind", "sapo", "--degraded.levels", 3], "which make pairs of their own"),
+        (["--rounds.kind", "selm"], "rounds.ranker"),
+        (["--rounds.kind", "selm", "--rounds.ranker", "nowhere"], "nowhere"),
+        (["--rounds.kind", "sapo", "--method", "sft"], "choose dpo"),
+        (["--degraded.levels", 1], "greater than or equal to 2"),
     ],
 )
 def test_what_cannot_be_is_refused(

@@ -279,6 +279,8 @@ class AlignSettings(JobSettings, TextSettings, OptimiserSettings):
             return
         reason = "does not go with --rounds, in which each round has the one before as its reference"
         yield from self._without_effect(("lora", "moving", "mixture", "optimism"), reason)
+        names = ("assumed_order", "bridge", "degraded")
+        yield from self._without_effect(names, "does not go with --rounds, which make pairs of their own")
         if self.reference not in ("auto", "none"):
             yield "reference", reason
         if self.method in SINGLE:
