@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, BloomConfig, BloomForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer, BloomConfig, BloomForCausalLM
 
 from assay.errors import ModelError
 from assay.objectives.policy import harmonic_reference, log_odds
@@ -52,6 +52,17 @@ def said_alone(model: Any, policy: Policy, prompts: list[str], replies: list[str
         found.append(float(chosen.sum()))
         counts.append(len(chosen))
     return np.array(found), np.array(counts)
+
+
+def test_a_tokenizer_without_an_end_is_refused(tiny_causal: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "endless"
+    shutil.copytree(tiny_causal, folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.eos_token = None
+    tokenizer.save_pretrained(folder)
+    with pytest.raises(ModelError, match="never learn to stop"):
+        policy_of(folder)
+    assert policy_of(folder, end_token="</s>").encoder.tail
 
 
 def test_scores_are_those_of_whole_logits(tiny_causal: Path) -> None:

@@ -61,7 +61,8 @@ def create_policy(options: PolicyOptions, dtype: torch.dtype = torch.float32) ->
     Raises
     ------
     ModelError
-        If it is no causal language model, its logits cannot be told from its states, or an option does not fit it.
+        If it is no causal language model, nothing ends a reply, its logits cannot be told from its states, or an option
+        does not fit it.
     """
     place = plain_folder(options.backbone)
     tokenizer = backbones.load_tokenizer(place)
@@ -78,6 +79,14 @@ def create_policy(options: PolicyOptions, dtype: torch.dtype = torch.float32) ->
     prefer_trees(model.base_model)
     shape = logit_shape(options.backbone, model, model.base_model)
     encoder = make_encoder(tokenizer, model.config, options, causal=True)
+    if not encoder.tail and options.end_token == "auto":
+        raise ModelError(
+            "nothing ends a reply, so a policy would never learn to stop",
+            where=options.backbone,
+            expected="a tokenizer with an end token, or a template that writes one",
+            got="neither",
+            remedy="--end-token TOKEN, one of the tokenizer's",
+        )
     if options.attention != "auto":
         backbones.choose_attention(model, options.attention)
     record = Provenance(encoder.settings, policy={"base": backbones.lasting_name(place)})
