@@ -200,6 +200,7 @@ def test_a_dry_run_writes_nothing(cli: Cli, tiny_causal: Path, many_pairs: Path)
         (["--optimism", 0.1], "no response is the policy's own"),
         (["--rounds.kind", "sapo", "--lora.rank", 2], "does not go with --rounds"),
         (["--rounds.kind", "sapo", "--degraded.levels", 3], "which make pairs of their own"),
+        (["--rounds.kind", "sapo", "--target.kind", "mmpo"], "pairs that are made in rounds have none"),
         (["--rounds.kind", "selm"], "rounds.ranker"),
         (["--rounds.kind", "selm", "--rounds.ranker", "nowhere"], "nowhere"),
         (["--rounds.kind", "sapo", "--method", "sft"], "choose dpo"),

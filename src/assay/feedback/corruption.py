@@ -44,11 +44,10 @@ def key_phrases(text: str) -> list[tuple[int, int]]:
         for word in run:
             degree[word.group().lower()] += len(run)
             count[word.group().lower()] += 1
-    worth = {
-        run[0].start(): sum(degree[w.group().lower()] / count[w.group().lower()] for w in run) for run in runs if run
-    }
-    spans = [(run[0].start(), run[-1].end()) for run in runs if run]
-    return sorted(spans, key=lambda span: (-worth[span[0]], span[0]))
+    worth = {word: degree[word] / count[word] for word in count}
+    phrases = [run for run in runs if run]
+    phrases.sort(key=lambda run: (-sum(worth[word.group().lower()] for word in run), run[0].start()))
+    return [(run[0].start(), run[-1].end()) for run in phrases]
 
 
 def degraded(text: str, levels: int) -> list[tuple[float, str]]:

@@ -21,6 +21,7 @@ from assay.feedback.records import as_chat, prompt_text
 from assay.output import as_bytes, check_new, new_folder, write_atomic, write_json
 from assay.scorers import Policy, provenance
 from assay.scorers.folders import find_folder
+from assay.scorers.judges import in_both_orders
 from assay.scorers.loading import load_reward_model
 from assay.scorers.policy_loading import policy_from
 from assay.scorers.provenance import Provenance
@@ -167,9 +168,6 @@ def _preferences(
         }
     else:
         assert settings.judge is not None
-        # torch takes seconds to import, and this is asked of a language model
-        from assay.scorers.judges import in_both_orders
-
         judge = judge_of(settings.judge)
         said = in_both_orders(judge, [prompt_text(p) for p in each], ours.texts, theirs.texts, PRINCIPLE)
         margins = {"judge": said.margins()}

@@ -11,7 +11,7 @@ from pydantic import Field
 from assay.config import Settings
 from assay.objectives.policy import Kernel
 from assay.scorers.policy import Form
-from assay.workflows.feedback_settings import Judged, MarginMatching, Target
+from assay.workflows.feedback_settings import Graded, Judged, MarginMatching, Target
 from assay.workflows.model_settings import OptimiserSettings, TextSettings
 from assay.workflows.settings import JobSettings, unknown_loggers
 
@@ -279,6 +279,8 @@ class AlignSettings(JobSettings, TextSettings, OptimiserSettings):
             return
         reason = "does not go with --rounds, in which each round has the one before as its reference"
         yield from self._without_effect(("lora", "moving", "mixture", "optimism"), reason)
+        if isinstance(self.target, Graded):
+            yield "target", "looks at grades or confidences, and the pairs that are made in rounds have none"
         names = ("assumed_order", "bridge", "degraded")
         yield from self._without_effect(names, "does not go with --rounds, which make pairs of their own")
         if self.reference not in ("auto", "none"):
