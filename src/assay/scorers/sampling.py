@@ -145,7 +145,7 @@ def replies(policy: Policy, prompts: Sequence[Prompt], sampling: Sampling, seed:
             got=str(len(begun[too_long])),
             remedy="lower the number of new tokens, or leave the prompt out",
         )
-    ends = ends_of(encoder.tokenizer, policy.whole) | set(encoder.tail[:1])
+    ends = ends_of_replies(policy)
     found: list[list[Reply]] = [[] for _ in prompts]
     torch.manual_seed(seed)
     with evaluating(policy):
@@ -160,6 +160,11 @@ def ends_of(tokenizer: Any, model: Any) -> set[int]:
     """Return the tokens that end a response, by the tokenizer or by the model's own settings."""
     listed = model.generation_config.eos_token_id
     return {tokenizer.eos_token_id, *(listed if isinstance(listed, list) else [listed])} - {None}
+
+
+def ends_of_replies(policy: Policy) -> set[int]:
+    """Return the tokens that end a policy's reply: those of its model, and what its template writes behind a reply."""
+    return ends_of(policy.encoder.tokenizer, policy.whole) | set(policy.encoder.tail[:1])
 
 
 def _padded_on_the_left(ids: Sequence[Sequence[int]], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:

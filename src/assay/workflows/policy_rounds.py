@@ -23,7 +23,7 @@ from assay.feedback.replay import ReplayBuffer
 from assay.output import write_json
 from assay.scorers import Policy, create_policy
 from assay.scorers.loading import load_reward_model
-from assay.scorers.sampling import Sampling, continuations, ends_of, replies
+from assay.scorers.sampling import Sampling, continuations, ends_of_replies, replies
 from assay.workflows import hardware
 from assay.workflows.aligning import calibrate, fit_policy
 from assay.workflows.data import Shares
@@ -258,7 +258,7 @@ def regrown(
         cuts.append(cut)
         begun.append(list(e.ids[:cut]))
     how = Sampling(1, given.tokens, given.temperature, given.top_p, given.top_k)
-    ends = ends_of(encoder.tokenizer, policy.whole) | set(encoder.tail[:1])
+    ends = ends_of_replies(policy)
     torch.manual_seed(int(random.integers(2**31)))
     made, told = {}, {"regrown": len(chosen), "equal to the good answer": 0}
     with torch.no_grad():
