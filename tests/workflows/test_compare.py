@@ -104,7 +104,7 @@ def test_a_judge_may_prefer(
         (["--by", "m", "--best-of", 0], "1 or more"),
         (["--by", "m", "--write.temperature", 0, "--write.responses", 2], "all alike at temperature 0"),
         (["--by", "nowhere"], "nowhere"),
-        (["--judge.local", "nowhere", "--write.max-new-tokens", 4000], "leaves no room for a response"),
+        (["--judge.local", "nowhere", "--write.max-new-tokens", 4000], "no prompt leaves room for a response"),
     ],
 )
 def test_what_cannot_be_is_refused(cli: Cli, aligned: Path, many_pairs: Path, words: list[Any], reason: str) -> None:

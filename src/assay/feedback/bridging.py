@@ -9,7 +9,7 @@ import numpy as np
 from datasets import Dataset
 
 from assay.feedback.pairs import pairs
-from assay.feedback.records import as_chat
+from assay.feedback.records import as_chat, with_responses
 
 #: Edits worse responses towards better ones: prompts, better and worse responses in, edits out; "" where it cannot.
 Editor = Callable[[Sequence[Any], Sequence[str], Sequence[str]], list[str]]
@@ -53,7 +53,7 @@ def bridged(data: Dataset, edit: Editor) -> tuple[Dataset, dict[str, int]]:
         found = by_row.get(row)
         if not found:
             return {}
-        texts, edges, count = list(record["responses"]), [], len(record["responses"])
+        texts, edges = list(record["responses"]), []
         for one in record["edges"]:
             first = one["p"] > 0.5
             text = found.get((one["a"], one["b"]) if first else (one["b"], one["a"]))
@@ -63,13 +63,7 @@ def bridged(data: Dataset, edit: Editor) -> tuple[Dataset, dict[str, int]]:
             if text not in texts:
                 texts.append(text)
             edges.append({**one, "a" if first else "b": texts.index(text)})
-        more = len(texts) - count
-        return {
-            "responses": texts,
-            "response_messages": [*(record["response_messages"] or [None] * count), *[None] * more],
-            "grades": [*(record["grades"] or [[] for _ in range(count)]), *([] for _ in range(more))],
-            "edges": edges,
-        }
+        return with_responses(record, texts[len(record["responses"]) :]) | {"edges": edges}
 
     made = data.map(put, with_indices=True, features=data.features, desc="Bridging")
     edited = sum(len(own) for own in by_row.values())

@@ -13,7 +13,7 @@ from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
 from assay.errors import DataError
 from assay.feedback.pairs import pairs
-from assay.feedback.records import edge
+from assay.feedback.records import edge, with_responses
 
 DEGRADED = "degraded"  # source of judgements between versions
 _WORD = re.compile(r"\w+(?:['\u2019]\w+)*")
@@ -139,13 +139,8 @@ def with_degraded(data: Dataset, levels: int, weight: float) -> tuple[Dataset, d
                     texts.append(version)
             judged += [(better, worse) for k, better in enumerate(several) for worse in several[k + 1 :]]
         share = weight * float(own[row]) / max(len(judged), 1)
-        more = len(texts) - len(record["responses"])
-        return {
-            "responses": texts,
-            "response_messages": [*(record["response_messages"] or [None] * len(record["responses"])), *[None] * more],
-            "grades": [*(record["grades"] or [[] for _ in record["responses"]]), *([] for _ in range(more))],
-            "edges": [*record["edges"], *(edge(a, b, w=share, source=DEGRADED) for a, b in judged)],
-        }
+        edges = [*record["edges"], *(edge(a, b, w=share, source=DEGRADED) for a, b in judged)]
+        return with_responses(record, texts[len(record["responses"]) :]) | {"edges": edges}
 
     made = data.map(grown, with_indices=True, features=data.features, desc="Taking key phrases away")
     counts["versions"] = sum(map(len, made["responses"])) - sum(map(len, data["responses"]))

@@ -9,7 +9,7 @@ from datasets import Dataset
 
 from assay.errors import DataError
 from assay.feedback.pairs import Pairs, pairs
-from assay.feedback.records import edge
+from assay.feedback.records import edge, with_responses
 
 CROSS_PROMPT = "another prompt"  # source of the appended judgements
 
@@ -68,12 +68,8 @@ def with_cross_prompts(
             for place, (index, _) in enumerate(more)
         ]
         new = [texts[partner] for _, partner in more]
-        return {
-            "responses": [*record["responses"], *(text for text, _ in new)],
-            "response_messages": [*(record["response_messages"] or [None] * first), *(messages for _, messages in new)],
-            "grades": [*(record["grades"] or [[] for _ in range(first)]), *([] for _ in new)],
-            "edges": [*record["edges"], *judged],
-        }
+        grown_by = with_responses(record, [text for text, _ in new], [messages for _, messages in new])
+        return grown_by | {"edges": [*record["edges"], *judged]}
 
     told = {"appended": len(chosen), "without_partner": len(drawn) - len(chosen)}
     if not chosen:
@@ -109,12 +105,8 @@ def with_answers_elsewhere(data: Dataset, seed: int) -> tuple[Dataset, np.ndarra
     def grown(record: dict[str, Any], row: int) -> dict[str, Any]:
         if row not in donors:
             return {}
-        (text, messages), count = texts[donors[row]], len(record["responses"])
-        return {
-            "responses": [*record["responses"], text],
-            "response_messages": [*(record["response_messages"] or [None] * count), messages],
-            "grades": [*(record["grades"] or [[] for _ in range(count)]), []],
-        }
+        text, messages = texts[donors[row]]
+        return with_responses(record, [text], [messages])
 
     got = np.isin(np.arange(len(data)), list(donors))
     return data.map(grown, with_indices=True, features=data.features, desc="Appending answers to other prompts"), got

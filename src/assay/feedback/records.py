@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, TypedDict
 
 from datasets import Dataset, Features, List, Value
@@ -264,6 +264,31 @@ def comparison(
         "prompt_id": prompt_id,
         "split_group": split_group if split_group is not None else default_group(turns, prompt_id),
         "meta": json.dumps(meta, ensure_ascii=False) if meta else None,
+    }
+
+
+def with_responses(
+    record: Mapping[str, Any], texts: Sequence[str], messages: Sequence[str | None] | None = None
+) -> dict[str, Any]:
+    """Append responses without grades to a record.
+
+    Parameters
+    ----------
+    record
+        One row of comparisons.
+    texts, messages
+        Of the new responses; no messages: texts only.
+
+    Returns
+    -------
+    dict
+        The columns that change: ``responses``, ``response_messages`` and ``grades``.
+    """
+    count = len(record["responses"])
+    return {
+        "responses": [*record["responses"], *texts],
+        "response_messages": [*(record["response_messages"] or [None] * count), *(messages or [None] * len(texts))],
+        "grades": [*(record["grades"] or [[] for _ in range(count)]), *([] for _ in texts)],
     }
 
 

@@ -291,6 +291,24 @@ def window(config: PretrainedConfig) -> int | None:
     return int(limit) - 2 if text.model_type in _POSITIONS_FROM_TWO else int(limit)
 
 
+def refuse_beyond_window(config: PretrainedConfig, wanted: int, remedy: str) -> None:
+    """Refuse a maximum length, in tokens, that a backbone has no positions for.
+
+    Raises
+    ------
+    ModelError
+        If it is so.
+    """
+    limit = window(config)
+    if limit is not None and wanted > limit:
+        raise ModelError(
+            "the maximum length is beyond the backbone's window",
+            expected=f"at most {limit} tokens",
+            got=str(wanted),
+            remedy=remedy,
+        )
+
+
 def _lengths_turned(config: Any) -> Iterator[int]:
     """Yield the original lengths of rotary positions that depend on the longest text of a batch."""
     rope = getattr(config, "rope_parameters", None) or {}

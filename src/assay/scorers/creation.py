@@ -204,14 +204,7 @@ def make_encoder(
     template, source = resolve_template(tokenizer, options.template, causal=causal)
     longest = backbones.default_max_length(config, tokenizer)
     wanted = longest if options.max_length_tokens is None else options.max_length_tokens
-    limit = backbones.window(config)
-    if limit is not None and wanted > limit:
-        raise ModelError(
-            "the maximum length is beyond the backbone's window",
-            expected=f"at most {limit} tokens",
-            got=str(wanted),
-            remedy=f"--max-length-tokens {longest}",
-        )
+    backbones.refuse_beyond_window(config, wanted, remedy=f"--max-length-tokens {longest}")
     end: str | None = options.end_token
     if end == "auto":
         end = None if template == "chat" else (tokenizer.eos_token if causal else tokenizer.sep_token)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -137,10 +137,28 @@ def load_policy(name: str, dtype: torch.dtype = torch.float32, *, reference: boo
     return policy
 
 
-def policy_from(name: str) -> Policy:
-    """Load a policy that assay trained, without what it is compared with, or any causal language model."""
+def policy_from(name: str, max_length_tokens: int | None = None) -> Policy:
+    """Load a policy that assay trained, without what it is compared with, or any causal language model.
+
+    Parameters
+    ----------
+    name
+        Folder, run folder, or Hub id.
+    max_length_tokens
+        Longest prompt and response together; None: as in training, or the default of a model that came so.
+
+    Raises
+    ------
+    ModelError
+        If it cannot be loaded, or has no positions for texts as long.
+    """
     inside = any(os.path.isfile(os.path.join(name, *place, provenance.FILE)) for place in ((), ("model",)))
-    return load_policy(name, reference=False) if inside else create_policy(PolicyOptions(name))
+    policy = load_policy(name, reference=False) if inside else create_policy(PolicyOptions(name))
+    if max_length_tokens is not None:
+        backbones.refuse_beyond_window(policy.whole.config, max_length_tokens, remedy=f"a shorter one for {name}")
+        settings = replace(policy.encoder.settings, max_length_tokens=max_length_tokens)
+        policy.encoder = ConversationEncoder(policy.encoder.tokenizer, settings)
+    return policy
 
 
 def _stored_reference(policy: Policy, folder: str, dtype: torch.dtype) -> Reference | None:

@@ -133,17 +133,16 @@ def replies(policy: Policy, prompts: Sequence[Prompt], sampling: Sampling, seed:
     ModelError
         If a prompt leaves no room for a response.
     """
-    encoder = policy.encoder
-    begun = [list(e.ids[: e.prompt_tokens]) for e in encoder.encode(list(prompts), ["."] * len(prompts))]
+    encoder, begun = policy.encoder, _begun(policy, prompts)
     room = encoder.settings.max_length_tokens - sampling.max_new_tokens
-    too_long = next((row for row, ids in enumerate(begun) if len(ids) > room or not ids), None)
+    too_long = next((row for row, ids in enumerate(begun) if not 0 < len(ids) <= room), None)
     if too_long is not None:
         raise ModelError(
             "a prompt leaves no room for a response" if begun[too_long] else "a prompt has no token to begin with",
             where=f"prompt {too_long + 1} of {len(begun)}",
             expected=f"1 to {room} tokens" if room > 0 else f"fewer than {sampling.max_new_tokens} new tokens",
             got=str(len(begun[too_long])),
-            remedy="lower the number of new tokens, or leave the prompt out",
+            remedy="lower the number of new tokens, or leave the prompt out (`leave_room`)",
         )
     ends = ends_of_replies(policy)
     found: list[list[Reply]] = [[] for _ in prompts]
@@ -154,6 +153,28 @@ def replies(policy: Policy, prompts: Sequence[Prompt], sampling: Sampling, seed:
             ids = np.array([*begun[row], *new], np.int64)
             found[row].append(Reply(text, ids, len(begun[row]), ended))
     return found
+
+
+def leave_room(policy: Policy, prompts: Sequence[Prompt], new: int) -> np.ndarray:
+    """Return which prompts have a token and leave room for as many new ones, bool ``[prompts]``."""
+    room = policy.encoder.settings.max_length_tokens - new
+    return np.array([0 < len(ids) <= room for ids in _begun(policy, prompts)], bool)
+
+
+def no_room(prompts: int, new: int) -> ModelError:
+    """Build the refusal of prompts none of which leaves room for an answer."""
+    return ModelError(
+        "no prompt leaves room for a response",
+        expected=f"room for {new} new tokens behind one of them at least",
+        got=f"{prompts} prompts",
+        remedy="lower the number of new tokens, or raise --max-length-tokens where the policy can read more",
+    )
+
+
+def _begun(policy: Policy, prompts: Sequence[Prompt]) -> list[list[int]]:
+    """Return what a reply to each prompt begins behind: token ids."""
+    encoded = policy.encoder.encode(list(prompts), ["."] * len(prompts))
+    return [list(e.ids[: e.prompt_tokens]) for e in encoded]
 
 
 def ends_of(tokenizer: Any, model: Any) -> set[int]:

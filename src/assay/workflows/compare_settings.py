@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -46,7 +46,15 @@ class CompareSettings(RunSettings, ReadingSettings):
     text: str | None = Field(
         default=None, description="held-out texts (JSON Lines with text, or paragraphs): what training unlearned"
     )
+    protocol: Literal["prompts", "mt_bench"] = Field(
+        default="prompts",
+        description="one answer to each prompt; or mt_bench: DATA is a file of questions of several turns, and answers "
+        "are graded one by one too",
+    )
     prompts: int = Field(default=200, ge=2, description="prompts that are answered, drawn by the seed")
+    max_length_tokens: int | None = Field(
+        default=None, ge=8, description="longest prompt and response together; none: as the policies were trained"
+    )
     write: Writing = Field(default=Writing(), description="how they write")
     include_seen: bool = Field(default=False, description="also prompts that trained a policy")
     resamples: int = Field(default=2000, ge=100, description="bootstrap resamples behind every interval")
@@ -62,5 +70,11 @@ class CompareSettings(RunSettings, ReadingSettings):
             for name in ("gold", "best_of", "also"):
                 if getattr(self, name):
                     yield name, "needs the scores of --by"
+        if self.protocol == "mt_bench":
+            for name in ("gold", "best_of", "also", "text"):
+                if getattr(self, name):
+                    yield name, "goes with prompts, not with mt_bench"
+            if self.write.responses > 1:
+                yield "write.responses", "mt_bench asks for one answer to a turn"
         if any(n < 1 for n in self.best_of):
             yield "best_of", "are numbers of samples, 1 or more"

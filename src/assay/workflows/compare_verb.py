@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,53 +11,22 @@ import numpy as np
 from datasets import Dataset
 
 from assay.console import say
-from assay.errors import ConfigError, DataError, ModelError
+from assay.errors import DataError
 from assay.evaluation.intervals import Estimate, GroupBootstrap
-from assay.evaluation.policies import best_of, divergence, perplexity, win_rate
-from assay.evaluation.report import now, page_environment
+from assay.evaluation.policies import best_of, divergence, perplexity
 from assay.feedback import read_with_report
 from assay.feedback.records import as_chat, prompt_text
-from assay.output import as_bytes, check_new, new_folder, write_atomic, write_json
-from assay.scorers import Policy, provenance
-from assay.scorers.folders import find_folder
+from assay.output import check_new
+from assay.scorers import Policy
 from assay.scorers.judges import in_both_orders
 from assay.scorers.loading import load_reward_model
-from assay.scorers.policy_loading import policy_from
-from assay.scorers.provenance import Provenance
-from assay.scorers.sampling import Reply, Sampling, replies
-from assay.versions import current_versions
+from assay.scorers.sampling import Sampling, leave_room, no_room, replies
 from assay.workflows import hardware
+from assay.workflows.compare_common import PRINCIPLE, Written, began_as, counts, finish, win_rates, word_of, writer
 from assay.workflows.compare_settings import CompareSettings
+from assay.workflows.compare_turns import compare_by_turns
 from assay.workflows.judge_functions import judge_of
 from assay.workflows.judging import leave_out_seen
-
-PRINCIPLE = "Which response is better: more helpful, honest and harmless?"
-
-
-@dataclass(frozen=True)
-class Written:
-    """What one policy answered.
-
-    Attributes
-    ----------
-    name
-        Of the policy.
-    replies
-        One list per prompt.
-    """
-
-    name: str
-    replies: list[list[Reply]]
-
-    @property
-    def flat(self) -> list[Reply]:
-        """Replies prompt by prompt."""
-        return [reply for own in self.replies for reply in own]
-
-    @property
-    def texts(self) -> list[str]:
-        """Their texts."""
-        return [reply.text for reply in self.flat]
 
 
 def compare(settings: CompareSettings) -> dict[str, Any]:
@@ -67,25 +35,33 @@ def compare(settings: CompareSettings) -> dict[str, Any]:
     Raises
     ------
     AssayError
-        If a model or the data cannot be read, or a prompt leaves no room for a response; nothing is then written.
+        If a model or the data cannot be read, or no prompt leaves room for a response; nothing is then written.
     """
     check_new(settings.out, overwrite=settings.overwrite)
-    other = settings.against or _began_as(settings.policy)
+    if settings.protocol == "mt_bench":
+        return compare_by_turns(settings)
+    other = settings.against or began_as(settings.policy)
     prompts = _prompts(settings, [settings.policy, *((settings.against,) if settings.against else ())])
     if settings.dry_run:
         return {"dry_run": True, "prompts": len(prompts), "policies": [settings.policy, other, *settings.also]}
-    asked, groups = [as_chat(row) for row in prompts["prompt"]], np.asarray(prompts["split_group"], object)
-    model, base = (policy_from(name).to(hardware.best_device()) for name in (settings.policy, other))
+    model, base = (writer(settings, name) for name in (settings.policy, other))
     # all models are there before any of them begins to write
     named = {"by": settings.by, "gold": settings.gold}
     minds = {role: load_reward_model(name).to(hardware.best_device()) for role, name in named.items() if name}
+    prompts, crowded = _with_room(settings, prompts, (model, base))
+    asked, groups = [as_chat(row) for row in prompts["prompt"]], np.asarray(prompts["split_group"], object)
     ours, theirs = (_write(settings, name, each, asked) for name, each in ((settings.policy, model), (other, base)))
-    told: dict[str, Any] = {"policy": settings.policy, "against": other, "prompts": len(prompts)}
-    told |= dict.fromkeys(("curve", "best_of", "perplexity"))
+    told: dict[str, Any] = {
+        "policy": settings.policy,
+        "against": other,
+        "prompts": len(prompts),
+        "without_room": crowded,
+    }
+    told |= dict.fromkeys(("curve", "best_of", "perplexity", "grades"))
     told |= _preferences(settings, minds, asked, groups, ours, theirs)
     of_each = np.repeat(groups, settings.write.responses)
     told["divergence"] = _divergence(settings, model, base, ours, of_each)
-    told["written"] = {side: _counts(each) for side, each in (("policy", ours), ("against", theirs))}
+    told["written"] = {side: counts(each.flat) for side, each in (("policy", ours), ("against", theirs))}
     if settings.by is not None and (settings.gold is not None or settings.also):
         told["curve"] = _curve(settings, minds, asked, of_each, base, ours, theirs)
     if settings.best_of:
@@ -95,36 +71,8 @@ def compare(settings: CompareSettings) -> dict[str, Any]:
         told["perplexity"] = {
             side: _perplexity(settings, each, texts) for side, each in (("policy", model), ("against", base))
         }
-    told |= {"seed": settings.seed, "settings": settings.model_dump(mode="json"), "versions": current_versions()}
     rows = _rows(prompts, ours, theirs, told.pop("preferred"))
-    with new_folder(settings.out, overwrite=settings.overwrite) as folder:
-        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        (folder / "samples.jsonl").write_bytes(as_bytes(text))
-        write_json(folder / "metrics.json", told)
-        page = page_environment().get_template("policies.html.j2")
-        write_atomic(folder / "report.html", page.render(told=told, rows=rows[: settings.shown], created=now()))
-    return told
-
-
-def _began_as(name: str) -> str:
-    """Return what a policy was before training, as its folder tells.
-
-    Raises
-    ------
-    ConfigError
-        If it does not.
-    """
-    folder = find_folder(name) if Path(name).expanduser().exists() else None
-    if folder is not None and os.path.exists(os.path.join(folder, provenance.FILE)):
-        base = Provenance.read(folder).policy.get("base")
-        if base:
-            return str(base)
-    raise ConfigError(
-        "nothing tells what this policy was before training",
-        where=name,
-        expected="a run of assay align",
-        remedy="--against MODEL",
-    )
+    return finish(settings, told, rows)
 
 
 def _prompts(settings: CompareSettings, policies: list[str]) -> Dataset:
@@ -139,6 +87,18 @@ def _prompts(settings: CompareSettings, policies: list[str]) -> Dataset:
             "too few prompts to compare policies on", where=settings.data, expected="2", got=f"{len(chosen)}"
         )
     return data.select(chosen)
+
+
+def _with_room(settings: CompareSettings, prompts: Dataset, policies: Sequence[Policy]) -> tuple[Dataset, int]:
+    """Leave out the prompts behind which a policy has no room for a response; return how many too, which is said."""
+    asked, new = [as_chat(row) for row in prompts["prompt"]], settings.write.max_new_tokens
+    room = np.logical_and.reduce([leave_room(policy, asked, new) for policy in policies])
+    crowded = int((~room).sum())
+    if crowded == len(room):
+        raise no_room(crowded, new)
+    if crowded:
+        say(f"left out {crowded:,} of {len(room):,} prompts: behind them is no room for {new:,} new tokens")
+    return prompts.select(np.flatnonzero(room)), crowded
 
 
 def _write(settings: CompareSettings, name: str, policy: Policy, asked: list[Any], count: int | None = None) -> Written:
@@ -172,14 +132,10 @@ def _preferences(
         said = in_both_orders(judge, [prompt_text(p) for p in each], ours.texts, theirs.texts, PRINCIPLE)
         margins = {"judge": said.margins()}
         more = {"asked": {"name": judge.name, **judge.costs(), "orders": said.counts()}}
-    found: dict[str, Any] = {}
-    for name, margin in margins.items():
-        known = np.isfinite(margin) | np.isinf(margin)
-        preferred = np.where(margin[known] == 0, 0.5, (margin[known] > 0).astype(float))
-        own, other = (np.array([len(text) for text in side.texts])[known] for side in (ours, theirs))
-        if not len(preferred):
-            raise ModelError("the judge answered nothing", where=name, remedy="look at what it says, or name another")
-        found[name] = win_rate(preferred, own, other, of_each[known], resamples=settings.resamples).to_dict()
+    found = {
+        name: win_rates(name, margin, ours.texts, theirs.texts, of_each, settings.resamples)
+        for name, margin in margins.items()
+    }
     first = next(iter(margins.values()))
     return {"win_rate": found, "preferred": first.tolist(), **more}
 
@@ -233,7 +189,7 @@ def _curve(
     each = [prompt for prompt in asked for _ in range(settings.write.responses)]
     points = []
     for name in (settings.policy, theirs.name, *settings.also):
-        policy = base if name == theirs.name else policy_from(name).to(hardware.best_device())
+        policy = base if name == theirs.name else writer(settings, name)
         written = {settings.policy: ours, theirs.name: theirs}.get(name) or _write(settings, name, policy, asked)
         means = {role: _mean(mind, each, written, groups) for role, mind in minds.items()}
         away = _divergence(settings, policy, base, written, groups)
@@ -277,23 +233,11 @@ def _texts(path: str) -> list[Any]:
     return found
 
 
-def _counts(written: Written) -> dict[str, Any]:
-    flat = written.flat
-    return {
-        "responses": len(flat),
-        "ended": sum(reply.ended for reply in flat),
-        "empty": sum(not reply.text.strip() for reply in flat),
-        "mean_characters": float(np.mean([len(reply.text) for reply in flat])),
-        "mean_tokens": float(np.mean([len(reply.ids) - reply.start for reply in flat])),
-    }
-
-
 def _rows(prompts: Dataset, ours: Written, theirs: Written, preferred: list[float]) -> list[dict[str, Any]]:
     """Return every prompt with the first answers of both, and who was preferred."""
     count, rows = len(preferred) // len(prompts), []
     for number, prompt in enumerate(prompts["prompt"]):
         margin = preferred[number * count]
-        better = "neither" if margin == 0 or np.isnan(margin) else "policy" if margin > 0 else "against"
         own, other = ours.replies[number][0].text, theirs.replies[number][0].text
-        rows.append({"prompt": prompt_text(prompt), "policy": own, "against": other, "preferred": better})
+        rows.append({"prompt": prompt_text(prompt), "policy": own, "against": other, "preferred": word_of(margin)})
     return rows

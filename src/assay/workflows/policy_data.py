@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from datasets import Dataset
 
 from assay.console import say
@@ -13,7 +14,7 @@ from assay.feedback.bridging import Editor, bridged
 from assay.feedback.corruption import with_degraded
 from assay.feedback.records import prompt_text
 from assay.scorers.policy_loading import policy_from
-from assay.scorers.sampling import Sampling, replies
+from assay.scorers.sampling import Sampling, leave_room, replies
 from assay.workflows import hardware
 from assay.workflows.policy_settings import AlignSettings
 
@@ -51,13 +52,11 @@ def enriched(settings: AlignSettings, data: Dataset) -> tuple[Dataset, dict[str,
 def editor(name: str, new: int) -> Editor:
     """Return a causal language model as an editor of responses; what is too long for it is not edited."""
     policy = policy_from(name).to(hardware.best_device())
-    room = policy.encoder.settings.max_length_tokens - new
 
     def edit(prompts: Sequence[Any], better: Sequence[str], worse: Sequence[str]) -> list[str]:
         sides = zip(prompts, better, worse, strict=True)
         asked = [_EDIT.format(prompt=_shown(p), better=b, worse=w) for p, b, w in sides]
-        lengths = [len(e.ids) for e in policy.encoder.encode(asked, ["."] * len(asked))]
-        short = [place for place, length in enumerate(lengths) if length <= room]
+        short = np.flatnonzero(leave_room(policy, asked, new)).tolist()
         found = [""] * len(asked)
         written = replies(policy, [asked[place] for place in short], Sampling(1, new, 0.0), 0) if short else []
         for place, (reply,) in zip(short, written, strict=True):

@@ -23,7 +23,7 @@ from assay.feedback.replay import ReplayBuffer
 from assay.output import write_json
 from assay.scorers import Policy, create_policy
 from assay.scorers.loading import load_reward_model
-from assay.scorers.sampling import Sampling, continuations, ends_of_replies, replies
+from assay.scorers.sampling import Sampling, continuations, ends_of_replies, leave_room, no_room, replies
 from assay.workflows import hardware
 from assay.workflows.aligning import calibrate, fit_policy
 from assay.workflows.data import Shares
@@ -162,13 +162,17 @@ def with_own(data: Dataset, policy: Policy, ranker: Any, new: int, seed: int) ->
     """Let the policy answer every prompt too (greedily), rank all responses, and judge the best against the worst.
 
     The ranker sees texts alone, not whose they are (Zhang et al. 2024). Prompts whose responses score alike are left
-    out. The policy's answers are marked as its own.
+    out, and so are those that leave no room for an answer. The policy's answers are marked as its own.
 
     Raises
     ------
     DataError
         If nothing is left.
     """
+    room = leave_room(policy, [as_chat(row) for row in data["prompt"]], new)
+    data, crowded = data.select(np.flatnonzero(room)), int((~room).sum())
+    if not len(data):
+        raise no_room(crowded, new)
     asked = [as_chat(row) for row in data["prompt"]]
     answers = [own[0].text for own in replies(policy, asked, Sampling(1, new, 0.0), seed)]
     texts = [[*responses, answer] for responses, answer in zip(data["responses"], answers, strict=True)]
@@ -188,7 +192,11 @@ def with_own(data: Dataset, policy: Policy, ranker: Any, new: int, seed: int) ->
         rows.append(comparison(prompt, own, judged, split_group=group, meta={"responses": marks}))
     if not rows:
         raise DataError("the ranker scores all responses alike", expected="one that tells some of them apart")
-    return from_rows(rows), {"judgements": len(rows), "won by the policy's own answer": won}
+    return from_rows(rows), {
+        "judgements": len(rows),
+        "won by the policy's own answer": won,
+        "left out for want of room": crowded,
+    }
 
 
 def _sapo(settings: AlignSettings, given: SapoSettings, shares: Shares, compared: Compared) -> Iterator[Source]:
