@@ -69,7 +69,7 @@ def test_a_judge_grades_turns_and_compares_both_orders(
     assert said.code == 0, said.err
     found = metrics_of(Path("graded"))
     assert found["prompts"] == 4 and found["without_room"] == 0
-    assert list(found["grades"]) == ["unanswered", "all", "turn 1", "turn 2", "math", "writing"]
+    assert list(found["grades"]) == ["all", "turn 1", "turn 2", "math", "writing"]
     # the judge's grades come through exactly, and the two policies' difference is nothing
     assert found["grades"]["math"]["policy"]["value"] == 7 and found["grades"]["writing"]["against"]["value"] == 3
     assert found["grades"]["all"]["policy"]["value"] == 5 and found["grades"]["all"]["difference"]["value"] == 0

@@ -40,6 +40,7 @@ def compare_by_turns(settings: CompareSettings) -> dict[str, Any]:
     told: dict[str, Any] = dict.fromkeys(("curve", "best_of", "perplexity", "divergence"))
     told |= {"protocol": "mt_bench", **names, "prompts": len(questions), "without_room": crowded}
     told["grades"] = _graded(turns, grades, settings.resamples)
+    told["ungraded"] = int((np.isnan(grades["policy"]) | np.isnan(grades["against"])).sum())
     told["win_rate"] = _won(mind.name, turns, margins, settings.resamples)
     told["written"] = {side: counts([turn.answers[side] for turn in turns]) for side in SIDES}
     told |= mind.told()
@@ -70,7 +71,7 @@ def _graded(turns: list[Turn], grades: dict[str, np.ndarray], resamples: int) ->
     """Return mean grades of both sides and of their difference, of each turn, each category and all."""
     keys = np.array([turn.question.key for turn in turns], object)
     both = ~np.isnan(grades["policy"]) & ~np.isnan(grades["against"])
-    told: dict[str, Any] = {"unanswered": int((~both).sum())}
+    told: dict[str, Any] = {}
     for name, member in _parts(turns).items():
         rows = member & both
         if not rows.any():

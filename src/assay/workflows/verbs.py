@@ -66,14 +66,25 @@ def _compare(settings: CompareSettings) -> int:
     if found.get("dry_run"):
         show(f"{' and '.join(found['policies'])} would answer {found['prompts']:,} prompts; nothing was written")
         return 0
+    show(f"{found['policy']} against {found['against']}")
+    for name, grade in (found["grades"] or {}).items():
+        own, other, gap = (grade[side] for side in ("policy", "against", "difference"))
+        difference = f"{gap['value']:+.2f} ({_numbers(gap['ci95'])})"
+        show(f"{name}: {found['scale']} {own['value']:.2f} against {other['value']:.2f}, {difference}")
+    if found.get("ungraded"):
+        show(f"{found['ungraded']:,} turns were not graded: the judge said neither yes nor no")
     for name, won in found["win_rate"].items():
         rates = [won["rate"], won["controlled"]]
         shown = [f"{100 * rate['value']:.1f} % ({_points(rate['ci95'])})" for rate in rates]
-        show(f"{found['policy']} is preferred to {found['against']} by {name}: {shown[0]}; at equal length {shown[1]}")
+        show(f"{name}: preferred in {shown[0]}; at equal length {shown[1]}")
     if found["divergence"] is not None:
         show(f"divergence: {found['divergence']['per_response']['value']:.3f} nats a response")
     show(f"samples.jsonl, metrics.json and report.html are in {settings.out}")
     return 0
+
+
+def _numbers(interval: list[float] | None) -> str:
+    return "no interval" if interval is None else f"{interval[0]:+.2f} to {interval[1]:+.2f}"
 
 
 def _points(interval: list[float] | None) -> str:
