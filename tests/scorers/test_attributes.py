@@ -102,7 +102,7 @@ def test_a_prompt_too_long_for_the_gate_is_cut_on_its_side_and_counted(
 def test_what_does_not_say_where_the_prompt_ends_is_refused(model: RewardModel, tiny_causal: Path) -> None:
     with pytest.raises(ModelError, match="score conversations"):
         model.score_text(["user: Name a sea. assistant: The Baltic."])
-    with pytest.raises(ModelError, match="head=attributes"):
+    with pytest.raises(ModelError, match="no scores of prefixes"):
         model.prefix_scores(PROMPTS[0], REPLIES[0])
     assert why_not(model) is not None
     plain = create_reward_model(ModelOptions(backbone=str(tiny_causal)))

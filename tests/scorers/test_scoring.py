@@ -103,9 +103,28 @@ def test_prefix_scores_start_with_the_bare_prompt(chat: RewardModel) -> None:
     same(chat.prefix_scores("Name a sea.", "No.")[0], chat.score_encoded([bare])[0])
 
 
+def test_prefix_scores_of_many_are_those_of_each(causal: RewardModel, tiny_causal: Path, make: Any) -> None:
+    for model in (causal, make(tiny_causal, members=2)):
+        encoded = model.encoder.encode(PROMPTS, REPLIES)
+        for budget in (16, 8192):
+            found = model.prefix_scores_encoded(encoded, token_budget=budget)
+            for prompt, reply, scores in zip(PROMPTS, REPLIES, found, strict=True):
+                same(scores, model.prefix_scores(prompt, reply))
+
+
+def test_truncated_scores_are_those_of_texts_that_end_there(encoder: RewardModel, causal: RewardModel) -> None:
+    for model in (encoder, causal):
+        scores = model.truncated_scores("Name a sea.", "The Baltic.")
+        same(scores[[0, -1]], model.score(["Name a sea."] * 2, ["", "The Baltic."]))
+        pieces = model.encoder.encode(["Name a sea."], ["The"])[0]
+        whole = model.encoder.encode(["Name a sea."], ["The Baltic."])[0]
+        place = len(pieces.ids) - len(model.encoder.tail) - whole.prompt_tokens
+        same(scores[place], model.score(["Name a sea."], ["The"])[0])
+
+
 def test_prefix_scores_need_a_causal_backbone(encoder: RewardModel, tiny_causal: Path, make: Any) -> None:
     for model in (encoder, make(tiny_causal, pooling="mean"), make(tiny_causal, layout="native")):
-        with pytest.raises(ModelError, match="prefix scores need"):
+        with pytest.raises(ModelError, match="no scores of prefixes"):
             model.prefix_scores("Q", "A")
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from assay.scorers import RewardModel
+from assay.scorers.loading import load_reward_model
 from tests.workflows.conftest import Cli, environment, tree
 
 
@@ -82,6 +83,31 @@ def test_every_token_has_a_score(cli: Cli, trained_causal: Path, trained: Path, 
     refused = cli("score", trained, pairs_file, "--tokens", "--out", "scores.jsonl")
     assert refused.code == 2 and "no score per token" in refused.err
     assert tree(Path()) == []
+
+
+def test_what_each_token_changed_is_drawn(cli: Cli, trained_causal: Path, trained: Path, pairs_file: Path) -> None:
+    words = ["--tokens", "--html", "tokens.html", "--shown", 3, "--out", "scores.jsonl"]
+    said = cli("score", trained_causal, pairs_file, *words)
+    assert said.code == 0, said.err
+    page, lines = Path("tokens.html").read_text("utf-8"), lines_of(Path("scores.jsonl").read_text("utf-8"))
+    assert page.count('class="heat"') == 3 and f"{len(lines) - 3} more responses" in page
+    first = lines[0]
+    change = first["prefix_scores"][1] - first["prefix_scores"][0]  # type: ignore[index]
+    assert f'title="{change:+.3f}">{first["tokens"][0]}</span>' in page  # type: ignore[index]
+    assert "".join(first["tokens"]).startswith(str(first["response"]))  # type: ignore[arg-type]
+    alone = cli("score", trained, pairs_file, "--html", "other.html")
+    assert alone.code == 2 and "goes with --tokens" in alone.err
+
+
+def test_any_model_scores_truncated_responses(cli: Cli, trained: Path, pairs_file: Path) -> None:
+    said = cli("score", trained, pairs_file, "--tokens", "--truncated")
+    assert said.code == 0, said.err
+    model = load_reward_model(str(trained))
+    for line in lines_of(said.out)[:4]:
+        tokens, scores = line["tokens"], line["prefix_scores"]
+        assert isinstance(tokens, list) and isinstance(scores, list) and len(scores) == len(tokens) + 1
+        assert scores[-1] == pytest.approx(line["score"], abs=1e-5)
+        assert scores[0] == pytest.approx(float(model.score([str(line["prompt"])], [""])[0]), abs=1e-5)
 
 
 def test_failed_scoring_leaves_no_file(

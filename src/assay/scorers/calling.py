@@ -134,6 +134,18 @@ def _with_likelihoods(pooled: Tensor, hidden: Tensor, rows: Rows, log_probabilit
     return torch.cat([pooled, found.to(pooled.dtype).unsqueeze(1)], dim=1)
 
 
+def hidden_of(backbone: Any, rows: Rows, inputs: dict[str, Tensor] | None = None) -> Tensor:
+    """Return the states of all tokens of one block of rows of a causal backbone, ``[R, L, d]``.
+
+    Those of padding are of no use: it stands behind the last token, which never sees it.
+    """
+    inputs = inputs or {"input_ids": rows["input_ids"]}
+    if "branch" in rows:
+        return hidden_in_trees(backbone, rows, inputs)
+    hidden: Tensor = backbone(**inputs, **options_of(backbone)).last_hidden_state
+    return hidden
+
+
 def states_in_trees(backbone: Any, rows: Rows, inputs: dict[str, Tensor]) -> Tensor:
     """Return the state at the end of every text of rows of trees, ``[N, d]``."""
     row, column = rows["ends"].unbind(dim=1)

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from assay.errors import ModelError
 from assay.scorers import provenance, storage
+from assay.scorers.batches import DEFAULT_TOKEN_BUDGET
 from assay.scorers.card import write_card
-from assay.scorers.conversation import Prompt, Reply
 from assay.scorers.interface import Batch
 from assay.scorers.layout import Layout
 from assay.scorers.model_shape import RewardModelConfig
@@ -93,10 +93,17 @@ class EnsembleModel(RewardModel):
         found = [member.values(part, prompts) for member, part in zip(self.members, parts, strict=True)]  # type: ignore[operator]
         return torch.stack(found, dim=-1)
 
-    def prefix_scores(self, prompt: Prompt, response: Reply) -> np.ndarray:
+    def prefix_scores_encoded(
+        self,
+        encoded: Sequence[Encoded],
+        *,
+        token_budget: int = DEFAULT_TOKEN_BUDGET,
+        dtype: torch.dtype | None = None,
+    ) -> list[np.ndarray]:
         """Return the mean of the members' scores after each token."""
-        found = [member.prefix_scores(prompt, response) for member in self.members]  # type: ignore[operator]
-        return np.asarray(np.mean(found, axis=0), np.float32)
+        options: Any = {"token_budget": token_budget, "dtype": dtype}
+        found = [member.prefix_scores_encoded(encoded, **options) for member in self.members]  # type: ignore[operator]
+        return [np.asarray(np.mean(each, axis=0), np.float32) for each in zip(*found, strict=True)]
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], *_: Any, **__: Any) -> None:
         """Write each member into a folder of its own, and beside them what they have in common."""

@@ -30,6 +30,7 @@ from assay.scorers.provenance import Provenance
 from assay.scorers.reading import ReadingMixin
 from assay.scorers.storage import upload
 from assay.scorers.token_weights import TokenWeights
+from assay.scorers.tokens import read_tokens, token_counts
 from assay.scorers.vocabulary import LogitShape, by_chunks
 from assay.versions import current_versions
 
@@ -163,6 +164,12 @@ class Policy(CalibratedMixin, ReadingMixin, PreTrainedModel):
         each = by_chunks(_in_its_dtype(last), self.shape, last.out_features)
         return self.read(batch, each if weights is None else weights.on(each))[:, -1]
 
+    def token_log_probabilities(self, batch: Batch) -> Tensor:
+        """Return the log-probability of each token of the replies, ``[T]`` float32, reply after reply."""
+        last = self.whole.get_output_embeddings()
+        each = by_chunks(_in_its_dtype(last), self.shape, last.out_features)
+        return read_tokens(self, batch, lambda states, tokens, ends: (each(states, tokens), ends[:, :0]))[0]
+
     def nodes(self, batch: Batch) -> Tensor:
         """Return the state of each response, ``[N, 3]`` float32: log pi, log pi_ref, and the number of tokens."""
         weights = None
@@ -175,7 +182,7 @@ class Policy(CalibratedMixin, ReadingMixin, PreTrainedModel):
             reference = self.reference.log_probabilities(batch, weights).to(said.dtype)
         else:
             reference = torch.zeros_like(said)
-        return torch.stack([said, reference, _reply_tokens(batch).to(said.dtype)], dim=1)
+        return torch.stack([said, reference, token_counts(batch).clamp_min(1).to(said.dtype)], dim=1)
 
     def values(self, states: Tensor, *_: Any) -> Tensor:
         """Return scores ``[N]`` of states ``[N, 3]``."""
@@ -326,12 +333,3 @@ def _in_its_dtype(last: Any) -> Any:
         weight, bias = last.weight.to(dtype), None if last.bias is None else last.bias.to(dtype)
         return lambda states: nn.functional.linear(states.to(dtype), weight, bias)
     return lambda states: last(states.to(last.weight.dtype))
-
-
-def _reply_tokens(batch: Batch) -> Tensor:
-    """Return how many tokens each reply has, int64 ``[N]``, at least 1."""
-    counts = []
-    for rows in batch["rows"]:
-        texts = len(rows["ends"]) if "ends" in rows else len(rows["input_ids"])
-        counts.append(torch.bincount(rows["predicted"][:, 0], minlength=texts))
-    return torch.cat(counts)[batch["order"]].clamp_min(1)

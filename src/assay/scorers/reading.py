@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any, cast
 
@@ -17,6 +18,7 @@ from assay.scorers.calling import states_of_blocks
 from assay.scorers.evaluating import evaluating
 from assay.scorers.interface import Batch
 from assay.scorers.layout import Layout, overhead_on
+from assay.scorers.tokens import OfTokens, read_tokens, token_counts
 from assay.scorers.traits import reads_vectors, shares_prefixes
 from assay.scorers.vocabulary import LogProbabilities
 
@@ -89,30 +91,87 @@ class ReadingMixin:
         Equal texts are computed once: in two batches they might differ in the last bit, and be no tie. ``starts`` says
         where replies begin, for functions of log-probabilities.
         """
-        empty = next((place for place, text in enumerate(ids) if len(text) == 0), None)
-        if empty is not None:
-            raise ModelError("a text has no token", where=f"text {empty + 1} of {len(ids)}")
         out: np.ndarray | None = None
-        places: dict[bytes, int] = {}
-        keys = [text_key(x) for x in ids]
-        if starts is not None:
-            keys = [key + int(start).to_bytes(4, "little") for key, start in zip(keys, starts, strict=True)]
-        index = np.array([places.setdefault(key, len(places)) for key in keys], np.int64)
-        first = np.unique(index, return_index=True)[1]
-        ids, starts = [ids[i] for i in first], None if starts is None else starts[first]
-        layout, pad_id = self.row_layout, self.encoder.pad_id
-        trees = layout.trees(ids, token_budget)
-        blocks = layout.blocks(np.array([tree.length for tree in trees], np.int64), token_budget)
-        half = dtype in (torch.float16, torch.bfloat16)
-        with (
-            evaluating(cast(nn.Module, self)),
-            torch.autocast(self.device.type, dtype=dtype if half else None, enabled=half),
-        ):
-            for block in blocks:
-                rows, members = layout.rows(ids, [trees[row] for row in block], pad_id, starts)
-                batch = send_to_device({"rows": [rows], "order": torch.arange(len(members))}, self.device)
+        ids, starts, index = _distinct(ids, starts)
+        with self._scoring(dtype):
+            for members, batch in self._batches(ids, starts, token_budget):
                 part = function(batch).float().cpu().numpy()
                 if out is None:
                     out = np.zeros((len(ids), *part.shape[1:]), np.float32)
                 out[members] = part
         return out if out is None else out[index]
+
+    def map_tokens(
+        self,
+        ids: Sequence[TokenIds],
+        function: OfTokens,
+        token_budget: int,
+        dtype: torch.dtype | None,
+        starts: np.ndarray,
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Return for each text what a function makes of the tokens of its reply, and of the text itself.
+
+        Parameters
+        ----------
+        ids, starts
+            Texts, and where their replies begin.
+        function
+            See `assay.scorers.tokens.read_tokens`.
+        token_budget, dtype
+            As for scores.
+
+        Returns
+        -------
+        list
+            Of each text float32 ``[T, ...]`` and ``[...]``; a reply that begins its text lacks the first token.
+        """
+        texts: Any = [None] * len(ids)
+        distinct, begins, index = _distinct(ids, starts)
+        with self._scoring(dtype):
+            for members, batch in self._batches(distinct, begins, token_budget):
+                tokens, whole = (part.float().cpu().numpy() for part in read_tokens(self, batch, function))
+                ends = np.cumsum(token_counts(batch).cpu().numpy())
+                for place, (own, member) in enumerate(zip(np.split(tokens, ends[:-1]), members, strict=True)):
+                    texts[member] = own, whole[place]
+        return [texts[place] for place in index]
+
+    @contextlib.contextmanager
+    def _scoring(self, dtype: torch.dtype | None) -> Iterator[None]:
+        half = dtype in (torch.float16, torch.bfloat16)
+        with (
+            evaluating(cast(nn.Module, self)),
+            torch.autocast(self.device.type, dtype=dtype if half else None, enabled=half),
+        ):
+            yield
+
+    def _batches(
+        self, ids: Sequence[TokenIds], starts: np.ndarray | None, token_budget: int
+    ) -> Iterator[tuple[np.ndarray, Batch]]:
+        """Yield batches on the device, each with the numbers of its texts."""
+        layout, pad_id = self.row_layout, self.encoder.pad_id
+        trees = layout.trees(ids, token_budget)
+        for block in layout.blocks(np.array([tree.length for tree in trees], np.int64), token_budget):
+            rows, members = layout.rows(ids, [trees[row] for row in block], pad_id, starts)
+            yield members, send_to_device({"rows": [rows], "order": torch.arange(len(members))}, self.device)
+
+
+def _distinct(
+    ids: Sequence[TokenIds], starts: np.ndarray | None
+) -> tuple[list[TokenIds], np.ndarray | None, np.ndarray]:
+    """Return different texts once, where their replies begin, and which of them each text is.
+
+    Raises
+    ------
+    ModelError
+        If a text has no token.
+    """
+    empty = next((place for place, text in enumerate(ids) if len(text) == 0), None)
+    if empty is not None:
+        raise ModelError("a text has no token", where=f"text {empty + 1} of {len(ids)}")
+    places: dict[bytes, int] = {}
+    keys = [text_key(x) for x in ids]
+    if starts is not None:
+        keys = [key + int(start).to_bytes(4, "little") for key, start in zip(keys, starts, strict=True)]
+    index = np.array([places.setdefault(key, len(places)) for key in keys], np.int64)
+    first = np.unique(index, return_index=True)[1]
+    return [ids[i] for i in first], None if starts is None else starts[first], index

@@ -10,13 +10,14 @@ import torch
 
 from assay.errors import ModelError
 from assay.scorers.attributes import AttributeHead
-from assay.scorers.batches import DEFAULT_TOKEN_BUDGET, TokenIds, pad
+from assay.scorers.batches import DEFAULT_TOKEN_BUDGET, TokenIds
 from assay.scorers.calibrated import CalibratedMixin
 from assay.scorers.conversation import Encoded, Prompt, Reply, same_length, warn_truncated
 from assay.scorers.encoding import mean_of_members
 from assay.scorers.evaluating import evaluating
 from assay.scorers.heads import Head
 from assay.scorers.interface import Batch
+from assay.scorers.prefixes import PrefixMixin
 from assay.scorers.prototypes import PrototypeHead
 from assay.scorers.spreading import SpreadMixin
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from assay.scorers.reward_model import RewardModel
 
 
-class ScoringMixin(CalibratedMixin, SpreadMixin):
+class ScoringMixin(CalibratedMixin, SpreadMixin, PrefixMixin):
     """Scoring methods of a reward model."""
 
     def score_conversations(
@@ -118,37 +119,6 @@ class ScoringMixin(CalibratedMixin, SpreadMixin):
         encoded = self._model.encoder.encode_text(texts)
         warn_truncated(encoded)
         return mean_of_members(self.score_encoded([e.ids for e in encoded], token_budget=token_budget, dtype=dtype))
-
-    def prefix_scores(self, prompt: Prompt, response: Reply) -> np.ndarray:
-        """Return the score after each token of a response, float32 ``[T+1]``.
-
-        Entry 0 is the bare prompt; the last one equals `score`. One forward pass, since a causal state never changes
-        when text follows.
-
-        Raises
-        ------
-        ModelError
-            If the backbone is not causal: every earlier state would have seen the whole response.
-        """
-        model = self._model
-        config = model.config
-        if not config.causal or config.layout == "native" or config.pooling != "last" or model.reads_prompts:
-            raise ModelError(
-                "prefix scores need a causal backbone whose last token is pooled, and a head of one score",
-                got=f"causal={config.causal}, pooling={config.pooling}, layout={config.layout}, head={config.head}",
-                remedy="train with a causal --backbone",
-            )
-        encoded = model.encoder.encode([prompt], [response])[0]
-        warn_truncated([encoded])
-        if encoded.prompt_tokens == 0:
-            raise ModelError("the prompt has no token, so the bare prompt has no score")
-        ids, mask = pad([encoded.ids], model.encoder.pad_id)
-        with evaluating(model):
-            hidden = model.backbone(
-                input_ids=ids.to(model.device), attention_mask=mask.to(model.device)
-            ).last_hidden_state
-            values = model.values(hidden[0, encoded.prompt_tokens - 1 :].float())
-        return mean_of_members(values.float().cpu().numpy())
 
     def score_encoded(
         self,

@@ -81,6 +81,12 @@ class ScoreSettings(JudgeSettings):
 
     out: str | None = Field(default=None, description="JSON Lines file; none: standard output")
     tokens: bool = Field(default=False, description="also the score after each token (causal models)")
+    truncated: bool = Field(
+        default=False,
+        description="with --tokens: score the response cut after each token, one pass for each; for any model",
+    )
+    html: str | None = Field(default=None, description="with --tokens: page of responses, coloured by token")
+    shown: int = Field(default=100, ge=1, description="responses on the page, the first ones")
     explain: bool = Field(default=False, description="also the prototypes that weigh most in each score")
     reduce: Literal["mean", "lcb", "min"] = Field(
         default="mean", description="of uncertain scores; lcb: mean minus b deviations; min: of the members"
@@ -91,6 +97,10 @@ class ScoreSettings(JudgeSettings):
         """Yield settings that would be accepted and then ignored."""
         if self.reduce != "lcb" and self.b != type(self).model_fields["b"].default:
             yield "b", "belongs to --reduce lcb"
+        if not self.tokens:
+            for name in ("truncated", "html"):
+                if getattr(self, name):
+                    yield name, "goes with --tokens"
 
 
 class SelectSettings(JudgeSettings):

@@ -12,12 +12,15 @@ from datasets import Dataset
 
 from assay.console import progress, say, show
 from assay.errors import DataError, ModelError
+from assay.evaluation.heat import Heat, heat, token_page
 from assay.feedback import kind_of, read_with_report
 from assay.feedback.records import as_chat, prompt_text
-from assay.output import as_bytes, check_new, new_file, new_folder, write_json
+from assay.output import as_bytes, check_new, new_file, new_folder, write_atomic, write_json
 from assay.scorers import RewardModel, export
 from assay.scorers.conversation import Encoded, Prompt
 from assay.scorers.export import why_not
+from assay.scorers.pieces import pieces
+from assay.scorers.prefixes import why_no_prefix_scores
 from assay.workflows.judge_settings import ExportSettings, ScoreSettings
 from assay.workflows.judging import load_models
 
@@ -30,15 +33,21 @@ def score_data(settings: ScoreSettings) -> dict[str, Any]:
     Each line holds ``prompt_id``, ``index`` (of the response among those of its prompt), ``prompt``, ``response``,
     ``score``, ``truncated``, of models that tell how sure they are ``std`` (against the other responses to the prompt,
     where there are some), and with ``--tokens`` the response's ``tokens`` and ``prefix_scores``, one more than there
-    are tokens: the first is the bare prompt's. With ``--explain`` it holds the ``prototypes`` that weigh most in the
+    are tokens: the first is the bare prompt's, and their differences are what `assay.credit.redistribute` gives each
+    token; ``--html`` draws a page of them. With ``--explain`` it holds the ``prototypes`` that weigh most in the
     score, each with its class and the training responses nearest to it. Memory does not grow with the number of lines.
     """
     if settings.out:
         check_new(settings.out, overwrite=settings.overwrite)
     (model,) = load_models(settings, [settings.model])
-    if settings.tokens and (reason := why_no_prefix_scores(model)):
+    if settings.html:
+        check_new(settings.html, overwrite=settings.overwrite)
+    if settings.tokens and not settings.truncated and (reason := why_no_prefix_scores(model)):
         raise ModelError(
-            "this model has no score per token", where=settings.model, got=reason, remedy="leave --tokens out"
+            "this model has no score per token",
+            where=settings.model,
+            got=reason,
+            remedy="leave --tokens out, or let --truncated score every prefix as a text of its own",
         )
     _refuse_reduction(model, settings)
     if settings.explain:
@@ -53,6 +62,7 @@ def score_data(settings: ScoreSettings) -> dict[str, Any]:
         show(f"would score the responses to {len(data):,} prompts; nothing was written")
         return {"dry_run": True, "records": len(data)}
     counts = {"responses": 0, "truncated": 0}
+    coloured: list[Heat] = []
     lines = _scores(model, data, settings)
     with _lines_to(settings.out) as write:
         # a bar would run through lines on the same terminal
@@ -60,6 +70,11 @@ def score_data(settings: ScoreSettings) -> dict[str, Any]:
             write(line)
             counts["responses"] += 1
             counts["truncated"] += line["truncated"]
+            if settings.html and len(coloured) < settings.shown:
+                coloured.append(heat(line["prompt"], line["tokens"], line["prefix_scores"]))
+    if settings.html:
+        left_out = counts["responses"] - len(coloured)
+        write_atomic(settings.html, token_page(settings.model, coloured, left_out))
     say(f"scored {counts['responses']:,} responses; {counts['truncated']:,} texts were truncated")
     return counts
 
@@ -76,19 +91,6 @@ def _lines_to(out: str | None) -> Iterator[Callable[[dict[str, Any]], None]]:
 
 def _write_line(file: BinaryIO, line: dict[str, Any]) -> None:
     file.write(as_bytes(json.dumps(line, ensure_ascii=False) + "\n"))
-
-
-def why_no_prefix_scores(model: RewardModel) -> str | None:
-    """Return why a model has no score per token, or None where it has."""
-    if model.reads_replies:
-        return "a policy's score is that of a whole response"
-    if not model.config.causal:
-        return "its backbone sees the whole text at every token"
-    if model.config.layout == "native":
-        return "a plain classifier gives the last token's score only"
-    if model.reads_prompts:
-        return "its head reads the prompt beside each text"
-    return None if model.config.pooling == "last" else f"{model.config.pooling} pooling mixes all tokens"
 
 
 def _scores(model: RewardModel, data: Dataset, settings: ScoreSettings) -> Iterator[dict[str, Any]]:
@@ -110,8 +112,9 @@ def _scores(model: RewardModel, data: Dataset, settings: ScoreSettings) -> Itera
         if settings.explain:
             budget = settings.token_budget
             reasons = model.explain(prompts, [e[5] for e in entries], token_budget=budget)
-        for entry, made, value, std, why in zip(entries, encoded, values, deviations, reasons, strict=True):
-            prompt_id, text, prompt, number, shown, reply = entry
+        tokens: Any = _of_tokens(model, encoded, prompts, settings) if settings.tokens else [None] * len(entries)
+        told = zip(entries, encoded, values, deviations, reasons, tokens, strict=True)
+        for (prompt_id, text, _, number, shown, _), made, value, std, why, each in told:
             line: dict[str, Any] = {
                 "prompt_id": prompt_id,
                 "index": number,
@@ -124,13 +127,25 @@ def _scores(model: RewardModel, data: Dataset, settings: ScoreSettings) -> Itera
                 line["std"] = round(float(std), 6)
             if why is not None:
                 line["prototypes"] = why
-            if settings.tokens:
-                tokens = model.encoder.tokenizer.convert_ids_to_tokens(made.ids[made.prompt_tokens :])
-                line |= {
-                    "tokens": tokens,
-                    "prefix_scores": [round(float(v), 6) for v in model.prefix_scores(prompt, reply)],
-                }
-            yield line
+            yield line if each is None else line | each
+
+
+def _of_tokens(
+    model: RewardModel, encoded: Sequence[Encoded], prompts: Sequence[Prompt], settings: ScoreSettings
+) -> list[dict[str, Any]]:
+    """Return the text of each token of the responses, and the score after each."""
+    budget = settings.token_budget
+    if settings.truncated:
+        sides = zip(encoded, prompts, strict=True)
+        scores = [model.truncated_scores_encoded(one, prompt, token_budget=budget) for one, prompt in sides]
+    else:
+        scores = model.prefix_scores_encoded(encoded, token_budget=budget)
+    found = []
+    for one, values in zip(encoded, scores, strict=True):
+        ids = one.ids[one.prompt_tokens : one.prompt_tokens + len(values) - 1]
+        rounded = [round(float(value), 6) for value in values]
+        found.append({"tokens": pieces(model.encoder.tokenizer, ids), "prefix_scores": rounded})
+    return found
 
 
 def _reduced(
