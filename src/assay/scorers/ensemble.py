@@ -14,6 +14,7 @@ from assay.errors import ModelError
 from assay.scorers import provenance, storage
 from assay.scorers.batches import DEFAULT_TOKEN_BUDGET
 from assay.scorers.card import write_card
+from assay.scorers.conversation import Encoded
 from assay.scorers.interface import Batch
 from assay.scorers.layout import Layout
 from assay.scorers.model_shape import RewardModelConfig
