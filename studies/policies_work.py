@@ -79,7 +79,7 @@ def descriptions(data: Path, seed: int, scratch: Path) -> World:
     learned = [
         comparison(as_chat(row["prompt"]), said, split_group=row["split_group"], grades=_good(len(said)))
         for row in train
-        if (said := list(dict.fromkeys(json.loads(row["meta"])["row"].get("references") or [])))
+        if (said := references(row["meta"]))
     ]
     begin = trained(from_rows(learned), scratch / "sft", seed, backbone=str(folder), learning_rate=2e-3, epochs=30)
     return World(train, test, begin, ratings_judge(test, seed, scratch), "pair", 48)
@@ -165,6 +165,13 @@ def run(settings: AlignSettings, shares: Shares, folder: Path) -> tuple[Policy, 
     return result.model, result.calibration
 
 
+def references(meta: str | None) -> list[str]:
+    """Return what people wrote of the same data, once each; where responses have other ones, of all of them."""
+    told = json.loads(meta) if meta else {}
+    cells = [told.get("row", {}), *(own or {} for own in told.get("responses", []))]
+    return list(dict.fromkeys(text for own in cells for text in own.get("references") or []))
+
+
 def _good(count: int) -> list[list[Any]]:
     return [[{"dimension": "reference", "value": 1.0}] for _ in range(count)]
 
@@ -172,7 +179,7 @@ def _good(count: int) -> list[list[Any]]:
 def _small_llama(train: Dataset, folder: Path) -> None:
     """Save a random Llama over pieces that were found in the training texts."""
     texts = [prompt_text(row) for row in train["prompt"]]
-    texts += [text for packed in train["meta"] for text in json.loads(packed)["row"].get("references") or []]
+    texts += [text for packed in train["meta"] for text in references(packed)]
     core = Tokenizer(models.BPE())
     core.pre_tokenizer, core.decoder = pre_tokenizers.ByteLevel(), decoders.ByteLevel()
     marks = ["<pad>", "<s>", "</s>", "<sep>"]
