@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 from tokenizers.decoders import DecodeStream
 
+from assay.scorers.batches import TokenIds
 
-def pieces(tokenizer: Any, ids: Sequence[int], *, special: bool = True) -> list[str]:
+
+def pieces(tokenizer: Any, ids: TokenIds, *, special: bool = True) -> list[str]:
     """Return the text that each token adds to those before it; what completes a character adds all of it.
 
     Parameters

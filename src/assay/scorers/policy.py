@@ -31,7 +31,7 @@ from assay.scorers.reading import ReadingMixin
 from assay.scorers.storage import upload
 from assay.scorers.token_weights import TokenWeights
 from assay.scorers.tokens import read_tokens, token_counts
-from assay.scorers.vocabulary import LogitShape, by_chunks
+from assay.scorers.vocabulary import LogitShape, LogProbabilities, by_chunks
 from assay.versions import current_versions
 
 #: What a score is made of, beside beta: see `Policy`.
@@ -158,17 +158,35 @@ class Policy(CalibratedMixin, ReadingMixin, PreTrainedModel):
         """Whether scores look at a reference, where there is one."""
         return bool(self.config.form != "odds")
 
+    def of_tokens(self) -> LogProbabilities:
+        """Return what gives log-probabilities ``[T]`` of tokens ``[T]`` after states ``[T, d]``."""
+        last = self.whole.get_output_embeddings()
+        return by_chunks(_in_its_dtype(last), self.shape, last.out_features)
+
     def likelihoods(self, batch: Batch, weights: TokenWeights | None = None) -> Tensor:
         """Return the log-probability of each reply given its prompt, ``[N]`` float32; its tokens as weighed."""
-        last = self.whole.get_output_embeddings()
-        each = by_chunks(_in_its_dtype(last), self.shape, last.out_features)
+        each = self.of_tokens()
         return self.read(batch, each if weights is None else weights.on(each))[:, -1]
 
     def token_log_probabilities(self, batch: Batch) -> Tensor:
         """Return the log-probability of each token of the replies, ``[T]`` float32, reply after reply."""
-        last = self.whole.get_output_embeddings()
-        each = by_chunks(_in_its_dtype(last), self.shape, last.out_features)
+        each = self.of_tokens()
         return read_tokens(self, batch, lambda states, tokens, ends: (each(states, tokens), ends[:, :0]))[0]
+
+    def said(
+        self,
+        ids: Sequence[TokenIds],
+        starts: np.ndarray,
+        *,
+        token_budget: int = DEFAULT_TOKEN_BUDGET,
+        dtype: torch.dtype | None = None,
+    ) -> list[np.ndarray]:
+        """Return the log-probability of each token of replies that begin at ``starts``, float32 ``[T]`` each."""
+
+        def each(states: Tensor, tokens: Tensor, ends: Tensor) -> tuple[Tensor, Tensor]:
+            return self.of_tokens()(states, tokens), ends[:, :0]
+
+        return [tokens for tokens, _ in self.map_tokens(ids, each, token_budget, dtype, starts)]
 
     def nodes(self, batch: Batch) -> Tensor:
         """Return the state of each response, ``[N, 3]`` float32: log pi, log pi_ref, and the number of tokens."""

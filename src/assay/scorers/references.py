@@ -6,11 +6,13 @@ import copy
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from assay.errors import ModelError
 from assay.objectives.policy import harmonic_reference
+from assay.scorers.batches import TokenIds
 from assay.scorers.evaluating import evaluating
 from assay.scorers.interface import Batch
 from assay.scorers.policy import Policy, Reference
@@ -59,6 +61,10 @@ class FrozenReference:
         with torch.no_grad():
             return self.model.likelihoods(batch, weights)
 
+    def of_tokens(self, ids: Sequence[TokenIds], starts: np.ndarray, **options: Any) -> list[np.ndarray]:
+        """Return the log-probability of each token of some replies, float32 ``[T]`` each (`Policy.said`)."""
+        return self.model.said(ids, starts, **options)
+
 
 class AdapterOff:
     """The policy itself without its adapter: no second model is held (the reference of LoRA).
@@ -83,6 +89,11 @@ class AdapterOff:
         """Return those of the base, ``[N]``; dropout is off."""
         with evaluating(self._policy), self._policy.language_model.disable_adapter():
             return self._policy.likelihoods(batch, weights).clone()
+
+    def of_tokens(self, ids: Sequence[TokenIds], starts: np.ndarray, **options: Any) -> list[np.ndarray]:
+        """Return the log-probability of each token of some replies by the base, float32 ``[T]`` each."""
+        with self._policy.language_model.disable_adapter():
+            return self._policy.said(ids, starts, **options)
 
 
 class MixedReference:

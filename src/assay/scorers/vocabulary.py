@@ -30,7 +30,7 @@ LogProbabilities = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class LogitShape:
-    """What a language model makes of the products z of states and output vectors: ``cap * tanh(scale * z / cap)``.
+    """What a language model makes of the products z of states and output vectors: ``cap * tanh(scale * z / cap) / T``.
 
     Attributes
     ----------
@@ -38,20 +38,24 @@ class LogitShape:
         Factor (Cohere, Granite).
     cap
         Soft cap (Gemma); None: there is none.
+    temperature
+        What is sampled at: logits are divided by it.
     """
 
     scale: float = 1.0
     cap: float | None = None
+    temperature: float = 1.0
 
     @property
     def plain(self) -> bool:
         """Whether nothing is made of them."""
-        return self.scale == 1.0 and self.cap is None
+        return self.scale == 1.0 and self.cap is None and self.temperature == 1.0
 
     def logits(self, products: Tensor) -> Tensor:
         """Return logits in float32."""
         scaled = products.float() if self.scale == 1.0 else products.float() * self.scale
-        return scaled if self.cap is None else self.cap * torch.tanh(scaled / self.cap)
+        capped = scaled if self.cap is None else self.cap * torch.tanh(scaled / self.cap)
+        return capped if self.temperature == 1.0 else capped / self.temperature
 
 
 class TokenLogProbabilities(torch.autograd.Function):

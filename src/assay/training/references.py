@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import copy
 import os
+from collections.abc import Sequence
 from typing import Any, Protocol, cast
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from assay.errors import ConfigError
+from assay.scorers.batches import TokenIds
 from assay.scorers.interface import Batch
 from assay.scorers.policy import Policy
 from assay.scorers.references import FrozenReference
@@ -114,7 +117,7 @@ class ResetReference:
     policy
         As it is at the start.
     every
-        Steps from one reset to the next.
+        Steps from one reset to the next; None: only when `reset` is called.
 
     Raises
     ------
@@ -122,8 +125,8 @@ class ResetReference:
         If ``every`` is below 1.
     """
 
-    def __init__(self, policy: Policy, every: int) -> None:
-        if every < 1:
+    def __init__(self, policy: Policy, every: int | None) -> None:
+        if every is not None and every < 1:
             raise ConfigError("a reset needs a number of steps", expected="1 or more", got=str(every))
         self.every = every
         self.current = FrozenReference.of(policy)
@@ -139,9 +142,17 @@ class ResetReference:
 
     def after_step(self, policy: Policy, optimizer: Any, step: int) -> None:
         """Copy the policy and clear the optimiser's moments, where it is time to."""
-        if step % self.every == 0:
-            self.current = FrozenReference.of(policy)
-            clear(optimizer)
+        if self.every is not None and step % self.every == 0:
+            self.reset(policy, optimizer)
+
+    def reset(self, policy: Policy, optimizer: Any) -> None:
+        """Copy the policy, and clear the optimiser's moments."""
+        self.current = FrozenReference.of(policy)
+        clear(optimizer)
+
+    def of_tokens(self, ids: Sequence[TokenIds], starts: np.ndarray, **options: Any) -> list[np.ndarray]:
+        """Return the log-probability of each token of some replies by the copy, float32 ``[T]`` each."""
+        return self.current.of_tokens(ids, starts, **options)
 
     def state(self) -> dict[str, Tensor]:
         """Return the weights of the copy."""

@@ -5,28 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import re
 import sqlite3
 import threading
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from http.client import HTTPException
 from pathlib import Path
 from typing import Any
-
-from pydantic import ValidationError
 
 from assay.errors import ModelError
 from assay.scorers.judges.asking import Answer, Question
 from assay.scorers.judges.replies import Reply, Usage, read_answer
+from assay.scorers.posting import Postman
 
-_WORTH_ANOTHER_TRY = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 _MOST_LIKELY = 20
-_REFUSALS = frozenset({400, 404, 422})
 #: What a server may not know, and what is asked for in its place.
 _DISPENSABLE = {"top_logprobs": None, "logprobs": None, "temperature": None, "max_tokens": "max_completion_tokens"}
 
@@ -75,8 +67,11 @@ class RemoteJudge:
         if not url.startswith(("http://", "https://")):
             raise ModelError("a judge's address is a URL", where=url, expected="http://… or https://…, up to /v1")
         self.url, self.model, self.name = url.rstrip("/"), model, model
-        self.key_variable = key_variable
-        self.parallel, self.tries, self.wait, self.timeout = parallel, tries, wait, timeout
+        self.parallel = parallel
+        remedy = f"check the address, the model's name and ${key_variable}; answers are kept for next time"
+        self._postman = Postman(
+            "the judge", "an OpenAI-compatible server", remedy, key_variable, tries, wait, timeout, self._noted
+        )
         self.price_in, self.price_out, self.max_tokens = price_in, price_out, max_tokens
         self._unknown: set[str] = set()
         self._lock = threading.Lock()
@@ -133,44 +128,16 @@ class RemoteJudge:
         return answer
 
     def _send(self, body: dict[str, Any]) -> Reply:
-        headers = {"Content-Type": "application/json"}
-        if key := os.environ.get(self.key_variable):
-            headers["Authorization"] = f"Bearer {key}"
-        place, problem = f"{self.url}/chat/completions", ""
-        attempt = 0
-        while attempt < self.tries:
-            packed = json.dumps(self._understood(body))
-            if attempt:
-                with self._lock:
-                    self._counts["retries"] += 1
-                time.sleep(self.wait * 2 ** (attempt - 1))
-            with self._lock:
-                self._counts["requests"] += 1
-            request = urllib.request.Request(place, packed.encode("utf-8", "surrogatepass"), headers)
-            try:
-                with urllib.request.urlopen(request, timeout=self.timeout) as response:
-                    return Reply.model_validate_json(response.read())
-            except ValidationError as error:
-                told = error.errors(include_url=False)[0]
-                problem = f"no chat completion: {'.'.join(map(str, told['loc'])) or 'reply'}: {told['msg']}"
-            except urllib.error.HTTPError as error:
-                said = error.read().decode("utf-8", "replace")
-                problem = f"HTTP {error.code}: {said[:160]}"
-                if error.code in _REFUSALS and self._learn_from(said):
-                    continue
-                if error.code not in _WORTH_ANOTHER_TRY:
-                    attempt += 1
-                    break
-            except (OSError, HTTPException) as error:  # no connection, time over, half an answer
-                problem = f"{type(error).__name__}: {error}"
-            attempt += 1
-        raise ModelError(
-            "the judge does not answer",
-            where=place,
-            expected="an OpenAI-compatible server",
-            got=f"{problem} (tried {attempt} times)",
-            remedy=f"check the address, the model's name and ${self.key_variable}; answers are kept for next time",
+        return self._postman.send(
+            f"{self.url}/chat/completions",
+            lambda: self._understood(body),
+            Reply.model_validate_json,
+            self._learn_from,
         )
+
+    def _noted(self, what: str) -> None:
+        with self._lock:
+            self._counts[what] += 1
 
     def _understood(self, body: dict[str, Any]) -> dict[str, Any]:
         """Return a question without what this server was found not to know."""

@@ -1,0 +1,172 @@
+"""A reward model's score, given to the tokens of a policy's response."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from assay.credit.answers import Answers, Rewards
+from assay.credit.links import Standard, Standardised
+from assay.credit.redistribution import FirstToken, attention_credit, redistribute, uniform
+from assay.scorers.conversation import Encoded, warn_truncated
+from assay.scorers.evaluating import evaluating
+from assay.scorers.pieces import aligned, ends_in_text, pieces
+from assay.scorers.prefixes import reply_end
+
+#: Where the change of a score is given: to each token, or to the last one of each word or sentence.
+Granularity = Literal["token", "word", "sentence"]
+_ENDS_SENTENCE = (".", "!", "?", "\n", "。", "！", "？")
+
+
+@dataclass
+class Redistributed(Standardised):
+    """A reward model's score, given to tokens by how each changed it (R3HF).
+
+    The response is tokenised for the reward model anew; where its tokens are others than the policy's, scores of
+    prefixes are read at the characters where the policy's tokens end.
+
+    Attributes
+    ----------
+    name
+        For reports.
+    model
+        A reward model with scores of prefixes.
+    first_token, mix
+        See `assay.credit.redistribute`.
+    by
+        `Granularity`.
+    standard
+        Brings the model's scores to scale; None: as they are.
+    shuffle
+        Seed by which a response's credit is put in random order: a control with the same sum. None: as it is.
+    even
+        Give each token the same share: another control.
+    as_offset
+        Leave the reward at the end, and let ``mix`` times the prefixes' scores be added to the critic instead. Where
+        nothing is discounted that is the same thing (`tests/objectives/test_advantages.py`): the control that shows
+        where gains come from.
+    token_budget
+        Of a forward pass.
+    """
+
+    name: str
+    model: Any
+    first_token: FirstToken = "subtract_prompt"
+    mix: float = 1.0
+    by: Granularity = "token"
+    standard: Standard | None = None
+    shuffle: int | None = None
+    even: bool = False
+    as_offset: bool = False
+    token_budget: int = 8192
+
+    def __call__(self, answers: Answers) -> Rewards:
+        """Score all prefixes of the responses."""
+        encoder = self.model.encoder
+        encoded = encoder.encode(answers.prompts, answers.texts)
+        warn_truncated(encoded)
+        scores = self.model.prefix_scores_encoded(encoded, token_budget=self.token_budget)
+        last = np.array([values[-1] for values in scores], np.float64)
+        if self.standard is not None:
+            self.standard.see(last)
+        tokens, offsets = [], []
+        for row, (one, values) in enumerate(zip(encoded, scores, strict=True)):
+            at = at_policy_tokens(encoder, answers, row, one, values.astype(np.float64))
+            if self.standard is not None:
+                at = self.standard(at)
+            if self.by != "token":
+                at = held(at, pieces_end(answers.pieces(row), self.by))
+            tokens.append(self._credit(at, answers.cycle, row))
+            offsets.append(self.mix * at[:-1])
+        spread = np.array([np.diff(values).std() if len(values) > 1 else 0.0 for values in scores])
+        parts = {self.name: last, f"{self.name}, spread of prefixes": spread}
+        return Rewards(np.concatenate(tokens), parts, np.concatenate(offsets) if self.as_offset else None)
+
+    def _credit(self, at: np.ndarray, cycle: int, row: int) -> np.ndarray:
+        if self.even:
+            return np.asarray(uniform(redistribute(at, self.first_token, self.mix).sum(), len(at) - 1))
+        found = np.asarray(redistribute(at, self.first_token, 0.0 if self.as_offset else self.mix), np.float64)
+        return found if self.shuffle is None else np.random.default_rng((self.shuffle, cycle, row)).permutation(found)
+
+
+def at_policy_tokens(encoder: Any, answers: Answers, row: int, encoded: Encoded, values: np.ndarray) -> np.ndarray:
+    """Read values of a reward model's prefixes ``[S + 1]`` at the ends of the policy's tokens, ``[T + 1]``."""
+    ids = np.asarray(encoded.ids[encoded.prompt_tokens :])
+    if np.array_equal(ids, answers.ids(row)):
+        return values
+    own = ids[: reply_end(encoder, encoded) - encoded.prompt_tokens]
+    return aligned(values, ends_in_text(pieces(encoder.tokenizer, own)), answers.ends(row))
+
+
+@dataclass
+class ByAttention(Standardised):
+    """A reward model's score, given to tokens by what the last one looks at (ABC): a control.
+
+    Attributes
+    ----------
+    name, model, standard
+        As of `Redistributed`; any transformer that gives its attention, in one pass per response.
+    mix
+        See `assay.credit.attention_credit`.
+    """
+
+    name: str
+    model: Any
+    mix: float = 0.5
+    standard: Standard | None = None
+
+    def __call__(self, answers: Answers) -> Rewards:
+        """Score the responses, and look at the last layer's attention."""
+        encoder = self.model.encoder
+        encoded = encoder.encode(answers.prompts, answers.texts)
+        warn_truncated(encoded)
+        found = np.asarray(self.model.score_conversations(encoded, answers.prompts), np.float64)
+        if self.standard is not None:
+            self.standard.see(found)
+        used = found if self.standard is None else self.standard(found)
+        tokens = []
+        with evaluating(self.model), _attention_shown(self.model.backbone):
+            for row, one in enumerate(encoded):
+                ids = torch.tensor([list(one.ids)], device=self.model.device)
+                shown = self.model.backbone(input_ids=ids, output_attentions=True).attentions[-1]
+                looked = shown[0, :, -1, one.prompt_tokens :].double().mean(dim=0).cpu().numpy()
+                # shares add up along the text, so they are read at other tokens' ends like scores of prefixes
+                at = at_policy_tokens(encoder, answers, row, one, np.concatenate([[0.0], np.cumsum(looked)]))
+                tokens.append(attention_credit(used[row], np.diff(at), self.mix))
+        return Rewards(np.concatenate(tokens), {self.name: found})
+
+
+@contextlib.contextmanager
+def _attention_shown(backbone: Any) -> Iterator[None]:
+    """Let attention be computed so that it can be looked at."""
+    inner = backbone.get_base_model() if hasattr(backbone, "get_base_model") else backbone
+    before = inner.config._attn_implementation
+    inner.set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        inner.set_attn_implementation(before)
+
+
+def pieces_end(added: Sequence[str], by: Granularity) -> np.ndarray:
+    """Say which tokens end a word or a sentence, bool ``[T]``; the last one always does."""
+    ends = np.ones(len(added), bool)
+    for place in range(len(added) - 1):
+        following = added[place + 1]
+        if by == "word":
+            ends[place] = following[:1].isspace() or added[place][-1:].isspace()
+        elif by == "sentence":
+            begins = following[:1].isspace() or added[place].endswith("\n")
+            ends[place] = begins and added[place].rstrip(" ").endswith(_ENDS_SENTENCE)
+    return ends
+
+
+def held(scores: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """Return prefix scores ``[T + 1]`` that change only where a unit ends."""
+    place = np.concatenate([[True], ends])
+    return scores[np.maximum.accumulate(np.where(place, np.arange(len(scores)), 0))]

@@ -1,0 +1,173 @@
+"""Rewards that need no model: right answers, formats, and the majority of a group.
+
+All are functions of one shape, that of TRL's ``reward_funcs``: ``f(prompts, completions, **columns) -> [number or
+None]``, called by keyword; None: no reward for this one. A completion is a text or a list of messages.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from assay.errors import ConfigError
+
+RewardFunction = Callable[..., Sequence[float | None]]
+Kind = Literal["exact", "numeric", "format", "near"]
+_NUMBER = re.compile(r"[-+]?(?:\d[\d,]*\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
+
+
+def text_of(completion: Any) -> str:
+    """Return the text of a completion; of messages that of all contents."""
+    if isinstance(completion, str):
+        return completion
+    return "\n".join(str(turn.get("content") or "") for turn in completion)
+
+
+def last_number(text: str) -> float | None:
+    """Return the last number of a text (``1,234.5``), or None."""
+    found = _NUMBER.findall(text)
+    return float(found[-1].replace(",", "")) if found else None
+
+
+@dataclass(frozen=True)
+class Verifier:
+    r"""Compares an answer with the truth.
+
+    Attributes
+    ----------
+    kind
+        ``exact``: the answer is the truth, but for blanks around and case; ``numeric``: their last numbers are equal up
+        to one part in a million; ``format``: the pattern is found, whatever the truth; ``near``: 2.5 minus the distance
+        of the two numbers, the answer cut to ``bounds`` (PPO on GLUE, Somayajula et al. 2025).
+    pattern
+        Regular expression; the answer is its last match, or the first group of that. None: the whole completion.
+    right, wrong, unparsed
+        Rewards; of an answer that is not there, ``unparsed``. ``near`` knows right and wrong by its distance.
+    column
+        Name of the truth in the data.
+    bounds
+        Of ``near``.
+
+    Raises
+    ------
+    ConfigError
+        If the pattern is none, or rewards are out of order.
+    """
+
+    kind: Kind
+    pattern: str | None = None
+    right: float = 1.0
+    wrong: float = 0.0
+    unparsed: float | None = None
+    column: str = "ground_truth"
+    bounds: tuple[float, float] = (0.0, 5.0)
+
+    def __post_init__(self) -> None:
+        if self.kind == "format" and self.pattern is None:
+            raise ConfigError("a format is a pattern", expected="a regular expression", got="none")
+        if self.pattern is not None:
+            try:
+                re.compile(self.pattern)
+            except re.error as error:
+                raise ConfigError("a pattern is no regular expression", got=f"{self.pattern!r}: {error}") from error
+        if not self.right > self.wrong or self.no_answer > self.wrong:
+            raise ConfigError(
+                "rewards are out of order",
+                expected="unparsed <= wrong < right",
+                got=f"{self.no_answer}, {self.wrong}, {self.right}",
+            )
+
+    @property
+    def no_answer(self) -> float:
+        """Reward of a completion without an answer."""
+        return self.unparsed if self.unparsed is not None else (-3.0 if self.kind == "near" else self.wrong)
+
+    @property
+    def __name__(self) -> str:
+        return self.kind
+
+    def __call__(self, prompts: Sequence[Any], completions: Sequence[Any], **columns: Any) -> list[float | None]:
+        """Return a reward for each completion; None where there is no truth.
+
+        Raises
+        ------
+        ConfigError
+            If the data have no such column.
+        """
+        texts = [text_of(completion) for completion in completions]
+        if self.kind == "format":
+            return [self.right if self.answer(text) is not None else self.wrong for text in texts]
+        if self.column not in columns:
+            raise ConfigError(
+                "the truth is not in the data",
+                where=self.column,
+                expected="one of " + ", ".join(columns) if columns else "prompts with a column of that name",
+            )
+        truths = columns[self.column]
+        return [None if t is None else self._reward(text, str(t)) for text, t in zip(texts, truths, strict=True)]
+
+    def answer(self, text: str) -> str | None:
+        """Return the answer that a completion holds, or None."""
+        if self.pattern is None:
+            return text.strip() or None
+        matches = list(re.finditer(self.pattern, text, re.DOTALL))
+        if not matches:
+            return None
+        found = matches[-1]
+        return ((found.group(1) if found.re.groups else found.group()) or "").strip()
+
+    def _reward(self, text: str, truth: str) -> float:
+        answer = self.answer(text)
+        if answer is None:
+            return self.no_answer
+        if self.kind == "exact":
+            return self.right if answer.casefold() == truth.strip().casefold() else self.wrong
+        number, wanted = last_number(answer), last_number(truth)
+        if number is None:
+            return self.no_answer
+        if wanted is None:
+            raise ConfigError("the truth is no number", where=self.column, got=truth[:80])
+        if self.kind == "numeric":
+            near = math.isclose(number, wanted, rel_tol=1e-6, abs_tol=1e-9)
+            return self.right if near else self.wrong
+        return 2.5 - abs(min(max(number, self.bounds[0]), self.bounds[1]) - wanted)
+
+
+@dataclass(frozen=True)
+class Majority:
+    """1 where an answer is that of most responses to its prompt, else 0 (SeRL, Fang et al. 2025).
+
+    Answers are compared as ``verifier`` reads them: texts, or numbers. What holds no answer has no vote and gets 0; of
+    several answers with as many votes each gets 1.
+    """
+
+    verifier: Verifier
+
+    @property
+    def __name__(self) -> str:
+        return "majority"
+
+    def __call__(
+        self, prompts: Sequence[Any], completions: Sequence[Any], groups: Sequence[int], **_: Any
+    ) -> list[float | None]:
+        """Return 1 or 0 for each; ``groups`` numbers the prompts."""
+        answers = [self._class(text_of(completion)) for completion in completions]
+        votes: dict[int, Counter[Any]] = {}
+        for group, answer in zip(groups, answers, strict=True):
+            if answer is not None:
+                votes.setdefault(int(group), Counter())[answer] += 1
+        found: list[float | None] = []
+        for group, answer in zip(groups, answers, strict=True):
+            most = max(votes[int(group)].values()) if int(group) in votes else 0
+            found.append(1.0 if answer is not None and votes[int(group)][answer] == most else 0.0)
+        return found
+
+    def _class(self, text: str) -> Any:
+        answer = self.verifier.answer(text)
+        if answer is None:
+            return None
+        return last_number(answer) if self.verifier.kind == "numeric" else answer.casefold()

@@ -1,0 +1,105 @@
+"""What is watched while a policy learns from rewards, and what is worth a warning."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from assay.credit.answers import Answers, Rewards
+
+
+class Monitor:
+    """Adds up sums and counts over the steps of a cycle; tensors are read only when asked for."""
+
+    def __init__(self) -> None:
+        self._sums: defaultdict[str, list[tuple[Any, Any]]] = defaultdict(list)
+
+    def add(self, name: str, value: Tensor | float, count: Tensor | float | None = None) -> None:
+        """Add a value; with a count a mean is reported, else a sum."""
+        self._sums[name].append((value, count))
+
+    def read(self) -> dict[str, float]:
+        """Return sums and means since the last time."""
+        found = {}
+        for name, entries in self._sums.items():
+            total = sum(float(value) for value, _ in entries)
+            counts = [float(count) for _, count in entries if count is not None]
+            found[name] = total / max(sum(counts), 1e-30) if counts else total
+        self._sums.clear()
+        return found
+
+
+def parts_of(
+    answers: Answers, rewards: Rewards, kept: np.ndarray, dropped: dict[str, int], of_tokens: dict[str, np.ndarray]
+) -> dict[str, float]:
+    """Return what a cycle's responses are like: rewards, parts, length, divergence, entropy, and what was lost.
+
+    Parameters
+    ----------
+    answers, rewards
+        Of the cycle.
+    kept, dropped
+        Which responses count, and counts of why others do not.
+    of_tokens
+        ``old``, ``reference``, ``former``, ``returns`` and ``advantages`` of tokens, where they are there.
+    """
+    totals = answers.sums(rewards.tokens)
+    known = np.isfinite(totals)
+    told = {
+        "reward": float(totals[known].mean()) if known.any() else float("nan"),
+        "length": float(answers.lengths.mean()),
+        "cut": float(1.0 - answers.ended.mean()),
+        "empty": float(np.mean([not text.strip() for text in answers.texts])),
+        "learned from": float(kept.mean()),
+    }
+    for name, values in rewards.parts.items():
+        if np.isfinite(values).any():
+            told[f"part: {name}"] = float(np.nanmean(values))
+    told |= {f"left out: {name}": float(count) for name, count in dropped.items() if count}
+    if "old" in of_tokens:
+        # an unbiased estimate at the temperature of sampling
+        told["entropy"] = float(-of_tokens["old"].mean())
+    if "reference" in of_tokens:
+        told["divergence"] = float(answers.sums(of_tokens["old"] - of_tokens["reference"]).mean())
+    counted = np.repeat(kept, answers.lengths)
+    if counted.any():
+        told["spread of advantages"] = float(of_tokens["advantages"][counted].std())
+        if "returns" in of_tokens:
+            returns = of_tokens["returns"][counted]
+            missed = (returns - of_tokens["former"][counted]).var()
+            told["explained by the critic"] = float(1.0 - missed / max(returns.var(), 1e-12))
+    return told
+
+
+def warnings_of(history: Sequence[dict[str, Any]]) -> list[str]:
+    """Say what in the curves of a run is worth a look.
+
+    Length that more than doubled, a reward that rises while gold falls, and entropy that fell to a tenth; each compares
+    the mean of the first and the last fifth of the cycles, and nothing is said of fewer than ten.
+    """
+    if len(history) < 10:
+        return []
+    fifth = max(len(history) // 5, 2)
+
+    def ends(name: str) -> tuple[float, float] | None:
+        values = [float(entry[name]) for entry in history if name in entry]
+        if len(values) < len(history):
+            return None
+        return float(np.mean(values[:fifth])), float(np.mean(values[-fifth:]))
+
+    found = []
+    length, reward, gold, entropy = (ends(name) for name in ("length", "reward", "gold", "entropy"))
+    if length is not None and length[1] > 2 * length[0]:
+        found.append(f"responses grew from {length[0]:.0f} to {length[1]:.0f} tokens")
+    if reward is not None and gold is not None and reward[1] > reward[0] and gold[1] < gold[0]:
+        rise = f"the reward rose from {reward[0]:.3f} to {reward[1]:.3f}"
+        found.append(f"{rise} while gold fell from {gold[0]:.3f} to {gold[1]:.3f}")
+    if entropy is not None and entropy[1] < 0.1 * entropy[0]:
+        found.append(
+            f"entropy fell from {entropy[0]:.2f} to {entropy[1]:.2f} nats a token: responses are nearly all one"
+        )
+    return found

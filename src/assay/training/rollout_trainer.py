@@ -1,0 +1,386 @@
+"""The online trainer: a ``transformers.Trainer`` whose policy writes what it learns from."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+from transformers import TrainerCallback
+
+from assay.credit.answers import Answers, Rewards
+from assay.credit.links import Link
+from assay.errors import ConfigError
+from assay.objectives.surrogates import (
+    clipped_surrogate,
+    divergence,
+    log_ratio_regression,
+    over_tokens,
+    sequence_log_ratio,
+    value_loss,
+)
+from assay.scorers.conversation import Prompt
+from assay.scorers.policy import Policy
+from assay.scorers.references import AdapterOff, FrozenReference
+from assay.scorers.sampling import Sampling
+from assay.training.actor import Actor
+from assay.training.algorithms import Algorithm
+from assay.training.monitors import Monitor, parts_of
+from assay.training.planned import PlannedTrainer, TrainingError
+from assay.training.references import ResetReference, load_reference, save_reference
+from assay.training.rollout_arguments import RolloutArguments, check_rollout_arguments
+from assay.training.rollouts import Cycle, HalfCopy, advantages_of, strength_of, that_teach, written
+from assay.training.sharding import is_sharded
+
+_STATE = "rollouts.json"
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """What is asked.
+
+    Attributes
+    ----------
+    asked
+        Strings or message lists.
+    columns
+        Name -> what the data say of each, such as ``ground_truth``.
+    """
+
+    asked: list[Prompt]
+    columns: dict[str, list[Any]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.asked)
+
+    def chosen(self, rows: np.ndarray) -> Prompts:
+        """Return some of them."""
+        each = rows.tolist()
+        return Prompts([self.asked[k] for k in each], {n: [v[k] for k in each] for n, v in self.columns.items()})
+
+
+class _Steps(Dataset[dict[str, int]]):
+    """Step numbers."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, step: int) -> dict[str, int]:
+        return {"step": step}
+
+
+class RolloutTrainer(PlannedTrainer):
+    """Train a policy on rewards of what it writes.
+
+    Parameters
+    ----------
+    actor
+        The policy, with a critic where the algorithm needs one.
+    args
+        See `RolloutArguments`.
+    prompts
+        What it answers.
+    rewards
+        A chain of credit (`assay.credit.links`).
+    algorithm
+        See `assay.training.algorithms`.
+    gold
+        Scores responses ``[n]`` to be watched and never learned from; None: nobody does.
+    held_out
+        Prompts that are answered greedily now and then, and rewarded; None: none.
+    callbacks
+        Passed to `transformers.Trainer`.
+
+    Raises
+    ------
+    ConfigError
+        If algorithm, critic and arguments do not fit together.
+    """
+
+    def __init__(
+        self,
+        actor: Actor,
+        args: RolloutArguments,
+        prompts: Prompts,
+        rewards: Link,
+        algorithm: Algorithm,
+        *,
+        gold: Callable[[Answers], Any] | None = None,
+        held_out: Prompts | None = None,
+        callbacks: list[TrainerCallback] | None = None,
+    ) -> None:
+        args, self.cycles = check_rollout_arguments(args, len(prompts))
+        _check_together(actor, args, algorithm)
+        self.prompts, self.rewards, self.algorithm, self.gold, self.held_out = (
+            prompts,
+            rewards,
+            algorithm,
+            gold,
+            held_out,
+        )
+        actor.policy.shape = replace(actor.policy.shape, temperature=args.temperature)
+        actor.to(args.device)
+        self.layout = actor.layout
+        policy = actor.policy
+        policy.reference = None
+        if algorithm.kl.coefficient > 0 or algorithm.kl.target is not None or algorithm.reset_after is not None:
+            follows = algorithm.reset_after is not None
+            plain = AdapterOff(policy) if policy.config.adapter else FrozenReference.of(policy)
+            policy.reference = ResetReference(policy, None) if follows else plain
+        self.coefficient = algorithm.kl.coefficient
+        self.best, self.since_best = -np.inf, 0
+        self.monitor = Monitor()
+        self._cycle: Cycle | None = None
+        self._parts: list[np.ndarray] = []
+        self._pending: dict[str, float] = {}
+        super().__init__(actor, args, _Steps(args.max_steps), self._digest(args), callbacks or [])
+        half = args.bf16 and not policy.config.adapter and policy.dtype == torch.float32
+        self._writing: Any = HalfCopy(policy) if half else contextlib.nullcontext()
+
+    @property
+    def policy(self) -> Policy:
+        """What learns."""
+        return cast(Actor, self.model).policy
+
+    def _digest(self, args: RolloutArguments) -> str:
+        told = [self.algorithm, args.prompts_per_cycle, args.responses, args.max_new_tokens, args.temperature]
+        told += [args.inner_epochs, args.minibatches, args.seed, args.world_size, self.prompts.asked]
+        return hashlib.sha256(repr(told).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+    def held_at(self, step: int) -> str:
+        """Name the cycle of a step."""
+        return (
+            f"cycle {(step - 1) // self.args.steps_per_cycle + 1}, responses to {self.args.prompts_per_cycle} prompts"
+        )
+
+    def rate_of(self, name: str) -> float:
+        """Give the critic its own learning rate."""
+        own = self.args.critic_learning_rate
+        return float(
+            own if own is not None and name.startswith(("critic.", "value_head.")) else self.args.learning_rate
+        )
+
+    @property
+    def _dtype(self) -> torch.dtype | None:
+        return torch.bfloat16 if self.args.bf16 else torch.float16 if self.args.fp16 else None
+
+    def asked_in(self, cycle: int) -> np.ndarray:
+        """Return the prompts of a cycle, int64: each is asked once before any is asked again."""
+        count, wanted = len(self.prompts), self.args.prompts_per_cycle
+        place = np.arange(cycle * wanted, (cycle + 1) * wanted)
+        rounds = {
+            int(r): np.random.default_rng((self.args.seed, int(r))).permutation(count) for r in set(place // count)
+        }
+        return np.array([rounds[int(p // count)][p % count] for p in place], np.int64)
+
+    def training_step(self, model: nn.Module, inputs: Any, num_items_in_batch: Tensor | int | None = None) -> Tensor:
+        """Write and score at the beginning of a cycle; learn from a part of it; return the loss."""
+        step, args = int(inputs["step"]), self.args
+        number, part = divmod(step, args.steps_per_cycle)
+        if part == 0:
+            self._cycle = self.collect(number)
+        assert self._cycle is not None
+        if part % args.minibatches == 0:
+            self._parts = self._cycle.minibatches(args.minibatches, args.seed + step)
+        rows = self._parts[part % args.minibatches]
+        started = time.perf_counter()
+        model.train()
+        batches = self._cycle.batches(rows, self.layout, args.token_budget, self.policy.encoder.pad_id)
+        divisor = float(len(rows) if self.algorithm.average != "tokens" else self._cycle.answers.lengths[rows].sum())
+        divisor = float(self.accelerator.reduce(torch.tensor(divisor, device=args.device), "sum")) / args.world_size
+        loss = self.accumulate(model, batches, lambda batch: self._loss(model, batch) / max(divisor, 1.0))
+        self.monitor.add("seconds updating", time.perf_counter() - started)
+        if part == args.steps_per_cycle - 1:
+            self._finish(number)
+        return loss
+
+    def collect(self, number: int) -> Cycle:
+        """Let the policy write, score what it wrote, and work out advantages."""
+        args, algorithm = self.args, self.algorithm
+        rows = self.asked_in(number)[args.process_index :: args.world_size]
+        asked = self.prompts.chosen(rows)
+        how = Sampling(args.responses, args.max_new_tokens, args.temperature, token_budget=args.generation_token_budget)
+        seed = args.seed + 1_000_003 * (number * args.world_size + args.process_index + 1)
+        started = time.perf_counter()
+        with self._writing:
+            answers = written(self.policy, asked.asked, asked.columns, how, seed, number)
+        self.monitor.add("seconds writing", time.perf_counter() - started)
+        started = time.perf_counter()
+        rewards = self.rewards(answers)
+        kept, dropped = that_teach(algorithm, answers, rewards)
+        if not rewards.known(answers).any():
+            raise TrainingError(
+                "no response has a reward",
+                where=f"cycle {number + 1}",
+                expected="a number for some of them at least",
+                got=f"{len(answers)} responses without",
+                remedy="look at the reward model, function or server; --resume goes on from the last checkpoint",
+            )
+        self.monitor.add("seconds scoring", time.perf_counter() - started)
+        started = time.perf_counter()
+        of_tokens = self._of_tokens(answers)
+        final = np.nan_to_num(rewards.tokens)
+        if algorithm.kl.kind == "reward" and "reference" in of_tokens and self.coefficient:
+            final = final - self.coefficient * (of_tokens["old"] - of_tokens["reference"])
+        values, offset = of_tokens.get("former"), rewards.critic_offset
+        if values is not None and offset is not None:
+            values = values + np.nan_to_num(offset)
+        found, learned = advantages_of(algorithm, answers, final, values, kept)
+        of_tokens["advantages"] = found
+        if learned is not None:
+            of_tokens["returns"] = learned if offset is None else learned - np.nan_to_num(offset)
+        strength = strength_of(answers, final, kept, "centred") if algorithm.surrogate == "regression" else None
+        self.monitor.add("seconds preparing", time.perf_counter() - started)
+        self._note(answers, rewards, kept, dropped, of_tokens)
+        return Cycle(answers, kept, {name: v.astype(np.float32) for name, v in of_tokens.items()}, strength)
+
+    def _of_tokens(self, answers: Answers) -> dict[str, np.ndarray]:
+        """Return what policy, reference and critic say of each token as they are now, where that is needed."""
+        args, found = self.args, {}
+        options: dict[str, Any] = {"token_budget": args.token_budget, "dtype": self._dtype}
+        given = answers.sequences, answers.starts
+        reference = self.policy.reference
+        if reference is not None or args.steps_per_cycle > 1:
+            found["old"] = np.concatenate(self.policy.said(*given, **options)).astype(np.float64)
+        if reference is not None:
+            found["reference"] = np.concatenate(cast(Any, reference).of_tokens(*given, **options)).astype(np.float64)
+        if self.algorithm.needs_critic:
+            values = cast(Actor, self.model).values(*given, args.token_budget, self._dtype)
+            found["former"] = np.concatenate(values).astype(np.float64)
+        return found
+
+    def _loss(self, model: nn.Module, batch: dict[str, Any]) -> Tensor:
+        """Return the sum over responses of what they add to the loss of the step."""
+        algorithm, mask = self.algorithm, batch["mask"]
+        said, values = model(rows=batch["rows"], order=batch["order"])
+        now = _rows_of(said, mask)
+        log_ratio = (now - batch["old"] if "old" in batch else now - now.detach()) * mask
+        longest = self.args.max_new_tokens
+        if algorithm.surrogate == "regression":
+            total = log_ratio_regression(log_ratio, batch["strength"], mask, algorithm.beta).sum()
+        else:
+            used = sequence_log_ratio(log_ratio, mask) if algorithm.surrogate == "sequence" else log_ratio
+            gain, flat = clipped_surrogate(used, batch["advantages"], algorithm.low, algorithm.high)
+            total = -over_tokens(gain, mask, algorithm.average, longest).sum()
+            self.monitor.add("clipped", (flat & mask).sum().detach(), mask.sum())
+        if algorithm.kl.kind != "reward" and "reference" in batch and self.coefficient:
+            away = divergence((now - batch["reference"]) * mask, algorithm.kl.kind)
+            total = total + self.coefficient * over_tokens(away, mask, algorithm.average, longest).sum()
+        if values is not None:
+            error = value_loss(_rows_of(values, mask), batch["former"], batch["returns"], algorithm.value_clip)
+            total = total + algorithm.value_weight * over_tokens(error, mask, algorithm.average, longest).sum()
+            self.monitor.add("critic's loss", (error * mask).sum().detach(), mask.sum())
+        return total
+
+    def _note(
+        self, answers: Answers, rewards: Rewards, kept: np.ndarray, dropped: dict[str, int], of_tokens: dict[str, Any]
+    ) -> None:
+        """Take down what a cycle's responses are like."""
+        told = parts_of(answers, rewards, kept, dropped, of_tokens)
+        if self.gold is not None:
+            told["gold"] = float(np.nanmean(np.asarray(self.gold(answers), np.float64)))
+        told["coefficient of divergence"] = self.coefficient
+        if "divergence" in told:
+            self.coefficient = self.algorithm.kl.moved(self.coefficient, told["divergence"], len(answers))
+        self.since_best = 0 if told["reward"] > self.best else self.since_best + 1
+        self.best = max(self.best, told["reward"])
+        self._pending |= told
+
+    def _finish(self, number: int) -> None:
+        """End a cycle: report, look at held-out prompts, and begin anew where nothing gets better."""
+        self._cycle = None
+        told = self.monitor.read()
+        every = self.args.evaluate_every
+        if self.held_out is not None and (number == self.cycles - 1 or (every and (number + 1) % every == 0)):
+            told |= self.look()
+        after = self.algorithm.reset_after
+        if after is not None and self.since_best >= after:
+            cast(ResetReference, self.policy.reference).reset(self.policy, self.optimizer)
+            self.since_best = 0
+            told["reset"] = 1.0
+        self._pending |= {**told, "cycle": number + 1}
+
+    def look(self) -> dict[str, float]:
+        """Answer the held-out prompts greedily, and return their mean reward, gold score and length."""
+        assert self.held_out is not None
+        args = self.args
+        how = Sampling(1, args.max_new_tokens, 0.0, token_budget=args.generation_token_budget)
+        with self._writing:
+            answers = written(self.policy, self.held_out.asked, self.held_out.columns, how, 0, self.cycles)
+        # a link that remembers must not learn from what is held out
+        kept = self.rewards.state()
+        totals = answers.sums(self.rewards(answers).tokens)
+        self.rewards.restore(kept)
+        told = {"held-out reward": float(np.nanmean(totals)), "held-out length": float(answers.lengths.mean())}
+        if self.gold is not None:
+            told["held-out gold"] = float(np.nanmean(np.asarray(self.gold(answers), np.float64)))
+        return told
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Report the cycle beside the loss."""
+        if "loss" in logs:
+            logs |= self._pending
+            self._pending = {}
+        self.refuse_not_finite(logs)
+        super().log(logs, start_time)
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        cast(Actor, self.model).save_pretrained(output_dir or str(self.args.output_dir))
+
+    def keep_more(self, folder: str) -> None:
+        """Keep what moves beside the weights."""
+        save_reference(self.policy, folder)
+        told: dict[str, Any] = {"coefficient": self.coefficient, "best": self.best, "since_best": self.since_best}
+        told["rewards"] = self.rewards.state()
+        with open(os.path.join(folder, _STATE), "w", encoding="utf-8") as file:
+            json.dump(told, file)
+
+    def restore_more(self, folder: str) -> None:
+        """Take it over."""
+        load_reference(self.policy, folder)
+        with open(os.path.join(folder, _STATE), encoding="utf-8") as file:
+            told = json.load(file)
+        self.coefficient, self.best, self.since_best = told["coefficient"], told["best"], told["since_best"]
+        self.rewards.restore(told["rewards"])
+
+    def history(self) -> list[dict[str, Any]]:
+        """Return what was reported, cycle after cycle."""
+        return [dict(entry) for entry in self.state.log_history if "cycle" in entry]
+
+
+def _rows_of(flat: Tensor, mask: Tensor) -> Tensor:
+    """Put values of tokens into rows, ``[n, T]``; 0 elsewhere."""
+    return torch.zeros(mask.shape, dtype=flat.dtype, device=flat.device).masked_scatter(mask, flat)
+
+
+def _check_together(actor: Actor, args: RolloutArguments, algorithm: Algorithm) -> None:
+    if algorithm.needs_critic != actor.has_critic:
+        raise ConfigError(
+            "the algorithm needs a critic" if algorithm.needs_critic else "the algorithm has no use for a critic",
+            got=f"baseline {algorithm.baseline}",
+        )
+    if args.responses < 2 and algorithm.baseline in ("normalised", "centred", "leave_one_out", "batch"):
+        raise ConfigError(
+            "a response is compared with others to its prompt",
+            expected="2 responses or more",
+            got=str(args.responses),
+            remedy="--sampling.responses 4",
+        )
+    if is_sharded(args):
+        raise ConfigError(
+            "a policy cannot be trained in shards yet",
+            expected="whole weights in every process (DDP)",
+            remedy="choose a configuration without FSDP, or --lora",
+        )
