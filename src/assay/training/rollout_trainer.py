@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
@@ -56,7 +56,7 @@ class Prompts:
         Name -> what the data say of each, such as ``ground_truth``.
     """
 
-    asked: list[Prompt]
+    asked: Sequence[Prompt]
     columns: dict[str, list[Any]] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -79,6 +79,19 @@ class _Steps(Dataset[dict[str, int]]):
 
     def __getitem__(self, step: int) -> dict[str, int]:
         return {"step": step}
+
+
+class _EndCycle(TrainerCallback):
+    """Ends a cycle when its last step is taken, and not before."""
+
+    def __init__(self) -> None:
+        self.trainer: RolloutTrainer | None = None
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        assert self.trainer is not None
+        cycles, rest = divmod(state.global_step, args.steps_per_cycle)
+        if rest == 0:
+            self.trainer.finish_cycle(cycles - 1)
 
 
 class RolloutTrainer(PlannedTrainer):
@@ -145,7 +158,9 @@ class RolloutTrainer(PlannedTrainer):
         self._cycle: Cycle | None = None
         self._parts: list[np.ndarray] = []
         self._pending: dict[str, float] = {}
-        super().__init__(actor, args, _Steps(args.max_steps), self._digest(args), callbacks or [])
+        end = _EndCycle()
+        super().__init__(actor, args, _Steps(args.max_steps), self._digest(args), [end, *(callbacks or [])])
+        end.trainer = self
         half = args.bf16 and not policy.config.adapter and policy.dtype == torch.float32
         self._writing: Any = HalfCopy(policy) if half else contextlib.nullcontext()
 
@@ -202,8 +217,6 @@ class RolloutTrainer(PlannedTrainer):
         divisor = float(self.accelerator.reduce(torch.tensor(divisor, device=args.device), "sum")) / args.world_size
         loss = self.accumulate(model, batches, lambda batch: self._loss(model, batch) / max(divisor, 1.0))
         self.monitor.add("seconds updating", time.perf_counter() - started)
-        if part == args.steps_per_cycle - 1:
-            self._finish(number)
         return loss
 
     def collect(self, number: int) -> Cycle:
@@ -298,7 +311,7 @@ class RolloutTrainer(PlannedTrainer):
         self.best = max(self.best, told["reward"])
         self._pending |= told
 
-    def _finish(self, number: int) -> None:
+    def finish_cycle(self, number: int) -> None:
         """End a cycle: report, look at held-out prompts, and begin anew where nothing gets better."""
         self._cycle = None
         told = self.monitor.read()
