@@ -24,7 +24,7 @@ VERBS: dict[str, str] = {
     "score": "Score responses, or every token of them.",
     "select": "Choose which unlabelled pairs to judge next; write them for annotators.",
     "evolve": "Let a reward model label pairs for itself, round by round, for as long as that helps.",
-    "align": "Train a policy straight from comparisons, and judge it as a scorer.",
+    "align": "Train a policy straight from comparisons, or from rewards of what it writes (--method ppo, grpo …).",
     "compare": "Compare what two policies write: who is preferred, at equal length too, and how far they are apart.",
     "study": "Compare methods on fractions of the judgements, and say which to use.",
     "export": "Write a plain transformers sequence classifier with equal scores.",
@@ -81,7 +81,7 @@ def main(argv: list[str] | None = None) -> int:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 
     def verb() -> int | None:
-        found = verb_named(words[0])
+        found = verb_named(words[0]).of_words(words[1:])
         from assay.config import parse
         from assay.workflows import ranks
         from assay.workflows.hub import use_cache_without_network

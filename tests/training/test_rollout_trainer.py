@@ -297,7 +297,7 @@ def test_what_cannot_be_is_refused(tiny_causal: Path, tmp_path: Path, changes: d
 def test_algorithms_out_of_range_are_refused() -> None:
     for changes in ({"low": 1.0}, {"discount": 1.1}, {"beta": 0.0}, {"kl": KlControl("reward", -1.0)}):
         with pytest.raises(ConfigError, match="out of range"):
-            replace(ALGORITHMS["ppo"], **changes)  # type: ignore[arg-type]
+            replace(ALGORITHMS["ppo"], **changes)
 
 
 def test_a_reward_that_is_no_number_stops_training(tiny_causal: Path, tmp_path: Path) -> None:

@@ -122,6 +122,23 @@ def learning_curve(train: Curve, validation: Curve = (), guess: float | None = N
     return result[0]
 
 
+def curves(name: str, series: Mapping[str, Curve], x: str) -> str:
+    """Draw up to three named curves over the same axis."""
+    with _axes(name, height=2.4) as (_, axes, result):
+        for (label, curve), colour in zip(series.items(), (BLUE, ORANGE, MUTED), strict=False):
+            steps, values = np.array(curve, dtype=np.float64).T
+            many = len(steps) >= 20
+            axes.plot(steps, values, color=colour, linewidth=0.9 if many else 1.8, alpha=0.35 if many else 1.0)
+            if many:
+                axes.plot(steps, _smooth(values), color=colour, linewidth=1.8)
+            axes.plot([], [], color=colour, linewidth=1.8, label=label)
+        axes.set(xlabel=x)
+        axes.grid(axis="y", color=GRID, linewidth=0.8)
+        if len(series) > 1:
+            axes.legend(frameon=False, fontsize=9)
+    return result[0]
+
+
 def lowest_accuracy(*curves: ReliabilityCurve) -> float:
     """Return the lower end of an axis that holds the dots and bands of all curves."""
     return min(

@@ -146,7 +146,11 @@ class AlignSettings(JobSettings, TextSettings, OptimiserSettings):
     """What is trained on what, and against which reference."""
 
     backbone: str = Field(description="the policy to begin with: Hub id or folder of a causal language model")
-    method: MethodName = Field(default="dpo", description="what is usual of it can be changed below")
+    method: MethodName = Field(
+        default="dpo",
+        description="what is usual of it can be changed below; methods with rewards (ppo, grpo, dr_grpo, rloo, "
+        "reinforce, gspo, gpo) have settings of their own: --method ppo --help",
+    )
     target: Target = Field(default=Judged(), description="what a judgement becomes; mmpo: margin matching")
     reference: str = Field(
         default="auto",

@@ -200,7 +200,7 @@ def _stage(stage: Any, number: int, where: str, places: dict[str, str], settings
         filled["seed"] = settings.seed
     safe = "".join(letter if letter.isalnum() else "-" for letter in name)
     marker = Path(places["out"]) / f".{number:02d}-{safe}.done"
-    return Stage(name, STAGES[verb], filled, marker, where)
+    return Stage(name, STAGES[verb].of_method(filled.get("method")), filled, marker, where)
 
 
 def _clashes(stages: list[Stage], where: str, out: Path) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -184,7 +184,7 @@ class TrainSettings(JobSettings, ModelSettings, LearningSettings, OptimiserSetti
             yield from self._without_effect(("calibration",), "needs a validation share")
 
 
-def unknown_loggers(settings: OptimiserSettings) -> Iterator[tuple[str, str]]:
+def unknown_loggers(settings: Any) -> Iterator[tuple[str, str]]:
     """Yield loggers that are not there; transformers would notice only when training begins."""
     if settings.report_to:
         from transformers.integrations import get_available_reporting_integrations

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
 
 from assay.config import Settings
 from assay.console import results_console, show, show_table
@@ -19,6 +22,7 @@ from assay.workflows.judge_settings import (
     StrengthSettings,
 )
 from assay.workflows.label_settings import LabelSettings
+from assay.workflows.online_settings import OnlineMethod, OnlineSettings
 from assay.workflows.policy_settings import AlignSettings
 from assay.workflows.settings import EvolveSettings, TrainSettings
 from assay.workflows.study_settings import StudySettings
@@ -28,10 +32,46 @@ FOUND_ERRORS = 1
 
 @dataclass(frozen=True)
 class Verb:
-    """A verb: its settings, and a function that runs it, shows the result and returns the exit code."""
+    """A verb: its settings, and a function that runs it, shows the result and returns the exit code.
+
+    Attributes
+    ----------
+    settings, run
+        Of the verb.
+    by_method
+        Values of the setting ``method`` that make another verb of it, with settings of its own.
+    """
 
     settings: type[Settings]
     run: Callable[[Any], int]
+    by_method: Mapping[str, Verb] = field(default_factory=dict)
+
+    def of_method(self, method: Any) -> Verb:
+        """Return the verb that a method belongs to."""
+        return self.by_method.get(str(method), self)
+
+    def of_words(self, words: Sequence[str]) -> Verb:
+        """Return the verb that command-line words, or the file that they name, ask for by their method."""
+        if not self.by_method:
+            return self
+        found = None
+        for name in ("--config", "--method"):
+            given = [other for word, other in zip(words, [*words[1:], ""], strict=True) if word == name]
+            given += [word.partition("=")[2] for word in words if word.startswith(f"{name}=")]
+            if given and name == "--method":
+                found = given[-1]
+            elif given:
+                found = _method_in(given[-1])
+        return self.of_method(found)
+
+
+def _method_in(path: str) -> Any:
+    """Return the method that a file names; what is wrong with the file is told when its settings are read."""
+    try:
+        values = yaml.safe_load(Path(path).expanduser().read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return None
+    return values.get("method") if isinstance(values, dict) else None
 
 
 def _check(settings: CheckSettings) -> int:
@@ -56,6 +96,22 @@ def _align(settings: AlignSettings) -> int:
     from assay.workflows.summary import show_train_summary
 
     show_train_summary(settings, align(settings))
+    return 0
+
+
+def _align_online(settings: OnlineSettings) -> int:
+    from assay.workflows.online import align_online
+
+    done = align_online(settings)
+    if done.get("dry_run"):
+        show(f"{done['cycles']:,} cycles, {done['steps']:,} steps, {done['prompts']:,} prompts; nothing was written")
+        return 0
+    first, last = done["first"], done["last"]
+    show(f"reward of a cycle: {first['reward']:.3f} at first, {last['reward']:.3f} at last ({done['cycles']:,} cycles)")
+    if done["held_out"]["before"]:
+        for name, value in done["held_out"]["before"].items():
+            show(f"held-out {name}: {value:.3f} before, {done['held_out']['after'][name]:.3f} after")
+    show(f"model, metrics.json, history.jsonl, samples.jsonl and report.html are in {settings.out}")
     return 0
 
 
@@ -194,7 +250,7 @@ STAGES: dict[str, Verb] = {
     "label": Verb(LabelSettings, _label),
     "strength": Verb(StrengthSettings, _strength),
     "train": Verb(TrainSettings, _train),
-    "align": Verb(AlignSettings, _align),
+    "align": Verb(AlignSettings, _align, dict.fromkeys(get_args(OnlineMethod), Verb(OnlineSettings, _align_online))),
     "compare": Verb(CompareSettings, _compare),
     "evaluate": Verb(EvaluateSettings, _evaluate),
     "calibrate": Verb(CalibrateSettings, _calibrate),

@@ -1,0 +1,156 @@
+"""From settings to the chain of rewards, the algorithm and the critic of an online run."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from assay.credit import Multiplier
+from assay.credit.answers import Answers
+from assay.credit.combining import Capped, Length, Safe, Weighted
+from assay.credit.functions import by_function, by_model, by_server, function_from
+from assay.credit.links import AtTheEnd, Link, Standard
+from assay.credit.spreading import ByAttention, Redistributed
+from assay.errors import ConfigError, ModelError
+from assay.feedback.records import prompt_text
+from assay.scorers import ModelOptions, Policy, create_reward_model
+from assay.scorers.judges import graded
+from assay.scorers.loading import load_reward_model
+from assay.scorers.prefixes import why_no_prefix_scores
+from assay.scorers.remote_reward import RemoteReward
+from assay.scorers.verifiers import Majority, Verifier
+from assay.training.actor import Actor
+from assay.training.algorithms import ALGORITHMS, Algorithm, KlControl
+from assay.workflows import hardware
+from assay.workflows.judge_functions import judge_of
+from assay.workflows.online_settings import OF_PREFIXES, OnlineSettings, VerifierSettings
+
+
+def algorithm_of(settings: OnlineSettings) -> Algorithm:
+    """Return the method with what the settings change of it."""
+    usual, given = ALGORITHMS[settings.method], settings.kl
+    kl = KlControl(
+        given.kind or usual.kl.kind,
+        usual.kl.coefficient if given.coefficient is None else given.coefficient,
+        given.target,
+        given.horizon,
+    )
+    own: dict[str, Any] = {
+        "low": settings.low,
+        "high": settings.high,
+        "average": settings.average,
+        "whiten": settings.whiten,
+    }
+    return replace(
+        usual,
+        kl=kl,
+        discount=settings.discount,
+        trace=settings.trace,
+        beta=settings.beta,
+        value_weight=settings.critic.weight,
+        value_clip=settings.critic.clip,
+        drop_equal=settings.drop_equal,
+        band=settings.band,
+        reset_after=settings.reset_after,
+        **{name: value for name, value in own.items() if value is not None},
+    )
+
+
+def rewards_of(settings: OnlineSettings) -> Link:
+    """Return the chain of rewards; models are loaded here, once each.
+
+    Raises
+    ------
+    AssayError
+        If a model, a file or an address is none, or a model cannot score prefixes where that is asked for.
+    """
+    loaded: dict[str, Any] = {}
+    main = _sources(settings, loaded)
+    if settings.cost is not None:
+        cost = _of_model(settings, settings.cost.model, "cost", loaded)
+        multiplier = Multiplier(settings.cost.budget, settings.cost.rate, settings.cost.start)
+        main = Safe(main, cost, multiplier)
+    elif settings.rationale is not None:
+        main = Capped(main, _of_model(settings, settings.rationale.model, "rationale", loaded), settings.rationale.cap)
+    length = settings.length
+    if length.per_token or length.no_end:
+        main = Weighted([(main, 1.0), (Length(length.per_token, length.free, length.no_end), 1.0)])
+    return main
+
+
+def _sources(settings: OnlineSettings, loaded: dict[str, Any]) -> Link:
+    given, links = settings.reward, list[Link]()
+    if given.model:
+        links.append(_of_model(settings, given.model, "model", loaded))
+    if given.verifier:
+        links.append(by_function(_verifier(given.verifier)))
+    links += [by_function(function_from(place), place) for place in given.functions]
+    if given.urls:
+        server = RemoteReward(given.urls, key_variable=given.key_variable, timeout=given.timeout, tries=given.tries)
+        links.append(by_server(server))
+    if given.judge:
+        judge = judge_of(given.judge)
+
+        def grades(answers: Answers) -> Any:
+            asked = [p if isinstance(p, str) else prompt_text(p) for p in answers.prompts]  # type: ignore[arg-type]
+            return graded(judge, asked, answers.texts)
+
+        links.append(AtTheEnd("judge", grades))
+    weights = given.weights or (1.0,) * len(links)
+    return links[0] if len(links) == 1 and weights == (1.0,) else Weighted(list(zip(links, weights, strict=True)))
+
+
+def _verifier(given: VerifierSettings) -> Any:
+    made = Verifier(given.kind, given.pattern, given.right, given.wrong, given.unparsed, given.column)
+    return Majority(made) if given.majority else made
+
+
+def _of_model(settings: OnlineSettings, name: str, role: str, loaded: dict[str, Any]) -> Link:
+    if name not in loaded:
+        loaded[name] = load_reward_model(name).to(hardware.best_device())
+    model, standard = loaded[name], Standard() if settings.reward.normalise else None
+    if settings.credit == "terminal":
+        return by_model(model, role, standard, settings.reward.lower_by if role == "model" else None)
+    given = settings.redistribution
+    if settings.credit == "attention":
+        return ByAttention(role, model, standard=standard)
+    reason = why_no_prefix_scores(model)
+    if settings.credit in OF_PREFIXES and reason is not None:
+        raise ModelError(
+            "this reward model cannot tell what each token earned",
+            where=name,
+            expected="a causal reward model: each earlier state must not have seen what follows",
+            got=reason,
+            remedy="train with a causal --backbone, or leave out --credit",
+        )
+    return Redistributed(
+        role,
+        model,
+        given.first_token,
+        given.mix,
+        given.by,
+        standard,
+        shuffle=settings.seed if settings.credit == "shuffled" else None,
+        even=settings.credit == "uniform",
+        as_offset=settings.credit == "critic_offset",
+        token_budget=settings.token_budget,
+    )
+
+
+def actor_of(settings: OnlineSettings, policy: Policy, algorithm: Algorithm) -> Actor:
+    """Return the policy with the critic that the method needs."""
+    if not algorithm.needs_critic:
+        return Actor(policy)
+    if settings.critic.kind == "shared":
+        return Actor(policy, shared=True)
+    begin = settings.critic.begin
+    if begin == "policy":
+        made = create_reward_model(
+            ModelOptions(backbone=settings.backbone, dropout="none", seed=settings.seed, template="plain")
+        )
+        return Actor(policy, made)
+    name = settings.reward.model if begin == "reward" else begin
+    if name is None:
+        raise ConfigError("there is no reward model for the critic to begin as", where="critic.begin")
+    # a model of its own: the one that rewards stays as it is
+    return Actor(policy, load_reward_model(name))

@@ -1,0 +1,101 @@
+"""Rewards of right answers, formats and majorities."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from assay.errors import ConfigError
+from assay.scorers.verifiers import Majority, Verifier, last_number
+
+TAGGED = r"<answer>(.*?)</answer>"
+
+
+def rewards(verifier: Any, texts: list[Any], truths: list[Any] | None = None) -> list[Any]:
+    columns = {} if truths is None else {"ground_truth": truths}
+    return verifier(prompts=["p"] * len(texts), completions=texts, **columns)
+
+
+def test_exact_answers() -> None:
+    found = rewards(
+        Verifier("exact"), [" Paris\n", "paris", "Rome", "", "x"], ["Paris", "Paris", "Paris", "Paris", None]
+    )
+    assert found == [1.0, 1.0, 0.0, 0.0, None]
+
+
+def test_tagged_answers_are_right_wrong_or_not_there() -> None:
+    verifier = Verifier("exact", TAGGED, right=1.0, wrong=-1.0, unparsed=-3.0)
+    texts = [
+        "I think <answer>yes</answer>",
+        "<answer>no</answer>",
+        "yes",
+        "<answer>no</answer> or <answer>yes</answer>",
+    ]
+    assert rewards(verifier, texts, ["yes"] * 4) == [1.0, -1.0, -3.0, 1.0]
+    assert rewards(verifier, [[{"role": "assistant", "content": "<answer>yes</answer>"}]], ["yes"]) == [1.0]
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [("it is 1,234.5 km", 1234.5), ("-3", -3.0), ("from 2 to .5", 0.5), ("1e3", 1000.0), ("none", None), ("7.", 7.0)],
+)
+def test_last_numbers(text: str, number: float | None) -> None:
+    assert last_number(text) == number
+
+
+def test_numbers_are_equal_whatever_they_look_like() -> None:
+    found = rewards(Verifier("numeric", unparsed=-1.0), ["so 1,000", "1000.0000001", "999", "many"], ["#### 1000"] * 4)
+    assert found == [1.0, 1.0, 0.0, -1.0]
+    with pytest.raises(ConfigError, match="the truth is no number"):
+        rewards(Verifier("numeric"), ["1"], ["one"])
+
+
+def test_near_numbers_keep_the_order_of_wrong_and_unparsed() -> None:
+    """STS-B: an error of 5 scores -2.5, which must stay above what cannot be read."""
+    found = rewards(Verifier("near"), ["2.5", "0", "9", "none"], ["2.5", "5", "0", "3"])
+    assert found == [2.5, -2.5, -2.5, -3.0]
+
+
+def test_formats_need_no_truth() -> None:
+    assert rewards(Verifier("format", r"^\w+\.$"), ["Yes.", "Yes"]) == [1.0, 0.0]
+
+
+def test_the_majority_is_right() -> None:
+    majority = Majority(Verifier("exact", TAGGED))
+    texts = [
+        "<answer>a</answer>",
+        "<answer>A</answer>",
+        "<answer>b</answer>",
+        "nothing",
+        "nothing",
+        "<answer>c</answer>",
+    ]
+    found = majority(prompts=["p"] * 6, completions=texts, groups=[0, 0, 0, 0, 1, 1])
+    assert found == [1.0, 1.0, 0.0, 0.0, 0.0, 1.0]
+    order = [3, 2, 1, 0]
+    permuted = majority(prompts=["p"] * 4, completions=[texts[k] for k in order], groups=[0] * 4)
+    assert permuted == [found[k] for k in order]
+    # without answers nobody is right
+    assert majority(prompts=["p"], completions=["nothing"], groups=[0]) == [0.0]
+    numbers = Majority(Verifier("numeric"))
+    assert numbers(prompts=["p"] * 3, completions=["1.0", "so 1", "2"], groups=[0] * 3) == [1.0, 1.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"kind": "format"}, "a format is a pattern"),
+        ({"kind": "exact", "pattern": "("}, "no regular expression"),
+        ({"kind": "exact", "right": 0.0}, "out of order"),
+        ({"kind": "exact", "unparsed": 0.5}, "out of order"),
+    ],
+)
+def test_what_cannot_be_is_refused(options: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ConfigError, match=reason):
+        Verifier(**options)
+
+
+def test_a_truth_that_is_not_in_the_data() -> None:
+    with pytest.raises(ConfigError, match="the truth is not in the data"):
+        Verifier("exact", column="answer")(prompts=["p"], completions=["a"], ground_truth=["a"])
