@@ -10,7 +10,8 @@ from typing import Any
 
 from assay.credit.answers import Answers
 from assay.credit.links import AtTheEnd, Standard
-from assay.errors import ConfigError
+from assay.credit.redistribution import CreditError
+from assay.errors import AssayError, ConfigError
 from assay.feedback.labeling.finding import load_module
 from assay.scorers.remote_reward import RemoteReward
 from assay.scorers.verifiers import RewardFunction
@@ -22,7 +23,7 @@ def by_function(function: RewardFunction, name: str | None = None) -> AtTheEnd:
     It is called by keyword with ``prompts``, ``completions``, ``completion_ids``, every column of the data, ``groups``
     (the number of each completion's prompt) and ``trainer_state`` (None). Strings stay strings; the completions of
     prompts that are lists of messages are lists of one assistant message. Coroutines are awaited. What it raises stops
-    training; None is no reward.
+    training, by its name; None is no reward.
     """
     known = name or str(getattr(function, "__name__", type(function).__name__))
 
@@ -31,15 +32,24 @@ def by_function(function: RewardFunction, name: str | None = None) -> AtTheEnd:
             text if isinstance(prompt, str) else [{"role": "assistant", "content": text}]
             for prompt, text in zip(answers.prompts, answers.texts, strict=True)
         ]
-        found = function(
-            prompts=answers.prompts,
-            completions=completions,
-            completion_ids=[answers.ids(row).tolist() for row in range(len(answers))],
-            groups=answers.groups.tolist(),
-            trainer_state=None,
+        given: dict[str, Any] = {
+            "completion_ids": [answers.ids(row).tolist() for row in range(len(answers))],
             **answers.columns,
-        )
-        return asyncio.run(_awaited(found)) if inspect.isawaitable(found) else found
+        }
+        given |= {"groups": answers.groups.tolist(), "trainer_state": None}
+        try:
+            found = function(prompts=answers.prompts, completions=completions, **given)
+            return asyncio.run(_awaited(found)) if inspect.isawaitable(found) else found
+        except AssayError:
+            raise
+        except Exception as error:
+            raise CreditError(
+                "a reward function failed",
+                where=known,
+                expected="a number for each completion, or None",
+                got=f"{type(error).__name__}: {error}",
+                remedy="mend the function; --resume goes on from the last checkpoint",
+            ) from error
 
     return AtTheEnd(known, score)
 

@@ -33,6 +33,13 @@ class Monitor:
         return found
 
 
+def mean_of_known(values: Any) -> float:
+    """Return the mean of what is a number; 0 where nothing is would be a reward, so then there is none: NaN."""
+    found = np.asarray(values, np.float64)
+    known = found[np.isfinite(found)]
+    return float(known.mean()) if len(known) else float("nan")
+
+
 def parts_of(
     answers: Answers, rewards: Rewards, kept: np.ndarray, dropped: dict[str, int], of_tokens: dict[str, np.ndarray]
 ) -> dict[str, float]:
@@ -48,9 +55,8 @@ def parts_of(
         ``old``, ``reference``, ``former``, ``returns`` and ``advantages`` of tokens, where they are there.
     """
     totals = answers.sums(rewards.tokens)
-    known = np.isfinite(totals)
     told = {
-        "reward": float(totals[known].mean()) if known.any() else float("nan"),
+        "reward": mean_of_known(totals),
         "length": float(answers.lengths.mean()),
         "cut": float(1.0 - answers.ended.mean()),
         "empty": float(np.mean([not text.strip() for text in answers.texts])),
@@ -58,7 +64,7 @@ def parts_of(
     }
     for name, values in rewards.parts.items():
         if np.isfinite(values).any():
-            told[f"part: {name}"] = float(np.nanmean(values))
+            told[f"part: {name}"] = mean_of_known(values)
     told |= {f"left out: {name}": float(count) for name, count in dropped.items() if count}
     if "old" in of_tokens:
         # an unbiased estimate at the temperature of sampling

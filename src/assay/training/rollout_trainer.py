@@ -34,7 +34,7 @@ from assay.scorers.references import AdapterOff, FrozenReference
 from assay.scorers.sampling import Sampling
 from assay.training.actor import Actor
 from assay.training.algorithms import Algorithm
-from assay.training.monitors import Monitor, parts_of
+from assay.training.monitors import Monitor, mean_of_known, parts_of
 from assay.training.planned import PlannedTrainer, TrainingError
 from assay.training.references import ResetReference, load_reference, save_reference
 from assay.training.rollout_arguments import RolloutArguments, check_rollout_arguments
@@ -135,7 +135,7 @@ class RolloutTrainer(PlannedTrainer):
         callbacks: list[TrainerCallback] | None = None,
     ) -> None:
         args, self.cycles = check_rollout_arguments(args, len(prompts))
-        _check_together(actor, args, algorithm)
+        check_together(actor, args, algorithm)
         self.prompts, self.rewards, self.algorithm, self.gold, self.held_out = (
             prompts,
             rewards,
@@ -303,7 +303,7 @@ class RolloutTrainer(PlannedTrainer):
         """Take down what a cycle's responses are like."""
         told = parts_of(answers, rewards, kept, dropped, of_tokens)
         if self.gold is not None:
-            told["gold"] = float(np.nanmean(np.asarray(self.gold(answers), np.float64)))
+            told["gold"] = mean_of_known(self.gold(answers))
         told["coefficient of divergence"] = self.coefficient
         if "divergence" in told:
             self.coefficient = self.algorithm.kl.moved(self.coefficient, told["divergence"], len(answers))
@@ -336,9 +336,9 @@ class RolloutTrainer(PlannedTrainer):
         kept = self.rewards.state()
         totals = answers.sums(self.rewards(answers).tokens)
         self.rewards.restore(kept)
-        told = {"held-out reward": float(np.nanmean(totals)), "held-out length": float(answers.lengths.mean())}
+        told = {"held-out reward": mean_of_known(totals), "held-out length": float(answers.lengths.mean())}
         if self.gold is not None:
-            told["held-out gold"] = float(np.nanmean(np.asarray(self.gold(answers), np.float64)))
+            told["held-out gold"] = mean_of_known(self.gold(answers))
         return told
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -378,7 +378,14 @@ def _rows_of(flat: Tensor, mask: Tensor) -> Tensor:
     return torch.zeros(mask.shape, dtype=flat.dtype, device=flat.device).masked_scatter(mask, flat)
 
 
-def _check_together(actor: Actor, args: RolloutArguments, algorithm: Algorithm) -> None:
+def check_together(actor: Actor, args: RolloutArguments, algorithm: Algorithm) -> None:
+    """Refuse what does not go together.
+
+    Raises
+    ------
+    ConfigError
+        If a critic is missing or has no use, responses have nothing to be compared with, or weights are in shards.
+    """
     if algorithm.needs_critic != actor.has_critic:
         raise ConfigError(
             "the algorithm needs a critic" if algorithm.needs_critic else "the algorithm has no use for a critic",

@@ -26,10 +26,10 @@ from assay.scorers.loading import load_reward_model
 from assay.scorers.policy_loading import plain_folder
 from assay.scorers.sampling import Sampling, leave_room, no_room
 from assay.training.checkpoints import newest_complete
-from assay.training.monitors import warnings_of
+from assay.training.monitors import mean_of_known, warnings_of
 from assay.training.progress import TerminalProgress
-from assay.training.rollout_arguments import RolloutArguments
-from assay.training.rollout_trainer import Prompts, RolloutTrainer
+from assay.training.rollout_arguments import RolloutArguments, check_rollout_arguments
+from assay.training.rollout_trainer import Prompts, RolloutTrainer, check_together
 from assay.training.rollouts import written
 from assay.versions import current_versions
 from assay.workflows import hardware
@@ -72,8 +72,9 @@ def align_online(settings: OnlineSettings) -> dict[str, Any]:
     actor = actor_of(settings, policy, algorithm)
     args = arguments(settings, Path(settings.out), len(asked))
     if settings.dry_run:
-        trainer = RolloutTrainer(actor, args, asked, rewards, algorithm)
-        return {"dry_run": True, "steps": int(args.max_steps), "cycles": trainer.cycles, "prompts": len(asked)}
+        planned, cycles = check_rollout_arguments(args, len(asked))
+        check_together(actor, planned, algorithm)
+        return {"dry_run": True, "steps": int(planned.max_steps), "cycles": cycles, "prompts": len(asked)}
     gold = None if settings.gold is None else _gold(settings.gold)
     with new_folder(settings.out, overwrite=settings.overwrite, resume=settings.resume, keep_on_error=True) as folder:
         identity = {name: value for name, value in to_plain(settings).items() if name not in _RUNTIME}
@@ -143,10 +144,10 @@ def _looked_at(settings: OnlineSettings, trainer: RolloutTrainer, held_out: Prom
     rewards = trainer.rewards(answers)
     trainer.rewards.restore(kept)
     totals = answers.sums(rewards.tokens)
-    means = {"reward": float(np.nanmean(totals)), "length": float(answers.lengths.mean())}
+    means = {"reward": mean_of_known(totals), "length": float(answers.lengths.mean())}
     means["ended"] = float(answers.ended.mean())
     if trainer.gold is not None:
-        means["gold"] = float(np.nanmean(np.asarray(trainer.gold(answers), np.float64)))
+        means["gold"] = mean_of_known(trainer.gold(answers))
     shown = range(min(settings.shown, len(answers)))
     texts = [
         {
