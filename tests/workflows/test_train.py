@@ -263,3 +263,15 @@ def test_mapping_by_flags_and_by_file(cli: Cli, tiny_encoder: Path, tmp_path: Pa
     assert cli(*words, "--config", "odd.yaml").err == said.err
     wrong = cli(*words, *flags, "--mapping.promt", "ask")
     assert wrong.code == 2 and "--mapping.prompt" in wrong.err
+
+
+def test_the_mean_over_tokens_trains_prefixes(
+    cli: Cli, tiny_causal: Path, tiny_encoder: Path, many_pairs: Path
+) -> None:
+    words = ["train", many_pairs, "--epochs", 2, "--patience", 0, "--resamples", 200, "--max-length-tokens", 48]
+    said = cli(*words, "--out", "run", "--backbone", tiny_causal, "--objective.average", "tokens")
+    assert said.code == 0, said.err
+    refused = cli(*words, "--out", "no", "--backbone", tiny_encoder, "--objective.average", "tokens")
+    assert refused.code == 2 and "no scores of prefixes to train" in refused.err
+    frozen = cli("train", many_pairs, "--out", "no", "--freeze-backbone", "--objective.average", "tokens")
+    assert frozen.code == 2 and "leave out --objective.average tokens" in frozen.err

@@ -62,6 +62,8 @@ class Batch(TypedDict, total=False):
         ``[E]`` float32: p, m, w of each judgement; weight also ``[E, members]``.
     length_gap
         ``[E]`` float32: difference of the logarithms of the responses' lengths in characters (plus 1), a minus b.
+    parted
+        ``[E]`` int64: how many tokens both replies of a judgement begin with, for losses of prefixes.
     lists
         ``[B, k]`` int64: the texts of each of B records, filled up with -1; where responses are graded.
     grades
@@ -95,6 +97,7 @@ class Batch(TypedDict, total=False):
     margin: Tensor
     weight: Tensor
     length_gap: Tensor
+    parted: Tensor
     lists: Tensor
     grades: Tensor
     record_weight: Tensor

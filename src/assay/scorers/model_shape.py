@@ -79,6 +79,9 @@ class Output(TypedDict):
         Log-probability of each reply, ``[N]``, where it was asked for.
     reply_tokens
         Number of tokens of each reply, ``[N]``, of policies.
+    prefixes
+        Scores after each token of the replies, ``[T]`` or ``[T, members]``, and the number of tokens of each reply,
+        int64 ``[N]``, where they were asked for.
     views
         States ``[N, d]`` of the texts under two draws of dropout, where they were asked for.
     """
@@ -89,4 +92,5 @@ class Output(TypedDict):
     penalty: NotRequired[Tensor]
     likelihoods: NotRequired[Tensor]
     reply_tokens: NotRequired[Tensor]
+    prefixes: NotRequired[tuple[Tensor, Tensor]]
     views: NotRequired[tuple[Tensor, Tensor]]

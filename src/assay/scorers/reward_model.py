@@ -23,6 +23,7 @@ from assay.scorers.preference import PreferenceHead
 from assay.scorers.provenance import Provenance
 from assay.scorers.reading import ReadingMixin
 from assay.scorers.scoring import ScoringMixin
+from assay.scorers.tokens import read_tokens, token_counts
 from assay.scorers.vocabulary import VocabularyHead
 from assay.versions import current_versions
 
@@ -80,6 +81,23 @@ class RewardModel(ScoringMixin, ReadingMixin, PreTrainedModel):
             )
         found = self.read(batch, self.vocabulary.of(self.backbone))
         return found[:, :-1], found[:, -1]
+
+    def _states_and_prefixes(self, batch: Batch) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """Return the states of the texts, and the scores after each token of their replies with their counts."""
+        states, (before, counts) = self._read_prefixes(batch)
+        whole = self.values(states)
+        # what is scored before a token is the prefix without it: the first one is the prompt's, the last the text's
+        ends = counts.cumsum(0)
+        after = torch.cat([before[1:], whole[-1:]])
+        after = after.index_copy(0, ends - 1, whole.to(after.dtype))
+        return states, (after, counts)
+
+    def _read_prefixes(self, batch: Batch) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        def scored(found: Tensor, _: Tensor, ends: Tensor) -> tuple[Tensor, Tensor]:
+            return self.values(found.float()), ends.float()
+
+        before, states = read_tokens(self, batch, scored)
+        return states, (before, token_counts(batch))
 
     #: Whether log-probabilities of replies are needed to score at all.
     reads_replies = False
@@ -154,12 +172,13 @@ class RewardModel(ScoringMixin, ReadingMixin, PreTrainedModel):
         owners: Tensor | None = None,
         classes: Tensor | None = None,
         likelihoods: bool = False,
+        prefixes: bool = False,
     ) -> Output:
         """Score a batch; distributed wrappers need this one entry. Without ``edges`` the margins are empty.
 
         Texts come in ``rows`` with their ``order``, as ``features``, or plainly as ``input_ids``, padded on the right.
         With two ``views`` they are encoded twice; the first one is scored. With ``likelihoods`` the log-probabilities
-        of replies are told too.
+        of replies are told too, with ``prefixes`` the scores after each of their tokens.
         """
         batch: Batch = {}
         if features is not None:
@@ -170,7 +189,13 @@ class RewardModel(ScoringMixin, ReadingMixin, PreTrainedModel):
             batch = plain_batch(input_ids, attention_mask)
         else:
             raise ValueError("a batch has rows with their order, or features, or input_ids")
-        states, said = self._states_and_likelihoods(batch) if likelihoods else (self.nodes(batch), None)
+        said = of_prefixes = None
+        if prefixes:
+            states, of_prefixes = self._states_and_prefixes(batch)
+        elif likelihoods:
+            states, said = self._states_and_likelihoods(batch)
+        else:
+            states = self.nodes(batch)
         values = self.values(states, prompts, owners, classes)
         if edges is None:
             edges = torch.zeros(0, 2, dtype=torch.long, device=values.device)
@@ -184,6 +209,8 @@ class RewardModel(ScoringMixin, ReadingMixin, PreTrainedModel):
             output["penalty"] = penalty if self.config.members > 1 else penalty[0]
         if said is not None:
             output["likelihoods"] = said
+        if of_prefixes is not None:
+            output["prefixes"] = of_prefixes
         return output if views == 1 else {**output, "views": (states, self.nodes(batch))}
 
     def stamp(self, head: dict[str, Tensor] | None = None) -> None:

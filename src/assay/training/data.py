@@ -55,6 +55,8 @@ class Verdicts:
             "weight": torch.from_numpy(self._weights[chosen].astype(np.float32)),
             "length_gap": torch.from_numpy(np.log1p(pairs.length_a[chosen]) - np.log1p(pairs.length_b[chosen])).float(),
         }
+        if self.data.parted is not None:
+            batch["parted"] = torch.from_numpy(self.data.parted[chosen])
         batch = {**batch, **self._of_texts(records)}
         return batch if self._record_weights is None else {**batch, **self._lists(records, self._record_weights)}
 

@@ -19,6 +19,7 @@ from assay.objectives import (
     regression_loss,
 )
 from assay.objectives.policy import Kernel, margin_loss
+from assay.objectives.prefixes import prefix_margins
 from assay.scorers.interface import Batch
 from assay.scorers.model_shape import Output
 from assay.training.records import TrainingRecords
@@ -36,6 +37,11 @@ class Objective(Protocol):
     @property
     def likelihoods(self) -> bool:
         """Whether it looks at log-probabilities of replies."""
+        ...
+
+    @property
+    def prefixes(self) -> bool:
+        """Whether it looks at scores after every token of replies."""
         ...
 
     def items(self, data: TrainingRecords) -> tuple[np.ndarray, np.ndarray]:
@@ -61,6 +67,9 @@ class PairwiseObjective:
         What is added.
     text
         What a language model still learns from text, as a share of the loss; None: nothing.
+    prefixes
+        A judgement's loss is the mean of those after each token from where its replies part (`prefix_margins`), which
+        trains scores of prefixes; where these were not asked for, as on held-out records, that of whole replies.
     """
 
     kernel: Kernel = "logistic"
@@ -68,6 +77,7 @@ class PairwiseObjective:
     clip: float = math.inf
     terms: tuple[Term, ...] = ()
     text: TextRegulariser | None = None
+    prefixes: bool = False
 
     @property
     def views(self) -> int:
@@ -89,13 +99,29 @@ class PairwiseObjective:
         if self.clip != math.inf:
             margins = clipped_margins(output["values"][a], output["values"][b], self.clip)
         judged = batch["target"], batch["margin"], batch["weight"]
-        losses = margin_loss(self.kernel, margins, *judged, reduction="none", beta=self.beta)
+        if self.prefixes and "prefixes" in output:
+            losses = self._of_prefixes(output, batch)
+        else:
+            losses = margin_loss(self.kernel, margins, *judged, reduction="none", beta=self.beta)
         total = losses.sum(dim=0)
         if self.text is not None and self.text.share > 0:
             total = self.text.mixed(total, output, batch)
         for term in self.terms:
             total = total + term(output, batch)
         return total
+
+    def _of_prefixes(self, output: Output, batch: Batch) -> Tensor:
+        """Return the mean over tokens of each judgement's losses, ``[E]`` or ``[E, members]``."""
+        values, counts = output["prefixes"]
+        margins, there = prefix_margins(values, counts, batch["edges"], batch["parted"])
+        mask, p, m, w = there, batch["target"].unsqueeze(1), batch["margin"].unsqueeze(1), batch["weight"].unsqueeze(1)
+        if margins.dim() == 3:
+            mask, p, m = mask.unsqueeze(-1), p.unsqueeze(-1), m.unsqueeze(-1)
+            w = w if w.dim() == 3 else w.unsqueeze(-1)
+        each = [one.expand(margins.shape) for one in (p, m, w * mask)]
+        losses = margin_loss(self.kernel, margins, each[0], each[1], each[2], "none", beta=self.beta).sum(dim=1)
+        share = there.sum(dim=1)
+        return losses / (share if losses.dim() == 1 else share.unsqueeze(-1))
 
 
 @dataclass(frozen=True)
@@ -111,6 +137,7 @@ class ListwiseObjective:
     loss: Literal["listnet", "listmle"] = "listnet"
     views: ClassVar[int] = 1
     likelihoods: ClassVar[bool] = False
+    prefixes: ClassVar[bool] = False
 
     def items(self, data: TrainingRecords) -> tuple[np.ndarray, np.ndarray]:
         """Count the comparisons that a list of k stands for, k - 1; its weight is that of one list."""
@@ -141,6 +168,7 @@ class GradedObjective:
     levels: tuple[float, ...] = ()
     views: ClassVar[int] = 1
     likelihoods: ClassVar[bool] = False
+    prefixes: ClassVar[bool] = False
 
     def items(self, data: TrainingRecords) -> tuple[np.ndarray, np.ndarray]:
         """Count graded responses."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -43,6 +43,8 @@ class TrainingRecords:
         What else losses are told of each text, float32 ``[texts]``, by the name that batches have it under (`Batch`).
     edited
         For each text bool ``[tokens]``: what tells it from those that it is compared with; None: losses do not look.
+    parted
+        int64 ``[E]``: how many tokens both replies of a judgement begin with, for losses of prefixes; None: of others.
     """
 
     records: EncodedRecords
@@ -57,6 +59,7 @@ class TrainingRecords:
     reference: np.ndarray | None = None
     told: Mapping[str, np.ndarray] = field(default_factory=dict)
     edited: Sequence[np.ndarray] | None = None
+    parted: np.ndarray | None = None
 
     @property
     def weights(self) -> np.ndarray:
@@ -66,6 +69,18 @@ class TrainingRecords:
             return own
         share = self.share[self.records.pairs.row]
         return np.asarray((own[:, None] if own.ndim < share.ndim else own) * share)
+
+    def with_prefixes(self) -> TrainingRecords:
+        """Return the same for losses that look at the scores of prefixes."""
+        records, view = self.records, self.records.pairs
+        first = records.offsets[view.row]
+        parted = np.zeros(len(view), np.int64)
+        for number, both in enumerate(zip((first + view.a).tolist(), (first + view.b).tolist(), strict=True)):
+            one, other = (np.asarray(records.text(text)[records.reply_starts[text] :]) for text in both)
+            shorter = min(len(one), len(other))
+            apart = np.flatnonzero(one[:shorter] != other[:shorter])
+            parted[number] = apart[0] if len(apart) else min(shorter, max(len(one), len(other)) - 1)
+        return replace(self, with_replies=True, parted=parted)
 
     @property
     def texts(self) -> np.ndarray:

@@ -34,6 +34,7 @@ class ProspectObjective:
     bad: float = 1.0
     views: ClassVar[int] = 1
     likelihoods: ClassVar[bool] = False
+    prefixes: ClassVar[bool] = False
 
     def items(self, data: TrainingRecords) -> tuple[np.ndarray, np.ndarray]:
         """Count graded responses; each weighs 1, whatever the weights of good and bad ones."""
@@ -68,6 +69,7 @@ class LikelihoodObjective:
 
     views: ClassVar[int] = 1
     likelihoods: ClassVar[bool] = False
+    prefixes: ClassVar[bool] = False
 
     def items(self, data: TrainingRecords) -> tuple[np.ndarray, np.ndarray]:
         """Count replies to learn; their weight is that of their tokens."""

@@ -134,6 +134,8 @@ class PreferenceTrainer(PlannedTrainer):
             fed["views"] = self.objective.views
         if self.objective.likelihoods:
             fed["likelihoods"] = True
+        if self.objective.prefixes:
+            fed["prefixes"] = True
         output = model(**fed)
         self._count(output["margins"].detach(), inputs)
         losses = self.objective(output, inputs) * scale  # type: ignore[arg-type]

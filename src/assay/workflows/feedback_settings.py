@@ -125,6 +125,10 @@ class PairwiseLoss(Settings):
 
     kind: Literal["pairwise"] = Field(default="pairwise", description="Bradley-Terry on judgements")
     clip: float | None = Field(default=None, gt=0, description="scores beyond it do not count (TSO); none: all do")
+    average: Literal["end", "tokens"] = Field(
+        default="end",
+        description="of whole replies; or the mean after each token from where replies part, which trains prefixes",
+    )
 
 
 class ListLoss(Settings):

@@ -35,6 +35,7 @@ from assay.workflows.teaching import (
     calibration_of,
     refuse_equal_views,
     refuse_nothing,
+    refuse_without_prefixes,
     single_verdicts,
     step_rule_of,
     taught_from,
@@ -113,6 +114,9 @@ def _fit_weights(settings: TrainSettings, shares: Shares, folder: Path, model: R
         learned = replace(learned, share=samples)
     if settings.grm is not None:
         learned = with_replies(settings, model, learned)
+    if objective.prefixes:
+        refuse_without_prefixes(model)
+        learned = learned.with_prefixes()
     refuse_few(settings, learned)
     fresh = model
     start_bank(fresh, learned, lambda texts: _states_of(fresh, train, texts, settings))

@@ -69,6 +69,8 @@ class TrainSettings(JobSettings, ModelSettings, LearningSettings, OptimiserSetti
             yield "compile", "would have no effect on layers that --gradient-checkpointing recomputes; choose one"
         yield from self._of_the_loss()
         yield from self._of_uncertainty()
+        if self.objective.kind == "pairwise" and self.objective.average == "tokens":
+            yield from self._of_prefixes()
         if self.freeze_backbone and self.layout == "native":
             yield "layout", "native cannot be trained with a frozen backbone; use assay"
         if self.head.kind != "attributes":
@@ -91,6 +93,20 @@ class TrainSettings(JobSettings, ModelSettings, LearningSettings, OptimiserSetti
             if self.validation_share == 0:
                 yield from self._without_effect(_OF_THE_VALIDATION_SHARE, "needs a validation share")
         yield from unknown_loggers(self)
+
+    def _of_prefixes(self) -> Iterator[tuple[str, str]]:
+        """Yield what does not go with a loss of prefixes."""
+        reasons = {
+            "freeze_backbone": (self.freeze_backbone, "computes the states of whole texts once"),
+            "objective.clip": (self.objective.kind == "pairwise" and self.objective.clip, "is about whole scores"),
+            "grm": (self.grm is not None, "looks at replies in another way"),
+            "auxiliary.contrast": (self.auxiliary.contrast, "encodes texts twice"),
+            "head": (self.head.kind in ("preference", "attributes"), "of this kind has no scores of prefixes"),
+            "layout": (self.layout == "native", "native gives the score of the last token only"),
+        }
+        for name, (there, reason) in reasons.items():
+            if there:
+                yield name, f"{reason}; leave out --objective.average tokens"
 
     def _of_native_margins(self) -> Iterator[tuple[str, str]]:
         """Yield what is about scores, where there are margins only."""

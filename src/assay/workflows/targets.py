@@ -86,7 +86,8 @@ def objective_of(settings: TrainSettings) -> Objective:
         used = tuple(term for term, factor in terms.items() if factor > 0)
         grm = settings.grm
         text = None if grm is None else TextRegulariser(grm.share, grm.kind, grm.beta)
-        return PairwiseObjective(clip=np.inf if loss.clip is None else loss.clip, terms=used, text=text)
+        clip = np.inf if loss.clip is None else loss.clip
+        return PairwiseObjective(clip=clip, terms=used, text=text, prefixes=loss.average == "tokens")
     if loss.kind == "listnet" or loss.kind == "listmle":
         return ListwiseObjective(loss.kind)
     return GradedObjective(loss.kind, getattr(loss, "levels", ()))

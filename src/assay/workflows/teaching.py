@@ -21,6 +21,7 @@ from assay.feedback.pairs import WEAK
 from assay.scorers import RewardModel, backbones
 from assay.scorers.encoding import EncodedRecords, encode_records
 from assay.scorers.features import FeatureCache
+from assay.scorers.prefixes import why_no_prefix_scores
 from assay.scorers.vocabulary import reply_likelihoods
 from assay.training import PairwiseObjective
 from assay.training.data import TextSource
@@ -131,6 +132,19 @@ def with_replies(settings: TrainSettings, model: RewardModel, learned: TrainingR
         dtype = torch.bfloat16 if settings.precision == "bf16" else None
         reference = reply_likelihoods(model, learned.records, dtype=dtype, token_budget=settings.token_budget)
     return replace(learned, with_replies=True, reference=reference)
+
+
+def refuse_without_prefixes(model: RewardModel) -> None:
+    """Refuse a loss of prefixes where a model has no scores of them."""
+    reason = why_no_prefix_scores(model)
+    if reason is not None:
+        raise ConfigError(
+            "this model has no scores of prefixes to train",
+            where="objective.average",
+            expected="a causal backbone whose last token is pooled",
+            got=reason,
+            remedy="choose a causal --backbone, or --objective.average end",
+        )
 
 
 def refuse_equal_views(settings: TrainSettings, model: RewardModel) -> None:
