@@ -1,0 +1,145 @@
+"""Our reward models in TRL's loops: a reward function, and a GRPO trainer whose tokens have rewards of their own.
+
+from trl import GRPOConfig
+from assay.serving.trl_rewards import TrlReward, token_credit_trainer
+
+reward = TrlReward("runs/reward_model")
+trainer = token_credit_trainer()(model, reward_funcs=reward, args=GRPOConfig(...), train_dataset=prompts)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from assay.credit.answers import Answers
+from assay.credit.redistribution import FirstToken
+from assay.credit.spreading import Redistributed
+from assay.errors import ConfigError, ModelError
+from assay.scorers import RewardModel
+from assay.scorers.loading import load_reward_model
+from assay.scorers.prefixes import why_no_prefix_scores
+from assay.workflows import hardware
+
+
+class TrlReward:
+    """A reward model in the shape of TRL's ``reward_funcs``: called by keyword, one number per completion.
+
+    Parameters
+    ----------
+    model
+        A `RewardModel`, or a folder, run folder or Hub id.
+    first_token, mix
+        Of token credit, which `token_credit_trainer` asks for (`assay.credit.redistribute`).
+    """
+
+    def __init__(self, model: RewardModel | str, first_token: FirstToken = "subtract_prompt", mix: float = 1.0) -> None:
+        loaded = load_reward_model(model) if isinstance(model, str) else model
+        self.model: RewardModel = loaded.to(hardware.best_device())
+        self.link = Redistributed("assay", self.model, first_token, mix)
+
+    @property
+    def __name__(self) -> str:
+        return "assay"
+
+    def __call__(self, prompts: Sequence[Any], completions: Sequence[Any], **_: Any) -> list[float | None]:
+        """Return the raw scores; None where one is no number."""
+        found = self.model.score(list(prompts), list(completions))
+        return [float(value) if np.isfinite(value) else None for value in found]
+
+    def spent(
+        self,
+        prompts: Sequence[Any],
+        completions: Sequence[Any],
+        completion_ids: Sequence[Sequence[int]],
+        tokenizer: Any,
+    ) -> list[np.ndarray]:
+        """Return what the tokens before each token of a completion have earned, float64 ``[T]`` each.
+
+        Taken from an advantage of a whole completion, it leaves what its tokens from there on earned.
+        """
+        texts = [
+            completion if isinstance(completion, str) else "\n".join(str(turn["content"]) for turn in completion)
+            for completion in completions
+        ]
+        answers = Answers(
+            list(prompts),
+            texts,
+            [np.asarray(ids, np.int64) for ids in completion_ids],
+            np.zeros(len(texts), np.int64),
+            np.ones(len(texts), bool),
+            np.arange(len(texts)),
+            tokenizer,
+        )
+        tokens = self.link(answers).tokens
+        parts = np.split(tokens, answers.offsets[1:-1])
+        return [np.concatenate([[0.0], np.cumsum(part)[:-1]]) for part in parts]
+
+
+def token_credit_trainer() -> type:
+    """Return a subclass of TRL's ``GRPOTrainer`` whose advantages are those of tokens, ``(B, T)``.
+
+    Its first `TrlReward` gives the credit; other reward functions count at the end, as ever. The advantage of token t
+    is that of its completion, minus what the tokens before it earned in units of the same spread, so with one reward
+    at the end it is TRL's own.
+
+    Raises
+    ------
+    ConfigError
+        If TRL is not installed.
+    """
+    try:
+        from trl import GRPOTrainer
+    except ImportError as error:
+        raise ConfigError("TRL is not installed", expected="trl >= 1.10", remedy="pip install trl") from error
+
+    class TokenCreditTrainer(GRPOTrainer):
+        """GRPO with rewards of tokens."""
+
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options)
+            found = [k for k, given in enumerate(self.reward_funcs) if isinstance(given, TrlReward)]
+            if not found:
+                raise ConfigError("token credit needs a TrlReward among the reward functions")
+            if self.multi_objective_aggregation != "sum_then_normalize":
+                raise ConfigError("token credit needs multi_objective_aggregation='sum_then_normalize'")
+            self._credited = found[0]
+            reason = why_no_prefix_scores(self.reward_funcs[self._credited].model)
+            if reason is not None:
+                raise ModelError("this reward model cannot tell what each token earned", got=reason)
+
+        def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> Any:
+            found = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
+            self._told = (prompts, completions, completion_ids_list, found)
+            return found
+
+        def _generate_and_score_completions(self, inputs: Any) -> Any:
+            output = super()._generate_and_score_completions(inputs)
+            prompts, completions, ids, per_function = self._told
+            spent = self.reward_funcs[self._credited].spent(prompts, completions, ids, self.processing_class)
+            weights = self.reward_weights.to(per_function.device)
+            rewards = (per_function * weights).nansum(dim=1)
+            count = self.num_generations if self.model.training else self.num_generations_eval
+            spread = _spread(rewards, self.scale_rewards, count)
+            first = self.accelerator.process_index * len(prompts)
+            scale = weights[self._credited] / spread[first : first + len(prompts)]
+            advantages = output["advantages"].unsqueeze(1).repeat(1, output["completion_mask"].shape[1])
+            for row, own in enumerate(spent):
+                taken = torch.from_numpy(own).to(advantages)
+                advantages[row, : len(own)] -= scale[row] * taken
+            output["advantages"] = advantages
+            return output
+
+    return TokenCreditTrainer
+
+
+def _spread(rewards: torch.Tensor, kind: str, count: int) -> torch.Tensor:
+    """Return what TRL divides advantages by, for each completion."""
+    if kind == "none":
+        return torch.ones_like(rewards)
+    if kind == "batch":
+        return rewards.std().expand_as(rewards) + 1e-4
+    return rewards.view(-1, count).std(dim=1).repeat_interleave(count) + 1e-4
