@@ -11,7 +11,8 @@ import pytest
 
 import assay
 from assay.cli import VERBS, help_page, main, verb_named
-from assay.config import parse
+from assay.config import build, dump_yaml, parse
+from assay.workflows.online_settings import OnlineSettings
 from assay.workflows.run_settings import RunSettings
 
 REQUIRED = {
@@ -31,6 +32,8 @@ REQUIRED = {
     "run": ["demo"],
     "demo": [],
 }
+
+REWARD = {"reward": {"verifier": {"kind": "exact"}}, "band": [0.2, 0.8], "kl": {"target": 2.0}}
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -53,6 +56,22 @@ def test_help_of_every_verb(verb: str, capsys: pytest.CaptureFixture[str]) -> No
     page = capsys.readouterr().out
     assert page.startswith(f"usage: assay {verb}")
     assert all(flag in page for flag in ("--config", "--seed", "--overwrite", "--dry-run"))
+
+
+def test_methods_with_rewards_have_settings_of_their_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["--method", "ppo"], ["--method=ppo"]):
+        with pytest.raises(SystemExit):
+            main(["align", *words, "--help"])
+        assert "--reward.model" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["align", "--method", "dpo", "--help"])
+    page = capsys.readouterr().out
+    assert "--reward.model" not in page and "--method ppo --help" in page
+    settings = build(OnlineSettings, {"data": "d", "out": "r", "method": "grpo", "backbone": "m"} | REWARD)
+    (tmp_path / "c.yaml").write_text(dump_yaml(settings), "utf-8")
+    words = ["--config", str(tmp_path / "c.yaml")]
+    found = verb_named("align").of_words(words)
+    assert parse(found.settings, words, prog="assay align", summary="") == settings
 
 
 def test_page_of_all_verbs(capsys: pytest.CaptureFixture[str]) -> None:

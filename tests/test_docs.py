@@ -55,7 +55,7 @@ def command_problem(words: list[str]) -> str | None:
     if words[1:] in (["--help"], ["--version"]):
         return None
     try:
-        settings = parse(verb_named(words[1]).settings, words[2:], prog="assay", summary="")
+        settings = parse(verb_named(words[1]).of_words(words[2:]).settings, words[2:], prog="assay", summary="")
         if isinstance(settings, RunRecipeSettings) and not settings.recipe.endswith((".yaml", ".yml")):
             find_recipe(settings.recipe)
     except Exception as error:
@@ -78,7 +78,8 @@ def flags(text: str) -> Iterator[str]:
 
 def flag_exists(name: str) -> bool:
     name = name.rstrip(".")
-    models = [verb_named(verb).settings for verb in VERBS]
+    verbs = [verb_named(verb) for verb in VERBS]
+    models = [each.settings for verb in verbs for each in (verb, *verb.by_method.values())]
     # a switch that is on is turned off by its negation
     return name in _EVERY_VERB or any(locate(model, name.removeprefix("no-")) for model in models)
 
