@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from page import verdict_table
-from summary import RESULTS, circumstances, finished_cells, ran_on
+from page import ran_on, verdict_table
+from summary import RESULTS, circumstances, finished_cells
 
 from assay.evaluation.verdicts import hierarchical_effect, verdict_on
 from assay.output import write_atomic, write_json
