@@ -10,7 +10,7 @@ import pytest
 from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 
-from assay.evaluation.policies import best_of, divergence, length_controlled, perplexity, win_rate
+from assay.evaluation.policies import agreement, best_of, divergence, length_controlled, perplexity, win_rate
 
 
 def test_win_rates_count_ties_as_half() -> None:
@@ -65,3 +65,15 @@ def test_best_of_n_is_the_mean_over_all_subsets() -> None:
 def test_perplexity_counts_tokens() -> None:
     found = perplexity(np.array([-2.0, -9.0]), np.array([1, 3]), np.arange(2))
     assert found.value == pytest.approx(math.exp(11 / 4))
+
+
+def test_agreement_of_a_recovered_reward_with_the_true_one() -> None:
+    gold = np.array([[1.0, 0.0], [0.0, 2.0], [3.0, 3.0], [0.5, 0.0]])
+    groups = np.arange(4)
+    found = agreement(7 * gold - 3, gold, groups)
+    assert found["same_order"].value == 1 and found["same_order"].n == 3 and found["rank"] == pytest.approx(1)
+    turned = agreement(-gold, gold, groups)
+    assert turned["same_order"].value == 0 and turned["rank"] == pytest.approx(-1)
+    flat = agreement(np.zeros((4, 2)), gold, groups)
+    assert flat["same_order"].value == 0.5 and flat["rank"] == 0
+    assert agreement(gold, np.zeros((4, 2)), groups)["same_order"] is None

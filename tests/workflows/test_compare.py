@@ -54,6 +54,23 @@ def test_a_policy_is_compared_with_what_it_was(
     assert "best of 2" in page and rows[0]["prompt"] in page
 
 
+def test_a_reward_is_recovered_from_what_two_policies_write(
+    cli: Cli, aligned: Path, trained: Path, tiny_causal: Path, many_pairs: Path
+) -> None:
+    words = ["--by", trained, "--gold", trained, "--out", "both", "--pairs", "--write.responses", 2]
+    said = cli("compare", aligned, many_pairs, *words, *FEW)
+    assert said.code == 0 and "order 100.0 % of the pairs alike" in said.out, (said.out, said.err)
+    found = metrics_of(Path("both"))
+    assert found["agreement"]["rank"] == pytest.approx(1)
+    rows = [json.loads(line) for line in Path("both/pairs.jsonl").read_text("utf-8").splitlines()]
+    assert 12 <= len(rows) <= 24 and rows[0].keys() == {"prompt", "chosen", "rejected"}
+    recovered = cli("train", "both/pairs.jsonl", "--out", "recovered", "--backbone", tiny_causal, "--freeze-backbone",
+                    "--epochs", 2, "--test-share", 0)  # fmt: skip
+    assert recovered.code == 0, recovered.err
+    compared = cli("compare", aligned, many_pairs, "--by", "recovered", "--gold", trained, "--out", "third", *FEW)
+    assert compared.code == 0 and metrics_of(Path("third"))["agreement"]["same_order"] is not None, compared.err
+
+
 def test_equal_policies_tie(cli: Cli, tiny_causal: Path, trained: Path, many_pairs: Path) -> None:
     words = ["--against", tiny_causal, "--by", trained, "--out", "same", *FEW, "--write.temperature", 0]
     said = cli("compare", tiny_causal, many_pairs, *words)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from scipy.special import comb, expit
+from scipy.stats import spearmanr
 
 from assay.evaluation.intervals import RESAMPLES, Estimate, GroupBootstrap
 
@@ -144,6 +145,32 @@ def divergence(
     bootstrap, ones = GroupBootstrap(groups, resamples), np.ones(len(ratio))
     each = np.asarray(tokens, np.float64)
     return {"per_response": bootstrap.ratio(ratio, ones), "per_token": bootstrap.ratio(ratio / each, each)}
+
+
+def agreement(proxy: np.ndarray, gold: np.ndarray, groups: np.ndarray, *, resamples: int = RESAMPLES) -> dict[str, Any]:
+    """Say how far two scorers agree on pairs of responses, whatever their scales: a recovered reward and the true one.
+
+    Parameters
+    ----------
+    proxy, gold
+        ``[n, 2]``: scores of both responses of n pairs.
+    groups
+        ``[n]``: prompts.
+    resamples
+        Of the bootstrap.
+
+    Returns
+    -------
+    dict
+        ``same_order``: `Estimate` of the share of pairs that both order alike, of those that gold orders (an equal
+        proxy is half right); ``rank``: Spearman's correlation over all responses.
+    """
+    margins = [np.asarray(each, np.float64)[:, 0] - np.asarray(each, np.float64)[:, 1] for each in (proxy, gold)]
+    decided = margins[1] != 0
+    alike = np.where(margins[0] == 0, 0.5, np.sign(margins[0]) == np.sign(margins[1]))[decided].astype(np.float64)
+    same = GroupBootstrap(groups[decided], resamples).ratio(alike, np.ones(len(alike))) if decided.any() else None
+    rank = spearmanr(np.ravel(proxy), np.ravel(gold)).statistic if np.ptp(proxy) and np.ptp(gold) else 0.0
+    return {"same_order": same, "rank": float(rank)}
 
 
 def best_of(

@@ -123,12 +123,19 @@ def counts(flat: list[Reply]) -> dict[str, Any]:
     }
 
 
-def finish(settings: CompareSettings, told: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Write samples, metrics and report, whole or not at all; return what ``metrics.json`` holds."""
+def finish(
+    settings: CompareSettings,
+    told: dict[str, Any],
+    rows: list[dict[str, Any]],
+    pairs: list[dict[str, Any]] | None = None,
+) -> dict[str, Any]:
+    """Write samples (and pairs), metrics and report, whole or not at all; return what ``metrics.json`` holds."""
     told |= {"seed": settings.seed, "settings": settings.model_dump(mode="json"), "versions": current_versions()}
     with new_folder(settings.out, overwrite=settings.overwrite) as folder:
-        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        (folder / "samples.jsonl").write_bytes(as_bytes(text))
+        for name, lines in (("samples.jsonl", rows), ("pairs.jsonl", pairs)):
+            if lines is not None:
+                text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in lines)
+                (folder / name).write_bytes(as_bytes(text))
         write_json(folder / "metrics.json", told)
         page = page_environment().get_template("policies.html.j2")
         write_atomic(folder / "report.html", page.render(told=told, rows=rows[: settings.shown], created=now()))

@@ -56,6 +56,11 @@ class CompareSettings(RunSettings, ReadingSettings):
         default=None, ge=8, description="longest prompt and response together; none: as the policies were trained"
     )
     write: Writing = Field(default=Writing(), description="how they write")
+    pairs: bool = Field(
+        default=False,
+        description="also write pairs.jsonl: the policy's responses as better than the other's, from which assay train "
+        "recovers the reward that it learned from (IRL)",
+    )
     include_seen: bool = Field(default=False, description="also prompts that trained a policy")
     resamples: int = Field(default=2000, ge=100, description="bootstrap resamples behind every interval")
     shown: int = Field(default=12, ge=0, description="prompts in the table of samples")
@@ -71,7 +76,7 @@ class CompareSettings(RunSettings, ReadingSettings):
                 if getattr(self, name):
                     yield name, "needs the scores of --by"
         if self.protocol == "mt_bench":
-            for name in ("gold", "best_of", "also", "text"):
+            for name in ("gold", "best_of", "also", "text", "pairs"):
                 if getattr(self, name):
                     yield name, "goes with prompts, not with mt_bench"
             if self.write.responses > 1:

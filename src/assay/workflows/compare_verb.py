@@ -13,14 +13,14 @@ from datasets import Dataset
 from assay.console import say
 from assay.errors import DataError
 from assay.evaluation.intervals import Estimate, GroupBootstrap
-from assay.evaluation.policies import best_of, divergence, perplexity
+from assay.evaluation.policies import agreement, best_of, divergence, perplexity
 from assay.feedback import read_with_report
 from assay.feedback.records import as_chat, prompt_text
 from assay.output import check_new
 from assay.scorers import Policy
 from assay.scorers.judges import in_both_orders
 from assay.scorers.loading import load_reward_model
-from assay.scorers.sampling import Sampling, leave_room, no_room, replies
+from assay.scorers.sampling import Reply, Sampling, leave_room, no_room, replies
 from assay.workflows import hardware
 from assay.workflows.compare_common import PRINCIPLE, Written, began_as, counts, finish, win_rates, word_of, writer
 from assay.workflows.compare_settings import CompareSettings
@@ -57,7 +57,7 @@ def compare(settings: CompareSettings) -> dict[str, Any]:
         "prompts": len(prompts),
         "without_room": crowded,
     }
-    told |= dict.fromkeys(("curve", "best_of", "perplexity", "grades"))
+    told |= dict.fromkeys(("curve", "best_of", "perplexity", "grades", "agreement"))
     told |= _preferences(settings, minds, asked, groups, ours, theirs)
     of_each = np.repeat(groups, settings.write.responses)
     told["divergence"] = _divergence(settings, model, base, ours, of_each)
@@ -72,7 +72,7 @@ def compare(settings: CompareSettings) -> dict[str, Any]:
             side: _perplexity(settings, each, texts) for side, each in (("policy", model), ("against", base))
         }
     rows = _rows(prompts, ours, theirs, told.pop("preferred"))
-    return finish(settings, told, rows)
+    return finish(settings, told, rows, _pairs(asked, ours, theirs) if settings.pairs else None)
 
 
 def _prompts(settings: CompareSettings, policies: list[str]) -> Dataset:
@@ -123,9 +123,14 @@ def _preferences(
     of_each = np.repeat(groups, settings.write.responses)
     more: dict[str, Any] = {}
     if minds:
-        margins = {
-            role: _scores(mind, each, ours.texts) - _scores(mind, each, theirs.texts) for role, mind in minds.items()
+        scored = {
+            role: np.stack([_scores(mind, each, side.texts) for side in (ours, theirs)], axis=1)
+            for role, mind in minds.items()
         }
+        margins = {role: both[:, 0] - both[:, 1] for role, both in scored.items()}
+        if len(scored) == 2:
+            same = agreement(scored["by"], scored["gold"], of_each, resamples=settings.resamples)
+            more["agreement"] = {k: v.to_dict() if isinstance(v, Estimate) else v for k, v in same.items()}
     else:
         assert settings.judge is not None
         judge = judge_of(settings.judge)
@@ -231,6 +236,20 @@ def _texts(path: str) -> list[Any]:
     if not found:
         raise DataError("there are no held-out texts", where=path, expected="one at least")
     return found
+
+
+def _pairs(asked: list[Any], ours: Written, theirs: Written) -> list[dict[str, Any]]:
+    """Return the policy's responses as better than the other's: what a reward that it optimised is recovered from."""
+    return [
+        {"prompt": prompt, "chosen": [_said_by(one)], "rejected": [_said_by(other)]}
+        for prompt, mine, others in zip(asked, ours.replies, theirs.replies, strict=True)
+        for one, other in zip(mine, others, strict=True)
+        if one.text.strip() != other.text.strip()
+    ]
+
+
+def _said_by(reply: Reply) -> dict[str, str]:
+    return {"role": "assistant", "content": reply.text}
 
 
 def _rows(prompts: Dataset, ours: Written, theirs: Written, preferred: list[float]) -> list[dict[str, Any]]:

@@ -133,6 +133,10 @@ def _compare(settings: CompareSettings) -> int:
         rates = [won["rate"], won["controlled"]]
         shown = [f"{100 * rate['value']:.1f} % ({_points(rate['ci95'])})" for rate in rates]
         show(f"{name}: preferred in {shown[0]}; at equal length {shown[1]}")
+    if found.get("agreement"):
+        same = found["agreement"]["same_order"]
+        if same is not None:
+            show(f"--by and --gold order {100 * same['value']:.1f} % of the pairs alike ({_points(same['ci95'])})")
     if found["divergence"] is not None:
         show(f"divergence: {found['divergence']['per_response']['value']:.3f} nats a response")
     show(f"samples.jsonl, metrics.json and report.html are in {settings.out}")
