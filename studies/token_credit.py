@@ -6,9 +6,9 @@ Fixed before the run:
     glad one: it cannot). Reward models: the same model with a linear head, all weights, on some 400 preferences by
     gold over its own samples; with the loss at the end token, or averaged over tokens, which trains prefixes. 5 seeds.
   * arms: PPO with the score at the end (``sparse``), redistributed, sparse with the prefixes' scores added to the
-    critic (``offset``: must match redistributed), both with a critic that begins as the reward model
-    (``.._rm_critic``), uniform, attention and shuffled credit; RLOO with four responses, sparse and redistributed. 32
-    responses a cycle, four steps, 40 cycles, beta 0.05 in the reward, no discount, lambda 0.95.
+    critic (``offset``: must match redistributed), sparse with a critic that begins as the reward model
+    (``sparse_rm_critic``), uniform, attention and shuffled credit; RLOO with four responses, sparse and redistributed.
+    32 responses a cycle, four steps, 40 cycles, beta 0.05 in the reward, no discount, lambda 0.95.
   * equal tuning: each arm has the learning rate out of 1e-4, 3e-4 and 1e-3 whose mean gold over all cycles is highest
     with the token-averaged reward model on seed 1000, which counts for nothing else, under each gold.
   * contrasts (gold, in standard deviations of the policy's samples at the start): redistributed against

@@ -87,7 +87,6 @@ ARMS: dict[str, Arm] = {
     "redistributed": Arm("ppo", _redistributed()),
     "offset": Arm("ppo", _redistributed(as_offset=True)),
     "sparse_rm_critic": Arm("ppo", lambda model, _: by_model(model, "reward"), "reward"),
-    "redistributed_rm_critic": Arm("ppo", _redistributed(), "reward"),
     "uniform": Arm("ppo", _redistributed(even=True)),
     "attention": Arm("ppo", lambda model, _: ByAttention("reward", model)),
     "shuffled": Arm("ppo", lambda model, seed: Redistributed("reward", model, shuffle=seed)),

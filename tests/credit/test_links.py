@@ -155,13 +155,15 @@ def test_the_cap_and_the_rationale(answers: Answers) -> None:
 
 
 def test_a_redistributed_label_loses_what_is_beyond_the_cap_at_its_end(model: RewardModel, answers: Answers) -> None:
-    cap = float(np.median(answers.sums(Redistributed("m", model)(answers).tokens)))
+    whole = model.score(PROMPTS, TEXTS).astype(np.float64)
+    cap = float(np.median(whole))
+    plain = Redistributed("m", model)(answers)
     found = Capped(Redistributed("m", model), fixed("r", [0, 0, 0]), cap)(answers)
-    np.testing.assert_allclose(
-        answers.sums(found.tokens),
-        np.minimum(answers.sums(Redistributed("m", model)(answers).tokens), cap),
-        atol=1e-5,
-    )
+    # the cap is of the score in its own units, and not of what is left of it without the prompt's
+    expected = answers.sums(plain.tokens) - np.maximum(whole - cap, 0)
+    np.testing.assert_allclose(answers.sums(found.tokens), expected, atol=1e-5)
+    offset = Capped(Redistributed("m", model, as_offset=True), fixed("r", [0, 0, 0]), cap)(answers)
+    assert offset.critic_offset is not None
 
 
 def test_the_multiplier_moves_with_the_costs(answers: Answers) -> None:

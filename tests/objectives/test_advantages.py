@@ -145,3 +145,20 @@ def test_whitening_looks_at_tokens_only() -> None:
     assert found.mean().item() == pytest.approx(0, abs=1e-12) and found.std(correction=0).item() == pytest.approx(1)
     kept = whitened(advantages, MASK, shift=False)[MASK] / advantages[MASK]
     torch.testing.assert_close(kept, kept[:1].expand_as(kept))
+
+
+def test_nearly_equal_rewards_do_not_blow_up_what_tokens_earned() -> None:
+    """Prefix scores swing by 2 while whole ones differ by a thousandth: what is divided by must see the swings."""
+    scores = torch.tensor([[0.0, 2, 1.000], [0, -1, 1.001], [0, 2, 0.999], [0, -1, 1.0005]], dtype=torch.float64)
+    whole, groups = torch.ones(4, 2, dtype=torch.bool), torch.zeros(4, dtype=torch.int64)
+    for kind in ("normalised", "batch"):
+        found = group_advantages(of_scores(scores, 1.0), whole, groups, kind)
+        assert found.abs().max() < 3 and found.square().mean().item() == pytest.approx(1, abs=1e-3)
+    # one reward at the end: the published advantages, whatever the lengths
+    rewards = torch.zeros(3, 4, dtype=torch.float64)
+    rewards[torch.arange(3), torch.tensor([3, 1, 0])] = torch.tensor([3.0, 1.0, 0.5], dtype=torch.float64)
+    sparse = group_advantages(rewards, MASK, torch.zeros(3, dtype=torch.int64), "normalised")
+    totals = np.array([3.0, 1.0, 0.5])
+    expected = (totals - totals.mean()) / totals.std()
+    assert sparse[:, 0].tolist() == pytest.approx(expected.tolist(), abs=1e-9)
+    assert (sparse[0] == sparse[0, 0]).all()

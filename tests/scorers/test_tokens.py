@@ -62,3 +62,18 @@ def test_scores_are_read_at_the_ends_of_other_tokens() -> None:
     assert aligned(values, ends, np.array([1, 6])).tolist() == [0, 0, 5]
     assert aligned(values, ends, np.array([6])).tolist() == [0, 5]
     assert np.diff(found).sum() == 5
+
+
+def test_bytes_that_are_no_text_have_pieces_too() -> None:
+    from tokenizers import Tokenizer, decoders, models
+    from transformers import PreTrainedTokenizerFast
+
+    words = {"<unk>": 0, **{f"<0x{byte:02X}>": byte + 1 for byte in range(256)}, "\u2581a": 257}
+    core = Tokenizer(models.BPE(words, [], byte_fallback=True, unk_token="<unk>"))
+    core.decoder = decoders.Sequence(
+        [decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, unk_token="<unk>")
+    ids = [257, 0x0A + 1, 0xF0 + 1, 0x9F + 1, 257, 0x41 + 1]
+    added = pieces(tokenizer, ids)
+    assert len(added) == len(ids) and "".join(added) == tokenizer.decode(ids)

@@ -210,13 +210,45 @@ def test_responses_without_a_reward_are_left_out_and_counted(tiny_causal: Path, 
     (rows,) = cycle.minibatches(1, 0)
     assert sorted(rows) == np.flatnonzero(cycle.kept).tolist()
     # the others of their groups are compared among themselves
-    first = cycle.of_tokens["advantages"][cycle.answers.offsets[1:4]]
-    assert first.sum() == pytest.approx(0, abs=1e-3 + abs(float(np.abs(first).max())))
+    offsets, rewards = cycle.answers.offsets, np.array(letters(None, cycle.answers.texts))
+    assert cycle.of_tokens["advantages"][offsets[1]] == pytest.approx(rewards[1] - rewards[2:4].mean(), abs=1e-4)
     none = trainer_of(
         tiny_causal, tmp_path, ALGORITHMS["rloo"], by_function(lambda completions, **_: [None] * len(completions))
     )
     with pytest.raises(TrainingError, match="no response has a reward"):
         none.train()
+
+
+def test_a_response_that_is_left_alone_teaches_nothing(tiny_causal: Path, tmp_path: Path) -> None:
+    def reward(prompts: Any, completions: list[str], **_: Any) -> list[float | None]:
+        found: list[float | None] = [1.0 * k for k in range(len(completions))]
+        return [None if k in (0, 1, 2) else value for k, value in enumerate(found)]
+
+    trainer = trainer_of(tiny_causal, tmp_path, ALGORITHMS["rloo"], by_function(reward))
+    cycle = trainer.collect(0)
+    assert cycle.kept.sum() == 8 and trainer._pending["left out: responses with nothing to compare"] == 1
+
+
+def test_a_small_budget_parts_the_responses_to_a_prompt(tiny_causal: Path, tmp_path: Path) -> None:
+    trainer = trainer_of(tiny_causal, tmp_path, ALGORITHMS["rloo"], by_function(letters), responses=6)
+    cycle = trainer.collect(0)
+    rows = np.flatnonzero(cycle.kept)
+    for budget in (1, 30, 60, 10_000):
+        batches = cycle.batches(rows, trainer.layout, budget, trainer.policy.encoder.pad_id)
+        assert sum(len(batch["mask"]) for batch in batches) == len(rows)
+        largest = max(sum(rows_["input_ids"].numel() for rows_ in batch["rows"]) for batch in batches)
+        assert len(batches) == len(rows) if budget == 1 else largest <= 2 * budget
+
+
+def test_what_a_folder_says_of_sampling_is_left_out(tiny_causal: Path) -> None:
+    from assay.scorers.sampling import Sampling, replies
+
+    policy = create_policy(PolicyOptions(str(tiny_causal), max_length_tokens=64))
+    plain = replies(policy, ASKED[:2], Sampling(2, 8), 1)
+    policy.language_model.generation_config.repetition_penalty = 50.0
+    again = replies(policy, ASKED[:2], Sampling(2, 8), 1)
+    assert [[reply.text for reply in own] for own in plain] == [[reply.text for reply in own] for own in again]
+    assert policy.language_model.generation_config.repetition_penalty == 50.0
 
 
 def test_prompts_of_equal_rewards_and_outside_the_band_are_left_out(tiny_causal: Path, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from tests.workflows.conftest import Cli, environment, metrics_of
 __all__ = ["server"]  # the fixture
 
 QUICK: list[Any] = ["--rollout.prompts", 4, "--rollout.responses", 3, "--rollout.max-new-tokens", 6]
-QUICK += ["--learning-rate", 3e-3, "--max-length-tokens", 64, "--held-out", 3, "--shown", 2]
+QUICK += ["--learning-rate", 3e-3, "--max-length-tokens", 64, "--shown", 2]
 
 
 @pytest.fixture
@@ -58,7 +58,8 @@ def test_a_policy_learns_from_a_function(cli: Cli, tiny_causal: Path, asked: Pat
         "held out": 2,
         "without room": 0,
     }
-    assert found["held_out"]["before"].keys() == found["held_out"]["after"].keys() == {"reward", "length", "ended"}
+    names = {"reward", "part: mine.py:letters", "length", "ended"}
+    assert found["held_out"]["before"].keys() == found["held_out"]["after"].keys() == names
     rows = [json.loads(line) for line in Path("run/samples.jsonl").read_text("utf-8").splitlines()]
     assert len(rows) == 2 and "".join(rows[0]["after"]["tokens"]).strip() == rows[0]["after"]["response"].strip()
     assert sum(rows[0]["after"]["credit"]) == pytest.approx(rows[0]["after"]["reward"])
@@ -145,6 +146,11 @@ def test_a_reward_server(cli: Cli, tiny_causal: Path, asked: Path, server: Rewar
         (["--reward.functions", "none.py:f"], "is not there"),
         (["--reward.functions", "mine.py:letters", "--credit", "redistributed"], "scores of --reward.model"),
         (["--reward.functions", "mine.py:letters", "--trace", 0.5], "belongs to --method ppo"),
+        (["--reward.functions", "mine.py:letters", "--reward.tries", 2], "belongs to --reward.urls"),
+        (["--reward.functions", "mine.py:letters", "--band", 0.8, 0.2], "the lower end comes first"),
+        (["--reward.functions", "mine.py:letters", "--kl.coefficient", 0, "--kl.target", 2], "never moves"),
+        (["--reward.functions", "mine.py:letters", "--kl.horizon", 5], "belongs to --kl.target"),
+        (["--reward.verifier.kind", "exact", "--reward.verifier.majority"], "one answer is its own majority"),
         (["--reward.functions", "mine.py:letters", "--reward.weights", 1, 2], "are 2 for 1"),
         (["--reward.model", "nowhere"], "nowhere"),
         (["--reward.verifier.kind", "exact", "--reward.verifier.column", "truth"], "the truth is not in the data"),

@@ -54,7 +54,7 @@ class Weighted:
 class Capped:
     """RLLR's mix: the label's reward up to a cap, and the rationale's (`assay.credit.capped_mix`).
 
-    What the label's reward has beyond the cap is taken off its last token.
+    What the label's whole score has beyond the cap, in its own units, is taken off its last token.
     """
 
     label: Link
@@ -64,10 +64,12 @@ class Capped:
     def __call__(self, answers: Answers) -> Rewards:
         """Mix both."""
         label, rationale = self.label(answers), self.rationale(answers)
-        whole = answers.sums(label.tokens)
+        whole = next(iter(label.parts.values()))
         beyond = whole - capped_mix(whole, np.zeros_like(whole), self.cap)
         tokens = label.tokens - answers.at_the_end(beyond) + rationale.tokens
-        return Rewards(tokens, {**label.parts, **rationale.parts, "beyond the cap": beyond})
+        offsets = [own.critic_offset for own in (label, rationale) if own.critic_offset is not None]
+        parts = {**label.parts, **rationale.parts, "beyond the cap": beyond}
+        return Rewards(tokens, parts, sum(offsets) if offsets else None)  # type: ignore[arg-type]
 
     def state(self) -> dict[str, Any]:
         """Return the states of both."""
@@ -150,6 +152,10 @@ class Routed:
                 own = link(subset(answers, rows))
                 places = np.concatenate([np.arange(answers.offsets[row], answers.offsets[row + 1]) for row in rows])
                 found.tokens[places] = own.tokens
+                if own.critic_offset is not None:
+                    if found.critic_offset is None:
+                        found.critic_offset = np.zeros_like(found.tokens)
+                    found.critic_offset[places] = own.critic_offset
                 for part, values in own.parts.items():
                     found.parts.setdefault(part, np.full(len(answers), np.nan))[rows] = values
         return found

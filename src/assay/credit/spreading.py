@@ -99,8 +99,10 @@ def at_policy_tokens(encoder: Any, answers: Answers, row: int, encoded: Encoded,
     ids = np.asarray(encoded.ids[encoded.prompt_tokens :])
     if np.array_equal(ids, answers.ids(row)):
         return values
-    own = ids[: reply_end(encoder, encoded) - encoded.prompt_tokens]
-    return aligned(values, ends_in_text(pieces(encoder.tokenizer, own)), answers.ends(row))
+    own = pieces(encoder.tokenizer, ids[: reply_end(encoder, encoded) - encoded.prompt_tokens])
+    # a template may write more before a response than a blank (an empty train of thought)
+    before = max("".join(own).lstrip().find(answers.texts[row].strip()), 0)
+    return aligned(values, ends_in_text(own) - before, answers.ends(row))
 
 
 @dataclass

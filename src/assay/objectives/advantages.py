@@ -122,12 +122,14 @@ def _summed(values: Tensor, groups: Tensor) -> Tensor:
 
 
 def group_advantages(rewards: Tensor, mask: Tensor, groups: Tensor, kind: Baseline, discount: float = 1.0) -> Tensor:
-    r"""Return advantages of tokens without a critic, ``[B, T]``: :math:`(G_t - b) / s` with `group_baseline` of G_1.
+    r"""Return advantages of tokens without a critic, ``[B, T]``: :math:`(G_t - b) / s`, b as `group_baseline` of G_1.
 
     One rule for sparse and redistributed rewards. With one reward at the end G_t is the response's reward at every
     token, which gives GRPO, Dr. GRPO and RLOO as published. With redistributed ones (`assay.credit.redistribute`)
     :math:`G_t = R - R_{t-1}`: what the prefix has earned already is a baseline of its own, which depends on nothing
-    that token t decides, so the expected gradient of an undivided advantage stays the same.
+    that token t decides, so the expected gradient of an undivided advantage stays the same. What is divided by, s, is
+    the root of the mean over responses of the mean over their tokens of :math:`(G_t - b)^2`: with one reward at the end
+    the published deviation, and with redistributed ones never small where the differences are not.
 
     Parameters
     ----------
@@ -138,8 +140,18 @@ def group_advantages(rewards: Tensor, mask: Tensor, groups: Tensor, kind: Baseli
     """
     found = returns_to_go(rewards, mask, discount)
     first = found[torch.arange(len(found), device=found.device), mask.to(torch.int64).argmax(dim=1)]
-    baseline, spread = group_baseline(first, groups, kind)
-    return (found - baseline.unsqueeze(1)) / spread.unsqueeze(1) * mask
+    if kind not in ("normalised", "batch"):
+        baseline, _ = group_baseline(first, groups, kind)
+        return (found - baseline.unsqueeze(1)) * mask
+    baseline, _ = group_baseline(first, groups, "centred")
+    left = (found - baseline.unsqueeze(1)) * mask
+    each = left.square().sum(dim=1) / mask.sum(dim=1).clamp_min(1)
+    if kind == "batch":
+        spread = each.mean().sqrt().expand_as(each)
+    else:
+        spread = (_summed(each, groups) / _summed(torch.ones_like(each), groups)).sqrt()
+    counts = spread > _ROUNDING * found.abs().max().clamp_min(1e-30)
+    return left / torch.where(counts, spread, torch.ones_like(spread)).unsqueeze(1) * counts.unsqueeze(1)
 
 
 def whitened(advantages: Tensor, mask: Tensor, shift: bool = True) -> Tensor:

@@ -25,11 +25,33 @@ def pieces(tokenizer: Any, ids: TokenIds, *, special: bool = True) -> list[str]:
         Show special tokens; otherwise they add nothing.
     """
     backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None:  # not every tokenizer is one of the tokenizers library
-        decoded = ["", *(tokenizer.decode(ids[: end + 1], skip_special_tokens=not special) for end in range(len(ids)))]
-        return [text[len(former) :] for former, text in pairwise(decoded)]
-    stream = DecodeStream(skip_special_tokens=not special)
-    return [stream.step(backend, int(token)) or "" for token in ids]
+    if backend is not None:  # not every tokenizer is one of the tokenizers library
+        stream = DecodeStream(skip_special_tokens=not special)
+        try:
+            found = [stream.step(backend, int(token)) or "" for token in ids]
+            return _with_the_rest(
+                found, tokenizer.decode([int(token) for token in ids], skip_special_tokens=not special)
+            )
+        except Exception:  # bytes that are no text: the library has no error of its own for them
+            pass
+    own = [int(token) for token in ids]
+    whole = tokenizer.decode(own, skip_special_tokens=not special)
+    ends = [0]
+    for end in range(1, len(own) + 1):
+        begun = tokenizer.decode(own[:end], skip_special_tokens=not special)
+        # what comes later may change what stands at the end
+        apart = (k for k, (a, b) in enumerate(zip(begun, whole, strict=False)) if a != b)
+        same = next(apart, min(len(begun), len(whole)))
+        ends.append(max(ends[-1], same))
+    return [whole[one:other] for one, other in pairwise(ends)]
+
+
+def _with_the_rest(added: list[str], whole: str) -> list[str]:
+    """Give the last token what a text ends with that is no whole character, which a stream keeps back."""
+    told, whole = "".join(added).lstrip(), whole.lstrip()
+    if added and whole.startswith(told):
+        added[-1] += whole[len(told) :]
+    return added
 
 
 def ends_in_text(added: Sequence[str]) -> np.ndarray:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from transformers import GenerationConfig
 
 from assay.errors import ModelError
 from assay.scorers.batches import cut
-from assay.scorers.conversation import Prompt
+from assay.scorers.conversation import Prompt, chat_of, reply_of
 from assay.scorers.evaluating import evaluating
 from assay.scorers.policy import Policy
 
@@ -96,7 +98,7 @@ def continuations(
     for block in cut(work, sampling.token_budget):
         rows = [int(k) for k in block]
         tokens, mask = _padded_on_the_left([begun[row] for row in rows], pad_id)
-        with torch.inference_mode():
+        with torch.inference_mode(), _only_as_told(model):
             out = model.generate(
                 input_ids=tokens.to(model.device),
                 attention_mask=mask.to(model.device),
@@ -104,6 +106,7 @@ def continuations(
                 pad_token_id=pad_id,
                 eos_token_id=sorted(ends) or None,
                 num_return_sequences=sampling.responses,
+                use_cache=True,
                 **sampling.options(),
             )
         for k, new in enumerate(out[:, tokens.shape[1] :].tolist()):
@@ -145,14 +148,35 @@ def replies(policy: Policy, prompts: Sequence[Prompt], sampling: Sampling, seed:
             remedy="lower the number of new tokens, or leave the prompt out (`leave_room`)",
         )
     ends = ends_of_replies(policy)
+    blanks = [_ends_in_a_blank(policy, prompt, own) for prompt, own in zip(prompts, begun, strict=True)]
     found: list[list[Reply]] = [[] for _ in prompts]
     torch.manual_seed(seed)
     with evaluating(policy):
         for row, new, ended in continuations(policy.language_model, begun, ends, encoder.pad_id, sampling):
             text = encoder.tokenizer.decode(new[:-1] if ended else new, skip_special_tokens=True)
+            if blanks[row] and text.startswith(" "):
+                text = text[1:]  # the template writes it
             ids = np.array([*begun[row], *new], np.int64)
             found[row].append(Reply(text, ids, len(begun[row]), ended))
     return found
+
+
+@contextlib.contextmanager
+def _only_as_told(model: Any) -> Iterator[None]:
+    """Leave out what a model's folder says of sampling (a repetition penalty), which log-probabilities do not know."""
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    kept, inner.generation_config = inner.generation_config, GenerationConfig()
+    try:
+        yield
+    finally:
+        inner.generation_config = kept
+
+
+def _ends_in_a_blank(policy: Policy, prompt: Prompt, begun: Sequence[int]) -> bool:
+    """Tell whether the template writes a blank before a reply that is no token of its own, but part of the reply's."""
+    encoder = policy.encoder
+    text, _, start = encoder.template.parts(chat_of(prompt), reply_of("."))
+    return text[:start].endswith(" ") and not encoder.tokenizer.decode(list(begun)[-1:]).endswith(" ")
 
 
 def leave_room(policy: Policy, prompts: Sequence[Prompt], new: int) -> np.ndarray:
@@ -184,8 +208,14 @@ def ends_of(tokenizer: Any, model: Any) -> set[int]:
 
 
 def ends_of_replies(policy: Policy) -> set[int]:
-    """Return the tokens that end a policy's reply: those of its model, and what its template writes behind a reply."""
-    return ends_of(policy.encoder.tokenizer, policy.whole) | set(policy.encoder.tail[:1])
+    """Return the tokens that end a policy's reply: those of its model, and what its template writes behind a reply.
+
+    Of the latter the first special token, or the first one that is more than blanks: blanks stand in replies too.
+    """
+    tokenizer, tail = policy.encoder.tokenizer, policy.encoder.tail
+    special = [token for token in tail if token in set(tokenizer.all_special_ids)]
+    shown = [token for token in tail if tokenizer.decode([token]).strip()]
+    return ends_of(tokenizer, policy.whole) | set((special or shown)[:1])
 
 
 def _padded_on_the_left(ids: Sequence[Sequence[int]], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:

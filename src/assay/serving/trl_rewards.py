@@ -83,8 +83,9 @@ def token_credit_trainer() -> type:
     """Return a subclass of TRL's ``GRPOTrainer`` whose advantages are those of tokens, ``(B, T)``.
 
     Its first `TrlReward` gives the credit; other reward functions count at the end, as ever. The advantage of token t
-    is that of its completion, minus what the tokens before it earned in units of the same spread, so with one reward
-    at the end it is TRL's own.
+    is what its completion earned above the mean of its prompt, minus what the tokens before it earned, over the root of
+    the mean square of this (over completions, of the mean over their tokens). With one reward at the end that is TRL's
+    own, but for the deviation, which TRL divides by K - 1.
 
     Raises
     ------
@@ -123,23 +124,23 @@ def token_credit_trainer() -> type:
             weights = self.reward_weights.to(per_function.device)
             rewards = (per_function * weights).nansum(dim=1)
             count = self.num_generations if self.model.training else self.num_generations_eval
-            spread = _spread(rewards, self.scale_rewards, count)
             first = self.accelerator.process_index * len(prompts)
-            scale = weights[self._credited] / spread[first : first + len(prompts)]
-            advantages = output["advantages"].unsqueeze(1).repeat(1, output["completion_mask"].shape[1])
-            for row, own in enumerate(spent):
-                taken = torch.from_numpy(own).to(advantages)
-                advantages[row, : len(own)] -= scale[row] * taken
-            output["advantages"] = advantages
+            own = slice(first, first + len(prompts))
+            means = rewards.view(-1, count).mean(dim=1).repeat_interleave(count)
+            mask = output["completion_mask"].to(rewards.dtype)
+            left = (rewards - means)[own].unsqueeze(1).repeat(1, mask.shape[1])
+            for row, earned in enumerate(spent):
+                left[row, : len(earned)] -= weights[self._credited] * torch.from_numpy(earned).to(left)
+            output["advantages"] = left / self._spread_of(left, mask, count).unsqueeze(1)
             return output
 
+        def _spread_of(self, left: Any, mask: Any, count: int) -> Any:
+            """Return what differences are divided by: never small where they are not (`group_advantages`)."""
+            if self.scale_rewards == "none":
+                return torch.ones_like(left[:, 0])
+            each = (left * mask).square().sum(dim=1) / mask.sum(dim=1).clamp_min(1)
+            whole = self.scale_rewards == "batch" or len(each) % count
+            many = each.mean().expand_as(each) if whole else each.view(-1, count).mean(1).repeat_interleave(count)
+            return many.sqrt() + 1e-4
+
     return TokenCreditTrainer
-
-
-def _spread(rewards: torch.Tensor, kind: str, count: int) -> torch.Tensor:
-    """Return what TRL divides advantages by, for each completion."""
-    if kind == "none":
-        return torch.ones_like(rewards)
-    if kind == "batch":
-        return rewards.std().expand_as(rewards) + 1e-4
-    return rewards.view(-1, count).std(dim=1).repeat_interleave(count) + 1e-4

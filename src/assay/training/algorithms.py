@@ -106,10 +106,15 @@ class Algorithm:
             "kl.coefficient": (self.kl.coefficient, self.kl.coefficient >= 0, "0 or more"),
             "kl.target": (self.kl.target, self.kl.target is None or self.kl.target > 0, "above 0"),
             "beta": (self.beta, self.beta > 0, "above 0"),
+            "band": (self.band, self.band is None or self.band[0] <= self.band[1], "the lower end first"),
         }
         for name, (value, fits, expected) in ranges.items():
             if not fits:
                 raise ConfigError("a setting is out of range", where=name, expected=expected, got=str(value))
+        if self.kl.target is not None and self.kl.coefficient == 0:
+            raise ConfigError(
+                "a coefficient of 0 never moves", where="kl.target", remedy="--kl.coefficient 0.05, to begin with"
+            )
 
     @property
     def needs_critic(self) -> bool:

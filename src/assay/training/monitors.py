@@ -98,6 +98,8 @@ def warnings_of(history: Sequence[dict[str, Any]]) -> list[str]:
         return float(np.mean(values[:fifth])), float(np.mean(values[-fifth:]))
 
     found = []
+    if not any(entry.get("learned from", 1.0) for entry in history[-fifth:]):
+        found.append("nothing was learned from any more: all responses were left out (see the counts in history.jsonl)")
     length, reward, gold, entropy = (ends(name) for name in ("length", "reward", "gold", "entropy"))
     if length is not None and length[1] > 2 * length[0]:
         found.append(f"responses grew from {length[0]:.0f} to {length[1]:.0f} tokens")

@@ -34,6 +34,7 @@ from assay.scorers.references import AdapterOff, FrozenReference
 from assay.scorers.sampling import Sampling
 from assay.training.actor import Actor
 from assay.training.algorithms import Algorithm
+from assay.training.compiling import check_compilable
 from assay.training.monitors import Monitor, mean_of_known, parts_of
 from assay.training.planned import PlannedTrainer, TrainingError
 from assay.training.references import ResetReference, load_reference, save_reference
@@ -150,11 +151,14 @@ class RolloutTrainer(PlannedTrainer):
         policy.reference = None
         if algorithm.kl.coefficient > 0 or algorithm.kl.target is not None or algorithm.reset_after is not None:
             follows = algorithm.reset_after is not None
-            plain = AdapterOff(policy) if policy.config.adapter else FrozenReference.of(policy)
-            policy.reference = ResetReference(policy, None) if follows else plain
+            if follows:
+                policy.reference = ResetReference(policy, None)
+            else:
+                policy.reference = AdapterOff(policy) if policy.config.adapter else FrozenReference.of(policy)
         self.coefficient = algorithm.kl.coefficient
         self.best, self.since_best = -np.inf, 0
         self.monitor = Monitor()
+        self.looked: tuple[Answers, Rewards] | None = None
         self._cycle: Cycle | None = None
         self._parts: list[np.ndarray] = []
         self._pending: dict[str, float] = {}
@@ -227,7 +231,7 @@ class RolloutTrainer(PlannedTrainer):
         how = Sampling(args.responses, args.max_new_tokens, args.temperature, token_budget=args.generation_token_budget)
         seed = args.seed + 1_000_003 * (number * args.world_size + args.process_index + 1)
         started = time.perf_counter()
-        with self._writing:
+        with self._writing, _eager():
             answers = written(self.policy, asked.asked, asked.columns, how, seed, number)
         self.monitor.add("seconds writing", time.perf_counter() - started)
         started = time.perf_counter()
@@ -243,7 +247,8 @@ class RolloutTrainer(PlannedTrainer):
             )
         self.monitor.add("seconds scoring", time.perf_counter() - started)
         started = time.perf_counter()
-        of_tokens = self._of_tokens(answers)
+        with _eager():
+            of_tokens = self._of_tokens(answers)
         final = np.nan_to_num(rewards.tokens)
         if algorithm.kl.kind == "reward" and "reference" in of_tokens and self.coefficient:
             final = final - self.coefficient * (of_tokens["old"] - of_tokens["reference"])
@@ -279,6 +284,8 @@ class RolloutTrainer(PlannedTrainer):
         algorithm, mask = self.algorithm, batch["mask"]
         said, values = model(rows=batch["rows"], order=batch["order"])
         now = _rows_of(said, mask)
+        if "old" not in batch:
+            self.monitor.add("entropy", -now.detach().sum(), mask.sum())
         log_ratio = (now - batch["old"] if "old" in batch else now - now.detach()) * mask
         longest = self.args.max_new_tokens
         if algorithm.surrogate == "regression":
@@ -326,20 +333,28 @@ class RolloutTrainer(PlannedTrainer):
         self._pending |= {**told, "cycle": number + 1}
 
     def look(self) -> dict[str, float]:
-        """Answer the held-out prompts greedily, and return their mean reward, gold score and length."""
+        """Answer the held-out prompts greedily; return means of what they earned, by part, of gold and of length."""
+        answers, rewards = self.answered()
+        told = {"held-out reward": mean_of_known(answers.sums(rewards.tokens))}
+        told |= {f"held-out part: {name}": mean_of_known(values) for name, values in rewards.parts.items()}
+        told |= {"held-out length": float(answers.lengths.mean()), "held-out ended": float(answers.ended.mean())}
+        if self.gold is not None:
+            told["held-out gold"] = mean_of_known(self.gold(answers))
+        self.looked = answers, rewards
+        return told
+
+    def answered(self) -> tuple[Answers, Rewards]:
+        """Answer the held-out prompts greedily, and say what each token earned."""
         assert self.held_out is not None
         args = self.args
         how = Sampling(1, args.max_new_tokens, 0.0, token_budget=args.generation_token_budget)
-        with self._writing:
+        with self._writing, _eager():
             answers = written(self.policy, self.held_out.asked, self.held_out.columns, how, 0, self.cycles)
         # a link that remembers must not learn from what is held out
-        kept = self.rewards.state()
-        totals = answers.sums(self.rewards(answers).tokens)
+        kept = json.loads(json.dumps(self.rewards.state()))
+        rewards = self.rewards(answers)
         self.rewards.restore(kept)
-        told = {"held-out reward": mean_of_known(totals), "held-out length": float(answers.lengths.mean())}
-        if self.gold is not None:
-            told["held-out gold"] = mean_of_known(self.gold(answers))
-        return told
+        return answers, rewards
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Report the cycle beside the loss."""
@@ -373,6 +388,11 @@ class RolloutTrainer(PlannedTrainer):
         return [dict(entry) for entry in self.state.log_history if "cycle" in entry]
 
 
+def _eager() -> Any:
+    """Leave out what was compiled for training, which would be compiled anew for passes of other shapes."""
+    return torch.compiler.set_stance("force_eager")
+
+
 def _rows_of(flat: Tensor, mask: Tensor) -> Tensor:
     """Put values of tokens into rows, ``[n, T]``; 0 elsewhere."""
     return torch.zeros(mask.shape, dtype=flat.dtype, device=flat.device).masked_scatter(mask, flat)
@@ -396,8 +416,16 @@ def check_together(actor: Actor, args: RolloutArguments, algorithm: Algorithm) -
             "a response is compared with others to its prompt",
             expected="2 responses or more",
             got=str(args.responses),
-            remedy="--sampling.responses 4",
+            remedy="--rollout.responses 4",
         )
+    if args.world_size > 1:
+        raise ConfigError(
+            "a policy learns from rewards in one process",
+            got=f"{args.world_size} processes",
+            remedy="leave out the launcher",
+        )
+    if args.compile_layers:
+        check_compilable(actor.policy)
     if is_sharded(args):
         raise ConfigError(
             "a policy cannot be trained in shards yet",

@@ -61,6 +61,8 @@ def written(
 class HalfCopy:
     """A policy's language model in bfloat16, for writing: casting all weights anew for each token would cost more.
 
+    Buffers stay as they are: the frequencies of rotary positions are no longer the same in 16 bits.
+
     Parameters
     ----------
     policy
@@ -69,7 +71,9 @@ class HalfCopy:
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
-        self.model = copy.deepcopy(policy.language_model).to(torch.bfloat16).eval().requires_grad_(False)
+        self.model = copy.deepcopy(policy.language_model).eval().requires_grad_(False)
+        for parameter in self.model.parameters():
+            parameter.data = parameter.data.to(torch.bfloat16)
 
     @torch.no_grad()
     def __enter__(self) -> None:
@@ -143,21 +147,25 @@ def strength_of(answers: Answers, rewards: np.ndarray, kept: np.ndarray, baselin
 def that_teach(algorithm: Algorithm, answers: Answers, rewards: Rewards) -> tuple[np.ndarray, dict[str, int]]:
     """Say which responses count, bool ``[n]``, and count those that do not.
 
-    A response without a reward never counts. With ``drop_equal`` prompts are left out whose rewards are all equal, with
-    ``band`` those whose mean reward lies outside.
+    A response without a reward never counts, nor does one that is left alone where those of a prompt are compared. With
+    ``drop_equal`` prompts are left out whose rewards are all equal, with ``band`` those whose mean reward lies outside.
     """
     known = rewards.known(answers)
     totals = answers.sums(rewards.tokens)
     kept, told = known.copy(), {"without reward": int((~known).sum())}
-    equal = outside = 0
+    equal = outside = alone = 0
+    compared = algorithm.baseline not in ("critic", "none") or algorithm.surrogate == "regression"
     for group in np.unique(answers.groups[known]):
         own = np.flatnonzero((answers.groups == group) & known)
         spread = float(np.ptp(totals[own]))
-        if algorithm.drop_equal and spread <= 1e-9 * max(1.0, float(np.abs(totals[own]).max())):
+        if compared and len(own) < 2:
+            kept[own], alone = False, alone + 1
+        elif algorithm.drop_equal and spread <= 1e-9 * max(1.0, float(np.abs(totals[own]).max())):
             kept[own], equal = False, equal + 1
         elif algorithm.band is not None and not algorithm.band[0] <= totals[own].mean() <= algorithm.band[1]:
             kept[own], outside = False, outside + 1
-    return kept, told | {"prompts of equal rewards": equal, "prompts outside the band": outside}
+    told |= {"prompts of equal rewards": equal, "prompts outside the band": outside}
+    return kept, told | {"responses with nothing to compare": alone}
 
 
 @dataclass(frozen=True)
@@ -191,18 +199,17 @@ class Cycle:
         return rows
 
     def batches(self, rows: np.ndarray, layout: Layout, token_budget: int, pad_id: int) -> list[dict[str, Any]]:
-        """Return micro-batches: prompts whose responses fit the budget together, and larger ones alone."""
+        """Return micro-batches that fit the budget; advantages are known, so a prompt's responses may be parted."""
         made: list[list[int]] = []
-        used = 0
-        for group in np.unique(self.answers.groups[rows]):
-            own = [int(row) for row in rows if self.answers.groups[row] == group]
-            trees = layout.trees([self.answers.sequences[row] for row in own], token_budget)
-            size = sum(tree.length for tree in trees)
-            if not made or used + size > token_budget:
+        used, former = 0, -1
+        for row in sorted((int(row) for row in rows), key=lambda row: int(self.answers.groups[row])):
+            group, whole = int(self.answers.groups[row]), len(self.answers.sequences[row])
+            more = int(self.answers.lengths[row]) if layout.shares and group == former else whole
+            if not made or used + more > token_budget:
                 made.append([])
-                used = 0
-            made[-1] += own
-            used += size
+                used, more = 0, whole
+            made[-1].append(row)
+            used, former = used + more, group
         return [self._batch(own, layout, token_budget, pad_id) for own in made]
 
     def _batch(self, rows: list[int], layout: Layout, token_budget: int, pad_id: int) -> dict[str, Any]:

@@ -24,16 +24,15 @@ from assay.output import as_bytes, check_new, new_folder, write_atomic, write_js
 from assay.scorers import Policy, PolicyOptions, backbones, create_policy
 from assay.scorers.loading import load_reward_model
 from assay.scorers.policy_loading import plain_folder
-from assay.scorers.sampling import Sampling, leave_room, no_room
+from assay.scorers.sampling import leave_room, no_room
 from assay.training.checkpoints import newest_complete
-from assay.training.monitors import mean_of_known, warnings_of
+from assay.training.monitors import warnings_of
 from assay.training.progress import TerminalProgress
 from assay.training.rollout_arguments import RolloutArguments, check_rollout_arguments
 from assay.training.rollout_trainer import Prompts, RolloutTrainer, check_together
-from assay.training.rollouts import written
 from assay.versions import current_versions
 from assay.workflows import hardware
-from assay.workflows.data import group_keys, write_seen_groups
+from assay.workflows.data import group_keys, unseen, write_seen_groups
 from assay.workflows.online_report import write_online_report
 from assay.workflows.online_rewards import actor_of, algorithm_of, rewards_of
 from assay.workflows.online_settings import OnlineSettings
@@ -104,16 +103,16 @@ def _train(folder: Path, settings: OnlineSettings, trainer: RolloutTrainer, held
         if first.is_file():
             before = json.loads(first.read_text(encoding="utf-8"))
         else:
-            before = _looked_at(settings, trainer, held_out)
+            before = _looked_at(settings, trainer)
             write_json(first, before)
     trainer.train(resume_from_checkpoint=True if settings.resume else None)
-    after = _looked_at(settings, trainer, held_out) if held_out is not None else None
+    after = _looked_at(settings, trainer) if held_out is not None else None
     first.unlink(missing_ok=True)
     policy = trainer.policy
     policy.reference = None
     policy.save_pretrained(folder / "model")
     write_atomic(folder / "config.yaml", dump_yaml(settings.model_copy(update={"resume": False, "overwrite": False})))
-    history = trainer.history()
+    history = [_without_nan(entry) for entry in trainer.history()]
     lines = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in history)
     (folder / "history.jsonl").write_bytes(as_bytes(lines))
     notes = warnings_of(history)
@@ -136,19 +135,12 @@ def _train(folder: Path, settings: OnlineSettings, trainer: RolloutTrainer, held
     return told
 
 
-def _looked_at(settings: OnlineSettings, trainer: RolloutTrainer, held_out: Prompts) -> dict[str, Any]:
-    """Answer held-out prompts greedily; return mean reward, gold and length, and the texts with what tokens earned."""
-    how = Sampling(1, settings.rollout.max_new_tokens, 0.0, token_budget=settings.rollout.token_budget)
-    answers = written(trainer.policy, held_out.asked, held_out.columns, how, 0, 0)
-    kept = trainer.rewards.state()
-    rewards = trainer.rewards(answers)
-    trainer.rewards.restore(kept)
+def _looked_at(settings: OnlineSettings, trainer: RolloutTrainer) -> dict[str, Any]:
+    """Return means over the held-out prompts as they are answered now, and some texts with what tokens earned."""
+    means = trainer.look()
+    assert trainer.looked is not None
+    answers, rewards = trainer.looked
     totals = answers.sums(rewards.tokens)
-    means = {"reward": mean_of_known(totals), "length": float(answers.lengths.mean())}
-    means["ended"] = float(answers.ended.mean())
-    if trainer.gold is not None:
-        means["gold"] = mean_of_known(trainer.gold(answers))
-    shown = range(min(settings.shown, len(answers)))
     texts = [
         {
             "prompt": _shown(answers.prompts[row]),
@@ -157,13 +149,18 @@ def _looked_at(settings: OnlineSettings, trainer: RolloutTrainer, held_out: Prom
             "tokens": answers.pieces(row),
             "credit": np.nan_to_num(rewards.tokens[answers.offsets[row] : answers.offsets[row + 1]]).tolist(),
         }
-        for row in shown
+        for row in range(min(settings.shown, len(answers)))
     ]
-    return {"means": means, "texts": texts}
+    return {"means": {name.removeprefix("held-out "): value for name, value in means.items()}, "texts": texts}
 
 
 def _shown(prompt: Any) -> str:
     return prompt if isinstance(prompt, str) else "\n\n".join(str(turn["content"]) for turn in prompt)
+
+
+def _without_nan(entry: dict[str, Any]) -> dict[str, Any]:
+    """Return the same with None for what is no number, which JSON does not know."""
+    return {k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in entry.items()}
 
 
 def _rows(before: dict[str, Any] | None, after: dict[str, Any] | None) -> list[dict[str, Any]]:
@@ -238,14 +235,20 @@ def _prompts(settings: OnlineSettings) -> tuple[Dataset, Dataset | None]:
     """Read prompts, each once, and those that are held out."""
     data = _read(settings, settings.data)
     if settings.test is not None:
-        return data, _read(settings, settings.test)
+        test = _read(settings, settings.test, split=None)
+        data, shared = unseen(data, group_keys(test))
+        if not len(data):
+            raise DataError("every prompt of DATA is held out too", where=settings.test, expected="other prompts")
+        if shared:
+            say(f"left out {shared:,} prompts of DATA that --test holds too")
+        return data, test
     if settings.test_share == 0:
         return data, None
     return split(data, test=settings.test_share, seed=settings.seed)
 
 
-def _read(settings: OnlineSettings, source: str) -> Dataset:
-    data, report = read_with_report(source, **settings.reading() | {"ratings": "responses"})
+def _read(settings: OnlineSettings, source: str, **changes: Any) -> Dataset:
+    data, report = read_with_report(source, **settings.reading() | {"ratings": "responses"} | changes)
     say("\n".join(report.lines()))
     first = np.unique(np.asarray(data["prompt_id"], object), return_index=True)[1]
     if not len(first):
@@ -261,13 +264,12 @@ def _some(data: Dataset, settings: OnlineSettings) -> Dataset:
 def prompts_of(data: Dataset) -> Prompts:
     """Return what is asked, with what the data say of each: the truth, and the cells that were not understood.
 
-    A prompt of one user message stays a string.
+    Where every prompt is one user message all are strings, else all are messages, so that a reward function sees one
+    kind.
     """
-    asked = []
-    for row in data["prompt"]:
-        chat = as_chat(row)
-        plain = len(chat) == 1 and set(chat[0]) == {"role", "content"} and chat[0]["role"] == "user"
-        asked.append(chat[0]["content"] if plain else chat)
+    chats = [as_chat(row) for row in data["prompt"]]
+    plain = all(len(chat) == 1 and set(chat[0]) == {"role", "content"} and chat[0]["role"] == "user" for chat in chats)
+    asked: list[Any] = [chat[0]["content"] for chat in chats] if plain else list(chats)
     columns: dict[str, list[Any]] = {}
     if "ground_truth" in data.column_names:
         columns["ground_truth"] = list(data["ground_truth"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from assay.console import say
 from assay.credit import Multiplier
 from assay.credit.answers import Answers
 from assay.credit.combining import Capped, Length, Safe, Weighted
@@ -13,9 +14,10 @@ from assay.credit.links import AtTheEnd, Link, Standard
 from assay.credit.spreading import ByAttention, Redistributed
 from assay.errors import ConfigError, ModelError
 from assay.feedback.records import prompt_text
-from assay.scorers import ModelOptions, Policy, create_reward_model
+from assay.scorers import ModelOptions, Policy, backbones, create_reward_model
 from assay.scorers.judges import graded
 from assay.scorers.loading import load_reward_model
+from assay.scorers.policy_loading import plain_folder
 from assay.scorers.prefixes import why_no_prefix_scores
 from assay.scorers.remote_reward import RemoteReward
 from assay.scorers.verifiers import Majority, Verifier
@@ -108,7 +110,7 @@ def _verifier(given: VerifierSettings) -> Any:
 def _of_model(settings: OnlineSettings, name: str, role: str, loaded: dict[str, Any]) -> Link:
     if name not in loaded:
         loaded[name] = load_reward_model(name).to(hardware.best_device())
-    model, standard = loaded[name], Standard() if settings.reward.normalise else None
+    model, standard = loaded[name], Standard() if settings.reward.normalise and role == "model" else None
     if settings.credit == "terminal":
         return by_model(model, role, standard, settings.reward.lower_by if role == "model" else None)
     given = settings.redistribution
@@ -144,13 +146,31 @@ def actor_of(settings: OnlineSettings, policy: Policy, algorithm: Algorithm) -> 
     if settings.critic.kind == "shared":
         return Actor(policy, shared=True)
     begin = settings.critic.begin
+    if begin == "auto":
+        # what is still to come of redistributed rewards is 0 at first, and not the score so far
+        sparse = settings.credit not in ("redistributed", "critic_offset") and not settings.reward.normalise
+        fits = sparse and settings.reward.model is not None
+        begin = "reward" if fits and _may_be_critic(policy, settings.reward.model) else "policy"
+        say(f"the critic begins as the {'reward model' if begin == 'reward' else 'policy, with a new head'}")
     if begin == "policy":
-        made = create_reward_model(
-            ModelOptions(backbone=settings.backbone, dropout="none", seed=settings.seed, template="plain")
-        )
+        place = plain_folder(settings.backbone)
+        made = create_reward_model(ModelOptions(backbone=place, dropout="none", seed=settings.seed, template="plain"))
         return Actor(policy, made)
     name = settings.reward.model if begin == "reward" else begin
     if name is None:
         raise ConfigError("there is no reward model for the critic to begin as", where="critic.begin")
     # a model of its own: the one that rewards stays as it is
-    return Actor(policy, load_reward_model(name))
+    critic = load_reward_model(name)
+    for part, parameter in critic.named_parameters():
+        parameter.requires_grad_(not critic.config.adapter or "lora_" in part or part.startswith("head."))
+    backbones.switch_off_dropout(critic.backbone)
+    return Actor(policy, critic)
+
+
+def _may_be_critic(policy: Policy, name: str | None) -> bool:
+    """Tell whether a reward model reads the policy's tokens and scores prefixes."""
+    if name is None:
+        return False
+    model = load_reward_model(name)
+    same = model.encoder.tokenizer.get_vocab() == policy.encoder.tokenizer.get_vocab()
+    return same and why_no_prefix_scores(model) is None and model.config.members == 1

@@ -26,7 +26,7 @@ OF_PREFIXES = ("redistributed", "uniform", "shuffled", "critic_offset")
 class RolloutSettings(Settings):
     """What is written in a cycle."""
 
-    prompts: int = Field(default=16, ge=1, description="prompts answered in a cycle, over all processes")
+    prompts: int = Field(default=16, ge=1, description="prompts answered in a cycle")
     responses: int = Field(default=4, ge=1, description="responses to each prompt")
     max_new_tokens: int = Field(default=128, ge=1, description="longest response")
     temperature: float = Field(default=1.0, gt=0, description="of sampling; the policy learns at it")
@@ -103,7 +103,9 @@ class CriticSettings(Settings):
 
     kind: Literal["shared", "own"] = Field(default="own", description="on the policy's states, or a model of its own")
     begin: str = Field(
-        default="reward", description="of an own one: reward (the reward model), policy, or a reward model's name"
+        default="auto",
+        description="of an own one: reward (the reward model), policy, or a reward model's name; auto: reward where "
+        "its score comes at the end as it is, else policy",
     )
     learning_rate: float | None = Field(default=None, gt=0, description="none: that of the policy")
     weight: float = Field(default=0.5, ge=0, description="of its loss, beside that of the policy")
@@ -217,7 +219,38 @@ class OnlineSettings(RunSettings, ReadingSettings, TextSettings):
             yield "test_share", "nothing is split off beside --test"
         if self.cycles is not None and self.epochs != 1.0:
             yield "epochs", "and --cycles say the same; choose one"
+        yield from self._without_effect()
         yield from unknown_loggers(self)
+
+    def _without_effect(self) -> Iterator[tuple[str, str]]:
+        """Yield what would be accepted and then ignored."""
+        fields, of_reward = type(self).model_fields, RewardSettings.model_fields
+        if not self.reward.urls:
+            for name in ("timeout", "tries", "key_variable"):
+                if getattr(self.reward, name) != of_reward[name].default:
+                    yield f"reward.{name}", "belongs to --reward.urls"
+        if self.test is None and self.test_share == 0:
+            for name in ("held_out", "evaluate_every"):
+                if getattr(self, name) != fields[name].default:
+                    yield name, "looks at held-out prompts, and --test-share 0 holds none out"
+        if self.length.free and not self.length.per_token:
+            yield "length.free", "belongs to --length.per-token"
+        if self.credit == "attention" and self.redistribution != RedistributionSettings():
+            yield "redistribution", "is of scores of prefixes, which --credit attention does not look at"
+        if self.kl.target is None and self.kl.horizon != KlSettings.model_fields["horizon"].default:
+            yield "kl.horizon", "belongs to --kl.target"
+        verifier = self.reward.verifier
+        if verifier is not None and verifier.majority:
+            if (verifier.right, verifier.wrong, verifier.unparsed) != (1.0, 0.0, None):
+                yield "reward.verifier", "majority gives 1 and 0"
+            if self.test is not None or self.test_share:
+                yield "reward.verifier.majority", "one answer is its own majority: hold nothing out (--test-share 0)"
+        if self.reward.normalise and self.rationale is not None:
+            yield "reward.normalise", "would change the units of --rationale.cap"
+        if self.drop_equal and self.rollout.responses < 2:
+            yield "drop_equal", "leaves out every prompt with one response"
+        if self.band is not None and self.band[0] > self.band[1]:
+            yield "band", "the lower end comes first"
 
     def _of_the_method(self) -> Iterator[tuple[str, str]]:
         if self.method != "ppo":
@@ -227,7 +260,16 @@ class OnlineSettings(RunSettings, ReadingSettings, TextSettings):
                 yield "trace", "belongs to --method ppo"
         elif self.critic.kind == "own" and self.critic.begin == "reward" and self.reward.model is None:
             yield "critic.begin", "there is no reward model; choose policy, or --critic.kind shared"
+        elif self.critic.kind == "shared" and self.critic.begin != "auto":
+            yield "critic.begin", "belongs to --critic.kind own"
         if self.method in ("grpo", "dr_grpo", "rloo", "gspo", "gpo") and self.rollout.responses < 2:
             yield "rollout.responses", f"{self.method} compares responses to one prompt: 2 or more"
+        if self.method == "gpo":
+            names = ("low", "high", "whiten", "average")
+            for name in (*names, *(["credit"] if self.credit != "terminal" else [])):
+                if name == "credit" or getattr(self, name) is not None:
+                    yield name, "has no effect on gpo, which looks at whole responses"
+            if self.discount != 1.0:
+                yield "discount", "has no effect on gpo, which looks at whole responses"
         if self.method != "gpo" and self.beta != type(self).model_fields["beta"].default:
             yield "beta", "belongs to --method gpo; how far others may go is --kl.coefficient"

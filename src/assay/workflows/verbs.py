@@ -107,12 +107,18 @@ def _align_online(settings: OnlineSettings) -> int:
         show(f"{done['cycles']:,} cycles, {done['steps']:,} steps, {done['prompts']:,} prompts; nothing was written")
         return 0
     first, last = done["first"], done["last"]
-    show(f"reward of a cycle: {first['reward']:.3f} at first, {last['reward']:.3f} at last ({done['cycles']:,} cycles)")
+    show(
+        f"reward of a cycle: {_three(first['reward'])} at first, {_three(last['reward'])} at last ({done['cycles']:,})"
+    )
     if done["held_out"]["before"]:
         for name, value in done["held_out"]["before"].items():
-            show(f"held-out {name}: {value:.3f} before, {done['held_out']['after'][name]:.3f} after")
+            show(f"held-out {name}: {_three(value)} before, {_three(done['held_out']['after'][name])} after")
     show(f"model, metrics.json, history.jsonl, samples.jsonl and report.html are in {settings.out}")
     return 0
+
+
+def _three(value: float | None) -> str:
+    return "none" if value is None or value != value else f"{value:.3f}"
 
 
 def _compare(settings: CompareSettings) -> int:
