@@ -93,8 +93,9 @@ class ReadingMixin:
         """
         out: np.ndarray | None = None
         ids, starts, index = _distinct(ids, starts)
+        layout = self.row_layout  # what it can do is tried as it is, and not under the precision of scoring
         with self._scoring(dtype):
-            for members, batch in self._batches(ids, starts, token_budget):
+            for members, batch in self._batches(layout, ids, starts, token_budget):
                 part = function(batch).float().cpu().numpy()
                 if out is None:
                     out = np.zeros((len(ids), *part.shape[1:]), np.float32)
@@ -127,8 +128,9 @@ class ReadingMixin:
         """
         texts: Any = [None] * len(ids)
         distinct, begins, index = _distinct(ids, starts)
+        layout = self.row_layout
         with self._scoring(dtype):
-            for members, batch in self._batches(distinct, begins, token_budget):
+            for members, batch in self._batches(layout, distinct, begins, token_budget):
                 tokens, whole = (part.float().cpu().numpy() for part in read_tokens(self, batch, function))
                 ends = np.cumsum(token_counts(batch).cpu().numpy())
                 for place, (own, member) in enumerate(zip(np.split(tokens, ends[:-1]), members, strict=True)):
@@ -145,10 +147,10 @@ class ReadingMixin:
             yield
 
     def _batches(
-        self, ids: Sequence[TokenIds], starts: np.ndarray | None, token_budget: int
+        self, layout: Layout, ids: Sequence[TokenIds], starts: np.ndarray | None, token_budget: int
     ) -> Iterator[tuple[np.ndarray, Batch]]:
         """Yield batches on the device, each with the numbers of its texts."""
-        layout, pad_id = self.row_layout, self.encoder.pad_id
+        pad_id = self.encoder.pad_id
         trees = layout.trees(ids, token_budget)
         for block in layout.blocks(np.array([tree.length for tree in trees], np.int64), token_budget):
             rows, members = layout.rows(ids, [trees[row] for row in block], pad_id, starts)
