@@ -32,7 +32,8 @@ from assay.scorers import PolicyOptions, create_policy
 from assay.training.actor import Actor
 from assay.training.algorithms import ALGORITHMS
 from assay.training.rollout_arguments import RolloutArguments
-from assay.training.rollout_trainer import Prompts, RolloutTrainer
+from assay.training.rollout_trainer import RolloutTrainer
+from assay.training.rollouts import Prompts
 from assay.versions import current_versions
 from assay.workflows import hardware
 

@@ -26,7 +26,8 @@ from assay.scorers.sampling import Sampling, replies
 from assay.training.actor import Actor
 from assay.training.algorithms import ALGORITHMS, Algorithm, KlControl
 from assay.training.rollout_arguments import RolloutArguments
-from assay.training.rollout_trainer import Prompts, RolloutTrainer
+from assay.training.rollout_trainer import RolloutTrainer
+from assay.training.rollouts import Prompts
 from assay.workflows.data import Shares
 from assay.workflows.fitting import fit
 from assay.workflows.options import model_options, resolved

@@ -39,7 +39,8 @@ from assay.scorers.verifiers import Verifier
 from assay.training.actor import Actor
 from assay.training.algorithms import ALGORITHMS, KlControl
 from assay.training.rollout_arguments import RolloutArguments
-from assay.training.rollout_trainer import Prompts, RolloutTrainer
+from assay.training.rollout_trainer import RolloutTrainer
+from assay.training.rollouts import Prompts
 
 SEEDS, CYCLES, EVERY, ENOUGH, BEGIN = 5, 300, 20, 0.99, 0.3
 LETTERS, LENGTH, CARELESS = "abcdefgh", 4, 0.6

@@ -22,7 +22,8 @@ from assay.training.actor import Actor
 from assay.training.algorithms import ALGORITHMS, Algorithm, KlControl
 from assay.training.planned import TrainingError
 from assay.training.rollout_arguments import RolloutArguments
-from assay.training.rollout_trainer import Prompts, RolloutTrainer
+from assay.training.rollout_trainer import RolloutTrainer
+from assay.training.rollouts import Prompts
 
 ASKED = ["Name a sea.", "Name a bird.", "What is a river?", "Tell me.", "Say it again.", "And now?"]
 

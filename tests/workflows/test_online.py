@@ -45,7 +45,7 @@ def history_of(folder: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("method", ["grpo", "rloo", "reinforce"])
-def test_a_policy_learns_from_a_function(cli: Cli, tiny_causal: Path, asked: Path, method: str) -> None:
+def test_a_policy_learns_from_a_function(cli: Cli, tiny_causal: Path, trained: Path, asked: Path, method: str) -> None:
     words = ["--method", method, "--backbone", tiny_causal, "--reward.functions", "mine.py:letters", *QUICK]
     said = cli("align", asked, "--out", "run", *words, "--epochs", 2)
     assert said.code == 0, said.err
@@ -67,11 +67,9 @@ def test_a_policy_learns_from_a_function(cli: Cli, tiny_causal: Path, asked: Pat
     assert "Before and after" in page and "<svg" in page
     assert load_policy("run/model").record.policy["base"] == str(tiny_causal)
     # a policy like any other
-    compared = cli(
-        "compare", "run", asked, "--out", "compared", "--against", tiny_causal, "--judge.local", tiny_causal,
-        "--write.max-new-tokens", 4, "--prompts", 2, "--include-seen",
-    )  # fmt: skip
-    assert compared.code in (0, 2), compared.err
+    words = ["--against", tiny_causal, "--by", trained, "--write.max-new-tokens", 4, "--prompts", 2, "--include-seen"]
+    compared = cli("compare", "run", asked, "--out", "compared", *words)
+    assert compared.code == 0 and metrics_of(Path("compared"))["prompts"] == 2, compared.err
 
 
 def test_redistributed_rewards_of_a_model_with_a_critic_that_begins_as_it(

@@ -9,6 +9,10 @@ from dataclasses import dataclass, field
 from transformers import TrainingArguments
 
 from assay.errors import ConfigError
+from assay.training.actor import Actor
+from assay.training.algorithms import Algorithm
+from assay.training.compiling import check_compilable
+from assay.training.sharding import is_sharded
 
 
 @dataclass
@@ -21,7 +25,7 @@ class RolloutArguments(TrainingArguments):
     Attributes
     ----------
     prompts_per_cycle
-        Prompts answered in a cycle, over all processes.
+        Prompts answered in a cycle.
     responses
         To each of them.
     max_new_tokens, temperature
@@ -29,7 +33,7 @@ class RolloutArguments(TrainingArguments):
     inner_epochs, minibatches
         How often a cycle's responses are gone through, and in how many steps each time.
     token_budget
-        Tokens of a micro-batch on each process.
+        Tokens of a micro-batch.
     generation_token_budget
         Tokens of a batch of responses that are written together, prompts and responses.
     critic_learning_rate
@@ -39,7 +43,7 @@ class RolloutArguments(TrainingArguments):
     save_every
         Cycles from one checkpoint to the next.
     evaluate_every
-        Cycles from one look at the held-out prompts to the next; 0: only at the end.
+        Cycles from one look at the held-out prompts to the next; 0: none.
     compile_layers
         Compile the layers of the policy.
     """
@@ -112,3 +116,33 @@ def _problems(args: RolloutArguments, prompts: int) -> Iterator[tuple[str, str]]
         yield "minibatches", f"are {args.minibatches} for {args.prompts_per_cycle} prompts, which stay whole"
     if args.gradient_accumulation_steps != 1:
         yield "gradient_accumulation_steps", "minibatches and token_budget decide what is in a step"
+
+
+def check_together(actor: Actor, args: RolloutArguments, algorithm: Algorithm) -> None:
+    """Refuse what does not go together.
+
+    Raises
+    ------
+    ConfigError
+        If a critic is missing or has no use, responses have nothing to be compared with, or weights are not whole.
+    """
+    if algorithm.needs_critic != actor.has_critic:
+        raise ConfigError(
+            "the algorithm needs a critic" if algorithm.needs_critic else "the algorithm has no use for a critic",
+            got=f"baseline {algorithm.baseline}",
+        )
+    if args.responses < 2 and algorithm.baseline in ("normalised", "centred", "leave_one_out", "batch"):
+        raise ConfigError(
+            "a response is compared with others to its prompt",
+            expected="2 responses or more",
+            got=str(args.responses),
+            remedy="--rollout.responses 4",
+        )
+    if args.world_size > 1 or is_sharded(args):
+        raise ConfigError(
+            "a policy learns from rewards in one process that holds all weights",
+            got=f"{args.world_size} processes",
+            remedy="leave out the launcher, and FSDP",
+        )
+    if args.compile_layers:
+        check_compilable(actor.policy)

@@ -7,8 +7,8 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -19,7 +19,6 @@ from transformers import TrainerCallback
 
 from assay.credit.answers import Answers, Rewards
 from assay.credit.links import Link
-from assay.errors import ConfigError
 from assay.objectives.surrogates import (
     clipped_surrogate,
     divergence,
@@ -28,45 +27,18 @@ from assay.objectives.surrogates import (
     sequence_log_ratio,
     value_loss,
 )
-from assay.scorers.conversation import Prompt
 from assay.scorers.policy import Policy
 from assay.scorers.references import AdapterOff, FrozenReference
 from assay.scorers.sampling import Sampling
 from assay.training.actor import Actor
 from assay.training.algorithms import Algorithm
-from assay.training.compiling import check_compilable
 from assay.training.monitors import Monitor, mean_of_known, parts_of
 from assay.training.planned import PlannedTrainer, TrainingError
 from assay.training.references import ResetReference, load_reference, save_reference
-from assay.training.rollout_arguments import RolloutArguments, check_rollout_arguments
-from assay.training.rollouts import Cycle, HalfCopy, advantages_of, strength_of, that_teach, written
-from assay.training.sharding import is_sharded
+from assay.training.rollout_arguments import RolloutArguments, check_rollout_arguments, check_together
+from assay.training.rollouts import Cycle, HalfCopy, Prompts, advantages_of, strength_of, that_teach, written
 
 _STATE = "rollouts.json"
-
-
-@dataclass(frozen=True)
-class Prompts:
-    """What is asked.
-
-    Attributes
-    ----------
-    asked
-        Strings or message lists.
-    columns
-        Name -> what the data say of each, such as ``ground_truth``.
-    """
-
-    asked: Sequence[Prompt]
-    columns: dict[str, list[Any]] = field(default_factory=dict)
-
-    def __len__(self) -> int:
-        return len(self.asked)
-
-    def chosen(self, rows: np.ndarray) -> Prompts:
-        """Return some of them."""
-        each = rows.tolist()
-        return Prompts([self.asked[k] for k in each], {n: [v[k] for k in each] for n, v in self.columns.items()})
 
 
 class _Steps(Dataset[dict[str, int]]):
@@ -137,21 +109,15 @@ class RolloutTrainer(PlannedTrainer):
     ) -> None:
         args, self.cycles = check_rollout_arguments(args, len(prompts))
         check_together(actor, args, algorithm)
-        self.prompts, self.rewards, self.algorithm, self.gold, self.held_out = (
-            prompts,
-            rewards,
-            algorithm,
-            gold,
-            held_out,
-        )
+        self.prompts, self.held_out = prompts, held_out
+        self.rewards, self.algorithm, self.gold = rewards, algorithm, gold
         actor.policy.shape = replace(actor.policy.shape, temperature=args.temperature)
         actor.to(args.device)
         self.layout = actor.layout
         policy = actor.policy
         policy.reference = None
         if algorithm.kl.coefficient > 0 or algorithm.kl.target is not None or algorithm.reset_after is not None:
-            follows = algorithm.reset_after is not None
-            if follows:
+            if algorithm.reset_after is not None:
                 policy.reference = ResetReference(policy, None)
             else:
                 policy.reference = AdapterOff(policy) if policy.config.adapter else FrozenReference.of(policy)
@@ -175,7 +141,7 @@ class RolloutTrainer(PlannedTrainer):
 
     def _digest(self, args: RolloutArguments) -> str:
         told = [self.algorithm, args.prompts_per_cycle, args.responses, args.max_new_tokens, args.temperature]
-        told += [args.inner_epochs, args.minibatches, args.seed, args.world_size, self.prompts.asked]
+        told += [args.inner_epochs, args.minibatches, args.seed, self.prompts.asked]
         return hashlib.sha256(repr(told).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
     def held_at(self, step: int) -> str:
@@ -218,7 +184,6 @@ class RolloutTrainer(PlannedTrainer):
         model.train()
         batches = self._cycle.batches(rows, self.layout, args.token_budget, self.policy.encoder.pad_id)
         divisor = float(len(rows) if self.algorithm.average != "tokens" else self._cycle.answers.lengths[rows].sum())
-        divisor = float(self.accelerator.reduce(torch.tensor(divisor, device=args.device), "sum")) / args.world_size
         loss = self.accumulate(model, batches, lambda batch: self._loss(model, batch) / max(divisor, 1.0))
         self.monitor.add("seconds updating", time.perf_counter() - started)
         return loss
@@ -226,10 +191,9 @@ class RolloutTrainer(PlannedTrainer):
     def collect(self, number: int) -> Cycle:
         """Let the policy write, score what it wrote, and work out advantages."""
         args, algorithm = self.args, self.algorithm
-        rows = self.asked_in(number)[args.process_index :: args.world_size]
-        asked = self.prompts.chosen(rows)
+        asked = self.prompts.chosen(self.asked_in(number))
         how = Sampling(args.responses, args.max_new_tokens, args.temperature, token_budget=args.generation_token_budget)
-        seed = args.seed + 1_000_003 * (number * args.world_size + args.process_index + 1)
+        seed = args.seed + 1_000_003 * (number + 1)
         started = time.perf_counter()
         with self._writing, _eager():
             answers = written(self.policy, asked.asked, asked.columns, how, seed, number)
@@ -323,7 +287,7 @@ class RolloutTrainer(PlannedTrainer):
         self._cycle = None
         told = self.monitor.read()
         every = self.args.evaluate_every
-        if self.held_out is not None and (number == self.cycles - 1 or (every and (number + 1) % every == 0)):
+        if self.held_out is not None and every and (number + 1) % every == 0:
             told |= self.look()
         after = self.algorithm.reset_after
         if after is not None and self.since_best >= after:
@@ -396,39 +360,3 @@ def _eager() -> Any:
 def _rows_of(flat: Tensor, mask: Tensor) -> Tensor:
     """Put values of tokens into rows, ``[n, T]``; 0 elsewhere."""
     return torch.zeros(mask.shape, dtype=flat.dtype, device=flat.device).masked_scatter(mask, flat)
-
-
-def check_together(actor: Actor, args: RolloutArguments, algorithm: Algorithm) -> None:
-    """Refuse what does not go together.
-
-    Raises
-    ------
-    ConfigError
-        If a critic is missing or has no use, responses have nothing to be compared with, or weights are in shards.
-    """
-    if algorithm.needs_critic != actor.has_critic:
-        raise ConfigError(
-            "the algorithm needs a critic" if algorithm.needs_critic else "the algorithm has no use for a critic",
-            got=f"baseline {algorithm.baseline}",
-        )
-    if args.responses < 2 and algorithm.baseline in ("normalised", "centred", "leave_one_out", "batch"):
-        raise ConfigError(
-            "a response is compared with others to its prompt",
-            expected="2 responses or more",
-            got=str(args.responses),
-            remedy="--rollout.responses 4",
-        )
-    if args.world_size > 1:
-        raise ConfigError(
-            "a policy learns from rewards in one process",
-            got=f"{args.world_size} processes",
-            remedy="leave out the launcher",
-        )
-    if args.compile_layers:
-        check_compilable(actor.policy)
-    if is_sharded(args):
-        raise ConfigError(
-            "a policy cannot be trained in shards yet",
-            expected="whole weights in every process (DDP)",
-            remedy="choose a configuration without FSDP, or --lora",
-        )

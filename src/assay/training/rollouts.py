@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -56,6 +56,30 @@ def written(
         {name: [values[k] for k in owner.tolist()] for name, values in columns.items()},
         cycle,
     )
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """What is asked.
+
+    Attributes
+    ----------
+    asked
+        Strings or message lists.
+    columns
+        Name -> what the data say of each, such as ``ground_truth``.
+    """
+
+    asked: Sequence[Prompt]
+    columns: dict[str, list[Any]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.asked)
+
+    def chosen(self, rows: np.ndarray) -> Prompts:
+        """Return some of them."""
+        each = rows.tolist()
+        return Prompts([self.asked[k] for k in each], {n: [v[k] for k in each] for n, v in self.columns.items()})
 
 
 class HalfCopy:

@@ -21,22 +21,23 @@ from assay.evaluation.report import now
 from assay.feedback import read_with_report, split
 from assay.feedback.records import as_chat
 from assay.output import as_bytes, check_new, new_folder, write_atomic, write_json
-from assay.scorers import Policy, PolicyOptions, backbones, create_policy
+from assay.scorers import Policy, backbones, create_policy
 from assay.scorers.loading import load_reward_model
 from assay.scorers.policy_loading import plain_folder
 from assay.scorers.sampling import leave_room, no_room
 from assay.training.checkpoints import newest_complete
 from assay.training.monitors import warnings_of
 from assay.training.progress import TerminalProgress
-from assay.training.rollout_arguments import RolloutArguments, check_rollout_arguments
-from assay.training.rollout_trainer import Prompts, RolloutTrainer, check_together
+from assay.training.rollout_arguments import RolloutArguments, check_rollout_arguments, check_together
+from assay.training.rollout_trainer import RolloutTrainer
+from assay.training.rollouts import Prompts
 from assay.versions import current_versions
 from assay.workflows import hardware
 from assay.workflows.data import group_keys, unseen, write_seen_groups
 from assay.workflows.online_report import write_online_report
 from assay.workflows.online_rewards import actor_of, algorithm_of, rewards_of
 from assay.workflows.online_settings import OnlineSettings
-from assay.workflows.options import lora_options
+from assay.workflows.options import writer_options
 from assay.workflows.resuming import kept_if_resumable, refuse_another_run
 
 _IDENTITY = "identity.json"
@@ -61,7 +62,7 @@ def align_online(settings: OnlineSettings) -> dict[str, Any]:
     backbones.load_config(plain_folder(settings.backbone))
     train, test = _prompts(settings)
     rewards, algorithm = rewards_of(settings), algorithm_of(settings)
-    policy = create_policy(_policy_options(settings))
+    policy = create_policy(writer_options(settings))
     settings = resolved(settings, sum(p.numel() for p in policy.parameters()))
     train, crowded = with_room(policy, train, settings.rollout.max_new_tokens)
     test = with_room(policy, test, settings.rollout.max_new_tokens)[0] if test is not None else None
@@ -214,20 +215,6 @@ def arguments(settings: OnlineSettings, folder: Path, prompts: int) -> RolloutAr
         report_to=list(settings.report_to) or "none",
         seed=settings.seed,
         disable_tqdm=True,
-    )
-
-
-def _policy_options(settings: OnlineSettings) -> PolicyOptions:
-    return PolicyOptions(
-        backbone=settings.backbone,
-        template=settings.template,
-        end_token=settings.end_token,
-        max_length_tokens=settings.max_length_tokens,
-        truncation=settings.truncation,
-        lora=lora_options(settings),
-        dropout=settings.dropout,
-        attention=settings.attention,
-        seed=settings.seed,
     )
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 from assay.scorers import LoraOptions, ModelOptions, PolicyOptions
 from assay.training import PreferenceArguments
 from assay.workflows import hardware
 from assay.workflows.model_settings import ModelSettings, OptimiserSettings, TextSettings
+from assay.workflows.online_settings import OnlineSettings
 from assay.workflows.policy_settings import AlignSettings
 from assay.workflows.settings import TrainSettings
 
@@ -56,10 +57,13 @@ def model_options(settings: ModelSettings, seed: int) -> ModelOptions:
 
 def policy_options(settings: AlignSettings) -> PolicyOptions:
     """Turn settings into the options of `create_policy`."""
+    return replace(writer_options(settings), beta=settings.scale, form=settings.form)
+
+
+def writer_options(settings: AlignSettings | OnlineSettings) -> PolicyOptions:
+    """Return the same without what makes a policy a scorer."""
     return PolicyOptions(
         backbone=settings.backbone,
-        beta=settings.scale,
-        form=settings.form,
         template=settings.template,
         end_token=settings.end_token,
         max_length_tokens=settings.max_length_tokens,
