@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from page import ran_on, verdict_table
+from page import page_head, ran_on, verdict_table
 from summary import RESULTS, circumstances, finished_cells
 
 from assay.evaluation.efficiency import HeldOut, Uncertain
@@ -101,10 +101,7 @@ def _row(found: Uncertain, below: float, smallest: float) -> dict[str, Any]:
 
 
 def _page(study: str, docstring: str, result: dict[str, Any]) -> str:
-    lines = [f"# Study: {study.replace('_', ' ')}", "", "```text", docstring.strip(), "```", ""]
-    if result["cells_missing"]:
-        missing = result["cells_missing"]
-        lines += [f"**Not finished:** {len(missing)} planned cells have not run: {', '.join(missing)}.", ""]
+    lines = page_head(study, docstring, result)
     lines += ["## Verdicts", "", *verdict_table(result["verdicts"]), ""]
     for name, found in result["sets"].items():
         columns, rows = table(found)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from page import ran_on
+from page import page_head, ran_on
 from planted_summary import estimate, interval, judged, verdict_table
 from summary import RESULTS, circumstances, finished_cells
 
@@ -105,9 +105,7 @@ def _shares(many: Sequence[dict[str, Any]]) -> list[str]:
 
 def page(study: str, docstring: str, result: dict[str, Any]) -> str:
     """Return the study's page as Markdown."""
-    lines = [f"# Study: {study}", "", "```text", docstring.strip(), "```", ""]
-    if result["cells_missing"]:
-        lines += [f"**Not finished:** {len(result['cells_missing'])} planned cells have not run.", ""]
+    lines = page_head(study, docstring, result)
     lines += ["## Verdicts", "", *verdict_table(result["verdicts"]), "", "## Flips found", ""]
     lines += ["| flips | share | by | AUC | of the oracle's | turned rightly |", "|---|---|---|---|---|---|"]
     for kind, rows in result["found"].items():

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 from common import Study, conduct
 from graded_feedback import GRADED
-from page import ran_on
+from page import page_head, ran_on
 from summary import RESULTS, circumstances, finished_cells
 
 from assay.config import build
@@ -120,9 +120,7 @@ def write_head_settings(study: str, docstring: str, folder: Path, planned: Seque
 
 
 def _page(study: str, docstring: str, result: dict[str, Any]) -> str:
-    lines = [f"# Study: {study.replace('_', ' ')}", "", "```text", docstring.strip(), "```", ""]
-    if result["cells_missing"]:
-        lines += [f"**Not finished:** {len(result['cells_missing'])} planned cells have not run.", ""]
+    lines = page_head(study, docstring, result)
     places = list(result["reference"])
     lines += [
         f"Calibrated NLL out of fold, in thousandths of a nat above that of {REFERENCE} (whose own NLL is in the first "

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from page import ran_on, verdict_table
-from summary import RESULTS, circumstances, finished_cells
+from page import page_head, ran_on, verdict_table
+from summary import RESULTS, circumstances, finished_cells, judged
 
-from assay.evaluation.verdicts import hierarchical_effect, minimum_detectable_effect, verdict_on
+from assay.evaluation.verdicts import hierarchical_effect
 from assay.output import write_atomic, write_json
 
 #: (claim, peer, metric, smallest effect)
@@ -69,21 +69,7 @@ def verdicts_on(cell: dict[str, Any]) -> list[dict[str, Any]]:
     weight, group = sizes(cell), np.array(cell["group"])
     for claim, peer, metric, smallest in CONTRASTS:
         effect = hierarchical_effect(terms(cell, DEFAULT, metric) - terms(cell, peer, metric), weight, group)
-        rows.append(
-            {
-                "claim": claim,
-                "metric": metric,
-                "data": cell["cell"],
-                "verdict": verdict_on(effect, smallest),
-                "negligible": max(abs(end) for end in effect.ci90) < smallest,
-                "effect": effect.value,
-                "ci95": list(effect.ci95),
-                "smallest_effect": smallest,
-                "minimum_detectable_effect": minimum_detectable_effect(effect),
-                "seeds": effect.seeds,
-                "groups": effect.groups,
-            }
-        )
+        rows.append(judged(claim, metric, cell["cell"], effect, smallest))
     return rows
 
 
@@ -116,9 +102,7 @@ def arms_of(cell: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 def page(study: str, docstring: str, result: dict[str, Any]) -> str:
     """Return the study's page as Markdown."""
-    lines = [f"# Study: {study.replace('_', ' ')}", "", "```text", docstring.strip(), "```", ""]
-    if result["cells_missing"]:
-        lines += [f"**Not finished:** {len(result['cells_missing'])} planned cells have not run.", ""]
+    lines = page_head(study, docstring, result)
     lines += ["## Verdicts", "", *verdict_table(result["verdicts"])]
     for name, about in result["sets"].items():
         lines += ["", f"## {name}", ""]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from page import NAMES, ran_on, verdict_table
+from page import NAMES, page_head, ran_on, verdict_table
 from summary import RESULTS, DataSet, about, circumstances, describe_arm, finished_cells, verdict_row
 
 from assay.output import write_atomic, write_json
@@ -90,9 +90,7 @@ def verdicts_on(name: str, data: DataSet) -> list[dict[str, Any]]:
 
 def page(study: str, docstring: str, result: dict[str, Any]) -> str:
     """Return the study's page as Markdown."""
-    lines = [f"# Study: {study.replace('_', ' ')}", "", "```text", docstring.strip(), "```", ""]
-    if result["cells_missing"]:
-        lines += [f"**Not finished:** {len(result['cells_missing'])} planned cells have not run.", ""]
+    lines = page_head(study, docstring, result)
     lines += ["## Verdicts", "", *verdict_table(result["verdicts"]), "", f"![over epochs]({study}.svg)", ""]
     for name, arms in result["curves"].items():
         lines += [f"## {name}", "", f"| arm | epoch | {' | '.join(COLUMNS.values())} | seeds |"]

@@ -46,6 +46,15 @@ NAMES = {
 PROBABILITIES = ("nll_raw", "nll_calibrated", "brier_calibrated", "ece_raw", "ece_calibrated")
 
 
+def page_head(study: str, docstring: str, result: dict[str, Any]) -> list[str]:
+    """Return what every page begins with: what was fixed before the run, and what has not run."""
+    lines = [f"# Study: {study.replace('_', ' ')}", "", "```text", docstring.strip(), "```", ""]
+    missing = result["cells_missing"]
+    if missing:
+        lines += [f"**Not finished:** {len(missing)} planned cells have not run: {', '.join(missing)}.", ""]
+    return lines
+
+
 def verdict_table(verdicts: Sequence[dict[str, Any]]) -> list[str]:
     """Return the verdicts as lines of a Markdown table."""
     lines = [
@@ -56,25 +65,23 @@ def verdict_table(verdicts: Sequence[dict[str, Any]]) -> list[str]:
         low, high = v["ci95"]
         # points of accuracy; thousandths of a nat, or of the Brier score
         scale, unit = (100, "points") if v["metric"] == "accuracy" else (1000, "thousandths")
+        if "unit" in v:
+            scale, unit = 1, v["unit"]
+        digits = ".2f" if scale == 1 else ".1f"
         # an effect may be above zero for certain, and too small to matter for certain
         word = f"**{v['verdict']}**" + (", negligible" if v["verdict"] == "holds" and v["negligible"] else "")
         word += "" if v.get("informative", True) else ", but on an uninformative set"
         lines.append(
-            f"| {v['claim']} | {v['metric']}, {unit} | {v['data']} | {word} | {scale * v['effect']:+.1f} | "
-            f"{scale * low:+.1f} to {scale * high:+.1f} | {scale * v['minimum_detectable_effect']:.1f} | {v['seeds']} |"
+            f"| {v['claim']} | {v['metric']}, {unit} | {v['data']} | {word} | {scale * v['effect']:+{digits}} | "
+            f"{scale * low:+{digits}} to {scale * high:+{digits}} | "
+            f"{scale * v['minimum_detectable_effect']:{digits}} | {v['seeds']} |"
         )
     return lines
 
 
 def page(study: str, docstring: str, result: dict[str, Any]) -> str:
     """Return the study's page as Markdown."""
-    lines = [f"# Study: {study.replace('_', ' ')}", "", "```text", docstring.strip(), "```", ""]
-    if result["cells_missing"]:
-        lines += [
-            f"**Not finished:** {len(result['cells_missing'])} planned cells have not run: "
-            f"{', '.join(result['cells_missing'])}.",
-            "",
-        ]
+    lines = page_head(study, docstring, result)
     lines += ["## Verdicts", "", *verdict_table(result["verdicts"])]
     lines += ["", f"![accuracy of each arm]({study}.svg)", ""]
     for name, arms in result["arms"].items():

@@ -32,7 +32,7 @@ from typing import Any
 import numpy as np
 from common import Study, conduct
 from datasets import Dataset
-from page import ran_on, verdict_table
+from page import page_head, ran_on, verdict_table
 from scipy.special import expit, softmax
 from summary import RESULTS, circumstances, finished_cells
 
@@ -225,9 +225,7 @@ def _hits(cells: list[dict[str, Any]]) -> tuple[dict[tuple[str, float], np.ndarr
 
 
 def _page(study: str, docstring: str, result: dict[str, Any]) -> str:
-    lines = [f"# Study: {study.replace('_', ' ')}", "", "```text", docstring.strip(), "```", ""]
-    if result["cells_missing"]:
-        lines += [f"**Not finished:** {len(result['cells_missing'])} planned cells have not run.", ""]
+    lines = page_head(study, docstring, result)
     lines += ["## Verdicts", "", *verdict_table(result["verdicts"]), ""]
     for world, found in result["worlds"].items():
         shares = [f"{100 * fraction:g} %" for fraction in FRACTIONS[world]]

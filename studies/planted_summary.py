@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from page import ran_on
+from page import page_head, ran_on
 from scipy.stats import t
 from summary import RESULTS, circumstances, finished_cells
 
@@ -104,9 +104,7 @@ def verdicts_on(kind: str, many: Sequence[dict[str, Any]]) -> list[dict[str, Any
 
 def page(study: str, docstring: str, result: dict[str, Any]) -> str:
     """Return the study's page as Markdown."""
-    lines = [f"# Study: {study}", "", "```text", docstring.strip(), "```", ""]
-    if result["cells_missing"]:
-        lines += [f"**Not finished:** {len(result['cells_missing'])} planned cells have not run.", ""]
+    lines = page_head(study, docstring, result)
     lines += ["## Graded feedback", "", f"![NLL by gamma]({study}.svg)", ""]
     lines += [*verdict_table(result["verdicts"]), ""]
     lines += ["| truth, noise | gamma of least raw NLL | in worlds |", "|---|---|---|"]

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from page import ran_on, verdict_table
-from summary import RESULTS, DataSet, circumstances, describe_arm, finished_cells, verdict_row
+from page import page_head, ran_on, verdict_table
+from summary import RESULTS, DataSet, circumstances, describe_arm, finished_cells, judged, verdict_row
 
-from assay.evaluation.verdicts import hierarchical_effect, verdict_on
+from assay.evaluation.verdicts import hierarchical_effect
 from assay.output import write_atomic, write_json
 
 CLAIMS = (
@@ -64,21 +64,8 @@ def _verdicts(data: DataSet, cells: list[dict[str, Any]]) -> list[dict[str, Any]
         claim = "MMPO over-fits less than DPO"
         found.append(verdict_row(claim, "rise of nll", data.name, data, rises[0] - rises[1], SIZES["nll"]))
     wins = _win_terms(cells, MMPO, "dpo")
-    effect = hierarchical_effect(*wins)
-    found.append(
-        {
-            "claim": "MMPO wins more often against where it began than DPO",
-            "metric": "win rate",
-            "data": data.name,
-            "verdict": verdict_on(effect, SIZES["accuracy"]),
-            "negligible": max(abs(end) for end in effect.ci90) < SIZES["accuracy"],
-            "effect": effect.value,
-            "ci95": list(effect.ci95),
-            "smallest_effect": SIZES["accuracy"],
-            "minimum_detectable_effect": 2.8 * effect.standard_error,
-            "seeds": len(cells),
-        }
-    )
+    claim = "MMPO wins more often against where it began than DPO"
+    found.append(judged(claim, "win rate", data.name, hierarchical_effect(*wins), SIZES["accuracy"]))
     return found
 
 
@@ -106,10 +93,7 @@ def _win_rates(cells: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _page(study: str, docstring: str, result: dict[str, Any]) -> str:
-    lines = [f"# Study: {study}", "", "```text", docstring.strip(), "```", ""]
-    if result["cells_missing"]:
-        missing = result["cells_missing"]
-        lines += [f"**Not finished:** {len(missing)} planned cells have not run: {', '.join(missing)}.", ""]
+    lines = page_head(study, docstring, result)
     lines += ["## Verdicts", "", *verdict_table(result["verdicts"]), ""]
     for name, found in result["sets"].items():
         lines += [

@@ -151,7 +151,7 @@ def settings_of(seed: int, **given: Any) -> AlignSettings:
 
 def trained(learned: Dataset, folder: Path, seed: int, **given: Any) -> str:
     """Train a policy to say good responses; return its folder."""
-    settings = settings_of(seed, method="sft", template="pair", **given)
+    settings = settings_of(seed, **{"method": "sft", "template": "pair", **given})
     fit_share, held_out = split(learned, test=0.1, seed=seed)
     policy, _ = run(settings.model_copy(update={"patience": 3}), Shares(fit_share, held_out, None), folder)
     policy.save_pretrained(folder / "model")

@@ -16,7 +16,7 @@ from page import draw, page
 
 from assay.evaluation import brier, calibration_error, nll
 from assay.evaluation.metrics import accuracy_terms, brier_terms, decided, hard_labels, nll_terms
-from assay.evaluation.verdicts import hierarchical_effect, minimum_detectable_effect, verdict_on
+from assay.evaluation.verdicts import Effect, hierarchical_effect, minimum_detectable_effect, verdict_on
 from assay.output import write_atomic, write_json
 from assay.versions import current_versions
 from assay.workflows import hardware
@@ -252,6 +252,11 @@ def verdict_row(
 ) -> dict[str, Any]:
     """Judge one claim from the paired differences of `DataSet.paired`."""
     effect = hierarchical_effect(terms, data.weight_for(metric), data.group)
+    return judged(claim, metric, name, effect, smallest_effect)
+
+
+def judged(claim: str, metric: str, name: str, effect: Effect, smallest_effect: float) -> dict[str, Any]:
+    """Judge one claim from an effect that is above 0 where it is true."""
     return {
         "claim": claim,
         "metric": metric,

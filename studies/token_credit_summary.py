@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from page import ran_on, verdict_table
+from page import page_head, ran_on, verdict_table
+from story_summary import at_divergence, equal_divergence, means, median_of, seed_verdict, smooth, standardised
 from summary import RESULTS, circumstances, finished_cells
 
-from assay.evaluation.verdicts import hierarchical_effect, verdict_on
 from assay.output import write_atomic, write_json
 
-SMALLEST = 0.1
 FASTER = "redistributed PPO is ahead of sparse PPO whose critic begins as the reward model"
+RLOO = "redistributed RLOO is ahead of RLOO"
+SPARSE = ("sparse", "sparse_rm_critic")
 
 
 def write_token_credit(study: str, docstring: str, folder: Path, planned: Sequence[str]) -> None:
@@ -29,12 +30,18 @@ def write_token_credit(study: str, docstring: str, folder: Path, planned: Sequen
             worlds[f"{gold} gold, loss {loss}"].append(cell)
     verdicts, tables = [], {}
     for world, runs in worlds.items():
-        tables[world] = {arm: _described(runs, arm) for arm in runs[0]["arms"]}
-        sides = "redistributed", "sparse_rm_critic"
-        verdicts.append(_verdict(FASTER, world, runs, *sides, "mean over all cycles", _area))
-        verdicts.append(_verdict(FASTER, world, runs, *sides, "at equal divergence", _at_equal(*sides)))
-        claim, other = "redistributed RLOO is ahead of RLOO", ("rloo_redistributed", "rloo")
-        verdicts.append(_verdict(claim, world, runs, *other, "mean over all cycles", _area))
+        tables[world] = {
+            "accuracy": float(np.mean([run["accuracy"] for run in runs])),
+            "arms": {arm: _described(runs, arm) for arm in runs[0]["arms"]},
+        }
+        for claim, better, worse in (
+            (FASTER, "redistributed", "sparse_rm_critic"),
+            (RLOO, "rloo_redistributed", "rloo"),
+        ):
+            areas = [_area(run, better) - _area(run, worse) for run in runs]
+            verdicts.append(seed_verdict(claim, "mean over all cycles", world, areas))
+            ends = [_end(run, better, worse) - _end(run, worse, better) for run in runs]
+            verdicts.append(seed_verdict(claim, "at equal divergence", world, ends))
     result = {"study": study, "verdicts": verdicts, "worlds": tables, **circumstances(planned, cells)}
     write_json(RESULTS / f"{study}.json", result)
     write_atomic(RESULTS / f"{study}.md", _page(study, docstring, result))
@@ -42,93 +49,51 @@ def write_token_credit(study: str, docstring: str, folder: Path, planned: Sequen
 
 
 def _gold(run: dict[str, Any], arm: str) -> np.ndarray:
-    """Return gold by cycle, in standard deviations over what all arms begin with."""
-    begin = [own["curve"][0]["gold"] for own in run["arms"].values()]
-    everything = np.array([row["gold"] for own in run["arms"].values() for row in own["curve"][:3]])
-    return (np.array([row["gold"] for row in run["arms"][arm]["curve"]]) - np.mean(begin)) / max(everything.std(), 1e-9)
+    begun = np.array([[row["gold"] for row in own["curve"][:3]] for own in run["arms"].values()])
+    return standardised(run["arms"][arm]["curve"], float(begun[:, 0].mean()), run["deviation"])
 
 
 def _area(run: dict[str, Any], arm: str) -> float:
     return float(_gold(run, arm).mean())
 
 
-def _at_equal(one: str, other: str) -> Any:
+def _end(run: dict[str, Any], arm: str, other: str) -> float:
     """Return gold where both arms are as far from the reference as the one that stayed nearer."""
-
-    def found(run: dict[str, Any], arm: str) -> float:
-        ends = [max(row["divergence"] for row in run["arms"][name]["curve"]) for name in (one, other)]
-        away = np.array([row["divergence"] for row in run["arms"][arm]["curve"]])
-        order = np.argsort(away)
-        return float(np.interp(min(ends), away[order], _smooth(_gold(run, arm)[order])))
-
-    return found
-
-
-def _smooth(values: np.ndarray, width: int = 5) -> np.ndarray:
-    padded = np.pad(values, width // 2, mode="edge")
-    found: np.ndarray = np.convolve(padded, np.ones(width) / width, mode="valid")
-    return found
-
-
-def _verdict(
-    claim: str, world: str, runs: list[dict[str, Any]], better: str, worse: str, metric: str, of: Any
-) -> dict[str, Any]:
-    gaps = np.array([[of(run, better) - of(run, worse)] for run in runs])
-    effect = hierarchical_effect(gaps, np.ones(1), np.array(["all"], object))
-    return {
-        "claim": claim,
-        "metric": metric,
-        "data": world,
-        "verdict": verdict_on(effect, SMALLEST),
-        "negligible": max(abs(end) for end in effect.ci90) < SMALLEST,
-        "effect": effect.value,
-        "ci95": list(effect.ci95),
-        "smallest_effect": SMALLEST,
-        "minimum_detectable_effect": 2.8 * effect.standard_error,
-        "seeds": len(runs),
-    }
+    curve = run["arms"][arm]["curve"]
+    return at_divergence(curve, _gold(run, arm), equal_divergence(curve, run["arms"][other]["curve"]))
 
 
 def _described(runs: list[dict[str, Any]], arm: str) -> dict[str, Any]:
     """Return what an arm reached: gold over all cycles and in the last ten, and the curves' means."""
     curves = [run["arms"][arm]["curve"] for run in runs]
-    last = {
-        name: float(np.mean([[row[name] for row in curve[-10:]] for curve in curves]))
-        for name in curves[0][-1]
-        if all(name in row for curve in curves for row in curve[-10:])
-    }
     return {
         "rate": runs[0]["arms"][arm]["rate"],
         "area": float(np.mean([_area(run, arm) for run in runs])),
         "steps_to_sparse": [_steps(run, arm) for run in runs],
-        **last,
+        **means(curves),
         "first_spread": float(np.mean([curve[0].get("spread", np.nan) for curve in curves])),
     }
 
 
 def _steps(run: dict[str, Any], arm: str) -> int | None:
     """Return the cycle at which an arm reaches the last level of the best sparse arm; None: never."""
-    level = max(_smooth(_gold(run, name))[-1] for name in ("sparse", "sparse_rm_critic"))
-    reached = np.flatnonzero(_smooth(_gold(run, arm)) >= level)
+    level = max(smooth(_gold(run, name))[-1] for name in SPARSE)
+    reached = np.flatnonzero(smooth(_gold(run, arm)) >= level)
     return int(reached[0]) + 1 if len(reached) else None
 
 
 def _page(study: str, docstring: str, result: dict[str, Any]) -> str:
-    lines = [f"# Study: {study}", "", "```text", docstring.strip(), "```", ""]
-    if result["cells_missing"]:
-        missing = result["cells_missing"]
-        lines += [f"**Not finished:** {len(missing)} planned cells have not run: {', '.join(missing)}.", ""]
-    lines += ["## Verdicts", "", *verdict_table(result["verdicts"]), ""]
-    for world, arms in result["worlds"].items():
-        lines += [f"## {world}", ""]
+    lines = [*page_head(study, docstring, result), "## Verdicts", "", *verdict_table(result["verdicts"]), ""]
+    for world, found in result["worlds"].items():
+        lines += [f"## {world}", "", f"Accuracy of the reward models: {100 * found['accuracy']:.1f} %.", ""]
         heads = ("arm", "rate", "gold, all cycles", "gold, last ten", "divergence", "length", "spread of advantages")
         lines += [f"| {' | '.join((*heads, 'cycles to sparse'))} |", "|---" * (len(heads) + 1) + "|"]
-        for arm, row in arms.items():
-            reached = [step for step in row["steps_to_sparse"] if step is not None]
-            when = f"{np.median(reached):.0f} ({len(reached)} of {len(row['steps_to_sparse'])})" if reached else "never"
+        for arm, row in found["arms"].items():
             lines.append(
                 f"| {arm} | {row['rate']:g} | {row['area']:+.2f} | {row['gold']:+.2f} | {row['divergence']:.1f} | "
-                f"{row['length']:.0f} | {row['spread']:.2f} | {when} |"
+                f"{row['length']:.0f} | {row['spread']:.2f} | {median_of(row['steps_to_sparse'])} |"
             )
         lines.append("")
-    return "\n".join([*lines, f"Gold over all cycles is in standard deviations over the start. {ran_on(result)}", ""])
+    told = "Gold over all cycles is in standard deviations over the start; cycles to sparse: until an arm is where "
+    told += "the better of the two sparse arms ends."
+    return "\n".join([*lines, f"{told} {ran_on(result)}", ""])

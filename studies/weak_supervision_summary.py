@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from equal_to import Point, equal_to
-from page import ran_on, verdict_table
+from page import page_head, ran_on, verdict_table
 from sklearn.metrics import f1_score
 from summary import RESULTS, Contrast, DataSet, circumstances, describe_arm, finished_cells, verdict_row
 
@@ -184,9 +184,7 @@ def curve_of(name: str, sets: dict[tuple[str, int], DataSet], told: dict[str, di
 
 def page(study: str, docstring: str, result: dict[str, Any]) -> str:
     """Return the study's page as Markdown."""
-    lines = [f"# Study: {study.replace('_', ' ')}", "", "```text", docstring.strip(), "```", ""]
-    if result["cells_missing"]:
-        lines += [f"**Not finished:** {len(result['cells_missing'])} planned cells have not run.", ""]
+    lines = page_head(study, docstring, result)
     lines += ["## Verdicts", "", *verdict_table(result["verdicts"]), "", f"![accuracy by share]({study}.svg)", ""]
     for key, arms in result["arms"].items():
         if "soft" not in arms:

@@ -72,6 +72,13 @@ def test_a_policy_learns_from_a_function(cli: Cli, tiny_causal: Path, trained: P
     assert compared.code == 0 and metrics_of(Path("compared"))["prompts"] == 2, compared.err
 
 
+def test_another_engine_writes(cli: Cli, tiny_causal: Path, asked: Path) -> None:
+    words = ["--method", "rloo", "--backbone", tiny_causal, "--reward.functions", "mine.py:letters", *QUICK]
+    said = cli("align", asked, "--out", "run", *words, "--rollout.engine", "continuous", "--cycles", 2)
+    assert said.code == 0, said.err
+    assert all(entry["length"] > 0 and entry["learned from"] == 1 for entry in history_of(Path("run")))
+
+
 def test_redistributed_rewards_of_a_model_with_a_critic_that_begins_as_it(
     cli: Cli, tiny_causal: Path, trained_causal: Path, asked: Path
 ) -> None:
@@ -153,6 +160,11 @@ def test_a_reward_server(cli: Cli, tiny_causal: Path, asked: Path, server: Rewar
         (["--reward.model", "nowhere"], "nowhere"),
         (["--reward.verifier.kind", "exact", "--reward.verifier.column", "truth"], "the truth is not in the data"),
         (["--reward.functions", "mine.py:letters", "--target.kind", "mmpo"], "no such setting"),
+        (["--reward.functions", "mine.py:letters", "--rollout.engine-memory", 0.5], "belongs to --rollout.engine vllm"),
+        (
+            ["--reward.functions", "mine.py:letters", "--rollout.engine", "continuous", "--rollout.token-budget", 99],
+            "decides itself",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused(cli: Cli, tiny_causal: Path, asked: Path, words: list[Any], reason: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -110,11 +110,33 @@ def continuations(
                 **sampling.options(),
             )
         for k, new in enumerate(out[:, tokens.shape[1] :].tolist()):
-            end = next((place for place, token in enumerate(new) if token in ends), None)
-            yield rows[k // sampling.responses], new if end is None else new[: end + 1], end is not None
+            yield rows[k // sampling.responses], *up_to_the_end(new, ends)
 
 
-def replies(policy: Policy, prompts: Sequence[Prompt], sampling: Sampling, seed: int) -> list[list[Reply]]:
+def up_to_the_end(new: Sequence[int], ends: Collection[int]) -> tuple[list[int], bool]:
+    """Return new tokens up to the first that ends a response, and whether there is one."""
+    tokens = [int(token) for token in new]
+    end = next((place for place, token in enumerate(tokens) if token in ends), None)
+    return (tokens, False) if end is None else (tokens[: end + 1], True)
+
+
+def by_generate(
+    model: Any, begun: Sequence[Sequence[int]], ends: Collection[int], pad_id: int, sampling: Sampling, seed: int
+) -> Iterator[tuple[int, list[int], bool]]:
+    """Yield `continuations` with seeded draws: the engine that is used where nothing else is said."""
+    torch.manual_seed(seed)
+    yield from continuations(model, begun, ends, pad_id, sampling)
+
+
+#: What writes: `by_generate`, or one of `assay.scorers.engines`.
+Writer = Callable[
+    [Any, Sequence[Sequence[int]], Collection[int], int, Sampling, int], Iterator[tuple[int, list[int], bool]]
+]
+
+
+def replies(
+    policy: Policy, prompts: Sequence[Prompt], sampling: Sampling, seed: int, writer: Writer = by_generate
+) -> list[list[Reply]]:
     """Let a policy answer, in the template that it is scored in.
 
     Parameters
@@ -125,6 +147,8 @@ def replies(policy: Policy, prompts: Sequence[Prompt], sampling: Sampling, seed:
         Strings or message lists.
     sampling, seed
         How, and the seed of the draws, which depend on the batches too.
+    writer
+        The engine.
 
     Returns
     -------
@@ -150,9 +174,8 @@ def replies(policy: Policy, prompts: Sequence[Prompt], sampling: Sampling, seed:
     ends = ends_of_replies(policy)
     blanks = [_ends_in_a_blank(policy, prompt, own) for prompt, own in zip(prompts, begun, strict=True)]
     found: list[list[Reply]] = [[] for _ in prompts]
-    torch.manual_seed(seed)
     with evaluating(policy):
-        for row, new, ended in continuations(policy.language_model, begun, ends, encoder.pad_id, sampling):
+        for row, new, ended in writer(policy.language_model, begun, ends, encoder.pad_id, sampling, seed):
             text = encoder.tokenizer.decode(new[:-1] if ended else new, skip_special_tokens=True)
             if blanks[row] and text.startswith(" "):
                 text = text[1:]  # the template writes it

@@ -29,7 +29,7 @@ from assay.objectives.surrogates import (
 )
 from assay.scorers.policy import Policy
 from assay.scorers.references import AdapterOff, FrozenReference
-from assay.scorers.sampling import Sampling
+from assay.scorers.sampling import Sampling, Writer, by_generate
 from assay.training.actor import Actor
 from assay.training.algorithms import Algorithm
 from assay.training.monitors import Monitor, mean_of_known, parts_of
@@ -86,6 +86,8 @@ class RolloutTrainer(PlannedTrainer):
         Scores responses ``[n]`` to be watched and never learned from; None: nobody does.
     held_out
         Prompts that are answered greedily now and then, and rewarded; None: none.
+    writer
+        The engine that writes while the policy learns; held-out prompts are answered through ``generate``.
     callbacks
         Passed to `transformers.Trainer`.
 
@@ -105,11 +107,12 @@ class RolloutTrainer(PlannedTrainer):
         *,
         gold: Callable[[Answers], Any] | None = None,
         held_out: Prompts | None = None,
+        writer: Writer = by_generate,
         callbacks: list[TrainerCallback] | None = None,
     ) -> None:
         args, self.cycles = check_rollout_arguments(args, len(prompts))
         check_together(actor, args, algorithm)
-        self.prompts, self.held_out = prompts, held_out
+        self.prompts, self.held_out, self.writer = prompts, held_out, writer
         self.rewards, self.algorithm, self.gold = rewards, algorithm, gold
         actor.policy.shape = replace(actor.policy.shape, temperature=args.temperature)
         actor.to(args.device)
@@ -196,7 +199,7 @@ class RolloutTrainer(PlannedTrainer):
         seed = args.seed + 1_000_003 * (number + 1)
         started = time.perf_counter()
         with self._writing, _eager():
-            answers = written(self.policy, asked.asked, asked.columns, how, seed, number)
+            answers = written(self.policy, asked.asked, asked.columns, how, seed, number, self.writer)
         self.monitor.add("seconds writing", time.perf_counter() - started)
         started = time.perf_counter()
         rewards = self.rewards(answers)

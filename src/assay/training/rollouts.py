@@ -22,12 +22,18 @@ from assay.objectives.advantages import (
 from assay.scorers.conversation import Prompt
 from assay.scorers.layout import Layout
 from assay.scorers.policy import Policy
-from assay.scorers.sampling import Sampling, replies
+from assay.scorers.sampling import Sampling, Writer, by_generate, replies
 from assay.training.algorithms import Algorithm
 
 
 def written(
-    policy: Policy, prompts: Sequence[Prompt], columns: dict[str, list[Any]], how: Sampling, seed: int, cycle: int
+    policy: Policy,
+    prompts: Sequence[Prompt],
+    columns: dict[str, list[Any]],
+    how: Sampling,
+    seed: int,
+    cycle: int,
+    writer: Writer = by_generate,
 ) -> Answers:
     """Let a policy answer prompts several times each.
 
@@ -41,8 +47,10 @@ def written(
         Of the draws.
     cycle
         For links that change with it.
+    writer
+        The engine.
     """
-    found = replies(policy, prompts, how, seed)
+    found = replies(policy, prompts, how, seed, writer)
     flat = [reply for own in found for reply in own]
     owner = np.repeat(np.arange(len(prompts), dtype=np.int64), how.responses)
     return Answers(

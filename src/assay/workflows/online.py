@@ -35,7 +35,7 @@ from assay.versions import current_versions
 from assay.workflows import hardware
 from assay.workflows.data import group_keys, unseen, write_seen_groups
 from assay.workflows.online_report import write_online_report
-from assay.workflows.online_rewards import actor_of, algorithm_of, rewards_of
+from assay.workflows.online_rewards import actor_of, algorithm_of, rewards_of, writer_of
 from assay.workflows.online_settings import OnlineSettings
 from assay.workflows.options import writer_options
 from assay.workflows.resuming import kept_if_resumable, refuse_another_run
@@ -75,7 +75,7 @@ def align_online(settings: OnlineSettings) -> dict[str, Any]:
         planned, cycles = check_rollout_arguments(args, len(asked))
         check_together(actor, planned, algorithm)
         return {"dry_run": True, "steps": int(planned.max_steps), "cycles": cycles, "prompts": len(asked)}
-    gold = None if settings.gold is None else _gold(settings.gold)
+    gold, writer = None if settings.gold is None else _gold(settings.gold), writer_of(settings)
     with new_folder(settings.out, overwrite=settings.overwrite, resume=settings.resume, keep_on_error=True) as folder:
         identity = {name: value for name, value in to_plain(settings).items() if name not in _RUNTIME}
         identity = {"settings": identity, "prompts": len(asked), "models": dict(policy.record.fingerprint)}
@@ -85,7 +85,7 @@ def align_online(settings: OnlineSettings) -> dict[str, Any]:
             shown = TerminalProgress()
             args = arguments(settings, folder, len(asked))
             trainer = RolloutTrainer(
-                actor, args, asked, rewards, algorithm, gold=gold, held_out=held_out, callbacks=[shown]
+                actor, args, asked, rewards, algorithm, gold=gold, held_out=held_out, writer=writer, callbacks=[shown]
             )
             done = _train(folder, settings, trainer, held_out)
             write_seen_groups(folder / "model", group_keys(train))

@@ -15,11 +15,13 @@ from assay.credit.spreading import ByAttention, Redistributed
 from assay.errors import ConfigError, ModelError
 from assay.feedback.records import prompt_text
 from assay.scorers import ModelOptions, Policy, backbones, create_reward_model
+from assay.scorers.engines import Vllm, continuous
 from assay.scorers.judges import graded
 from assay.scorers.loading import load_reward_model
 from assay.scorers.policy_loading import plain_folder
 from assay.scorers.prefixes import why_no_prefix_scores
 from assay.scorers.remote_reward import RemoteReward
+from assay.scorers.sampling import Writer, by_generate
 from assay.scorers.verifiers import Majority, Verifier
 from assay.training.actor import Actor
 from assay.training.algorithms import ALGORITHMS, Algorithm, KlControl
@@ -137,6 +139,21 @@ def _of_model(settings: OnlineSettings, name: str, role: str, loaded: dict[str, 
         as_offset=settings.credit == "critic_offset",
         token_budget=settings.token_budget,
     )
+
+
+def writer_of(settings: OnlineSettings) -> Writer:
+    """Return the engine that writes.
+
+    Raises
+    ------
+    ConfigError
+        If vLLM is asked for, and not installed.
+    """
+    engine = settings.rollout.engine
+    if engine == "vllm":
+        place = plain_folder(settings.backbone)
+        return Vllm(place, memory=settings.rollout.engine_memory, longest=settings.max_length_tokens)
+    return continuous if engine == "continuous" else by_generate
 
 
 def actor_of(settings: OnlineSettings, policy: Policy, algorithm: Algorithm) -> Actor:

@@ -33,6 +33,10 @@ class RolloutSettings(Settings):
     inner_epochs: int = Field(default=1, ge=1, description="how often a cycle's responses are gone through")
     minibatches: int = Field(default=1, ge=1, description="steps in each of these passes")
     token_budget: int = Field(default=65536, ge=16, description="tokens written together, prompts and responses")
+    engine: Literal["generate", "continuous", "vllm"] = Field(
+        default="generate", description="what writes: transformers, its continuous batching, or vllm where it is there"
+    )
+    engine_memory: float = Field(default=0.3, gt=0, lt=1, description="share of the accelerator that vllm may take")
 
 
 class VerifierSettings(Settings):
@@ -233,6 +237,10 @@ class OnlineSettings(RunSettings, ReadingSettings, TextSettings):
             for name in ("held_out", "evaluate_every"):
                 if getattr(self, name) != fields[name].default:
                     yield name, "looks at held-out prompts, and --test-share 0 holds none out"
+        if self.rollout.engine != "vllm" and self.rollout.engine_memory != RolloutSettings().engine_memory:
+            yield "rollout.engine_memory", "belongs to --rollout.engine vllm"
+        if self.rollout.engine != "generate" and self.rollout.token_budget != RolloutSettings().token_budget:
+            yield "rollout.token_budget", f"{self.rollout.engine} decides itself what is written together"
         if self.length.free and not self.length.per_token:
             yield "length.free", "belongs to --length.per-token"
         if self.credit == "attention" and self.redistribution != RedistributionSettings():
