@@ -6,6 +6,7 @@ python benchmarks/summary.py
 from __future__ import annotations
 
 import json
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ TARGETS: dict[str, dict[str, float]] = {
     "policy_training causal-39m-150k": {"peer": 6.0, "cached": 5.0},
     "scoring causal-k4": {"bound": 0.75},
 }
+#: Steps of online RL per second, over TRL.
+ONLINE = 2.0
 #: Weighing votes: seconds at most, microseconds a vote at most, and times as fast as snorkel's applier.
 WEIGHING = {"seconds": 0.2, "per_vote": 0.1, "applier": 100.0}
 WHAT = {
@@ -162,6 +165,47 @@ def label_models(result: dict[str, Any]) -> list[str]:
     return [*lines, ""]
 
 
+def online(result: dict[str, Any]) -> list[str]:
+    """Return how fast a policy learns from what it writes."""
+    work = result["work"]
+    lines = [
+        "## A step of online RL",
+        "",
+        "| method | over TRL | rounds | seconds a step, assay | by part |",
+        "|---|---|---|---|---|",
+    ]
+    for method, ratio in result["others"].items():
+        low, high = result["ranges"][method]
+        own = f"assay {method}"
+        parts = ", ".join(f"{part} {seconds:.2f}" for part, seconds in result["parts"][own].items())
+        took = statistics.median(result["seconds"][own])
+        lines.append(f"| {method} | **{of(ratio, ONLINE)}** | {low:.2f} to {high:.2f} | {took:.2f} | {parts} |")
+    gate = ", ".join(f"{key.replace('_', ' ')} {value:.1g}" for key, value in result["equivalence"].items())
+    lines += [
+        "",
+        f"* {work['prompts']} prompts x {work['responses']} responses of {work['tokens']} tokens, one update; the "
+        f"peer at the best of the settings tried ({result['peer']['settings']}). Differences in the gate: {gate}.",
+        f"* {result['precision']}, {result['hardware']['cpu']}, {result['hardware']['threads']} threads.",
+    ]
+    return [*lines, ""]
+
+
+def redistribution(result: dict[str, Any]) -> list[str]:
+    """Return what it costs to give rewards to tokens."""
+    low, high = result["ci95"]
+    word = "met" if high <= result["aim"] else "missed"
+    seconds = ", ".join(f"{name} {value:.3f}" for name, value in result["seconds"].items())
+    aim = f"aim: upper end at most {100 * result['aim']:g} %: {word}"
+    return [
+        "## What redistributing a reward costs",
+        "",
+        f"* **{100 * result['share']:.1f} %** of a cycle of sparse PPO, {100 * low:.1f} to {100 * high:.1f} % ({aim}); "
+        f"{result['pairs_of_cycles']} pairs of cycles. Seconds: {seconds}.",
+        f"* {result['precision']}, {result['hardware']['cpu']}, {result['hardware']['threads']} threads.",
+        "",
+    ]
+
+
 def profiles(results: list[dict[str, Any]]) -> list[str]:
     """Return where the time of a step goes."""
     kinds = list(dict.fromkeys(kind for result in results for kind in result["share"]))
@@ -181,6 +225,10 @@ def main() -> None:
     for name in WHAT:
         if name in results:
             lines += section(results[name])
+    if "online_rl causal-39m" in results:
+        lines += online(results["online_rl causal-39m"])
+    if "redistribution causal-39m" in results:
+        lines += redistribution(results["redistribution causal-39m"])
     if profiled := [result for name, result in results.items() if name.startswith("profile ")]:
         lines += profiles(profiled)
     if "label_models" in results:

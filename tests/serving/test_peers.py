@@ -14,7 +14,7 @@ import torch
 
 from assay.errors import ConfigError, DataError, ModelError
 from assay.scorers import ModelOptions, RewardModel, create_reward_model
-from assay.serving.openrlhf_reward import reward_function, write_reward_file
+from assay.serving.openrlhf_reward import CreditHook, reward_function, write_reward_file
 from assay.serving.trl_rewards import TrlReward, token_credit_trainer
 from assay.serving.verl_manager import RewardManager, score_function
 
@@ -112,6 +112,44 @@ def test_a_reward_file_of_openrlhf(model: RewardModel, tmp_path: Path) -> None:
     script = f"import runpy; print(runpy.run_path({place!r})['reward_func']({queries!r}, None, None))"
     said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert said.returncode == 0 and "rewards" in said.stdout, said.stderr
+
+
+@pytest.mark.parametrize("later", [False, True], ids=["actions alone", "all but the first token"])
+def test_a_hook_moves_scores_to_tokens(model: RewardModel, later: bool) -> None:
+    encoded = model.encoder.encode(PROMPTS, TEXTS)
+    begun = max(one.prompt_tokens for one in encoded)
+    width = begun + max(len(one.ids) - one.prompt_tokens for one in encoded)
+    sequences, seen = torch.zeros(2, width + 2, dtype=torch.long), torch.zeros(2, width + 2)
+    actions = torch.zeros(2, width + 2, dtype=torch.bool)
+    for row, one in enumerate(encoded):
+        first = begun - one.prompt_tokens  # prompts end in the same column, as OpenRLHF pads them
+        sequences[row, first : first + len(one.ids)] = torch.tensor(list(one.ids))
+        seen[row, first : first + len(one.ids)] = 1
+        actions[row, begun : first + len(one.ids)] = True
+    kept = actions[:, 1:] if later else actions[:, begun:]
+    given = SimpleNamespace(sequences=sequences, attention_mask=seen, action_mask=kept)
+    found = CreditHook(model, model.encoder.tokenizer)(given)
+    assert found.shape == kept.shape and found.dtype == torch.float32 and not found[~kept].any()
+    for row, (prompt, text) in enumerate(zip(PROMPTS, TEXTS, strict=True)):
+        scores = model.prefix_scores(prompt, text)
+        expected = np.diff(scores)
+        expected[-1] -= scores[-1]
+        np.testing.assert_allclose(found[row][kept[row]].numpy(), expected, atol=1e-5)
+        assert float(found[row].sum()) == pytest.approx(-scores[0], abs=1e-4)
+
+
+def test_a_hook_that_cannot_be(model: RewardModel, tiny_encoder: Path, tiny_causal: Path) -> None:
+    other = create_reward_model(ModelOptions(backbone=str(tiny_encoder)))
+    with pytest.raises(ModelError, match="cannot tell what each token earned"):
+        CreditHook(other, other.encoder.tokenizer)
+    strange = SimpleNamespace(get_vocab=lambda: {"a": 0})
+    with pytest.raises(ModelError, match="other tokens"):
+        CreditHook(model, strange)
+    empty = SimpleNamespace(
+        sequences=torch.ones(1, 3, dtype=torch.long), attention_mask=torch.ones(1, 3), action_mask=torch.ones(1, 3)
+    )
+    with pytest.raises(DataError, match="no prompt"):
+        CreditHook(model, model.encoder.tokenizer)(empty)
 
 
 class Keyword:

@@ -1,7 +1,8 @@
-"""Our reward models in OpenRLHF's loop: the file that ``--reward.remote_url FILE.py`` names.
+"""Our reward models in OpenRLHF's loop: the file that ``--reward.remote_url FILE.py`` names, and a hook for tokens.
 
-from assay.serving.openrlhf_reward import write_reward_file
+from assay.serving.openrlhf_reward import CreditHook, write_reward_file
 write_reward_file("runs/reward_model", "reward.py")
+hook = CreditHook("runs/reward_model", tokenizer)  # in an experience maker: rewards + hook(experience)
 """
 
 from __future__ import annotations
@@ -11,11 +12,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
+from assay.credit.redistribution import redistribute
+from assay.errors import DataError, ModelError
 from assay.output import check_new, write_atomic
 from assay.scorers import RewardModel
+from assay.scorers.conversation import Encoded
 from assay.scorers.loading import load_reward_model
+from assay.scorers.prefixes import why_no_prefix_scores
 from assay.workflows import hardware
 
 _FILE = '''"""Rewards for OpenRLHF by a model of assay."""
@@ -45,6 +51,69 @@ def reward_function(model: RewardModel | str) -> Callable[..., dict[str, Any]]:
         return {"rewards": found, "scores": scores, "extra_logs": {"assay": found}}
 
     return reward_func
+
+
+class CreditHook:
+    """Moves a score from the last token to those that earned it (R3HF), in an experience of OpenRLHF's.
+
+    Called with an experience (``sequences``, ``attention_mask`` ``(B, S)``, ``action_mask`` ``(B, A)``, whose columns
+    are the last A tokens), it returns float32 ``(B, A)`` to be added to what ``compute_reward`` makes of the same
+    model's raw scores: each action's change of the score, minus the whole score at the last action. The sum of a row is
+    minus the score of its bare prompt. Whole rewards that were standardised or compared within groups first have other
+    units: use it where OpenRLHF takes them as they are (GAE, REINFORCE).
+
+    Parameters
+    ----------
+    model
+        A causal `RewardModel`, or a folder, run folder or Hub id.
+    tokenizer
+        Of the policy, whose tokens must be the reward model's.
+    mix
+        Share that is moved.
+
+    Raises
+    ------
+    ModelError
+        If the model has no scores of prefixes, or reads other tokens.
+    """
+
+    def __init__(self, model: RewardModel | str, tokenizer: Any, mix: float = 1.0) -> None:
+        loaded: RewardModel = load_reward_model(model) if isinstance(model, str) else model
+        reason = why_no_prefix_scores(loaded)
+        if reason is not None:
+            raise ModelError("this reward model cannot tell what each token earned", got=reason)
+        if loaded.encoder.tokenizer.get_vocab() != tokenizer.get_vocab():
+            raise ModelError(
+                "the policy has other tokens than the reward model",
+                expected="one tokenizer: an experience holds tokens, and no text",
+                remedy="train the reward model on the policy's backbone, or with assay align --credit redistributed",
+            )
+        self.model, self.mix = loaded.to(hardware.best_device()), mix
+
+    def __call__(self, experience: Any) -> torch.Tensor:
+        """Return what to add to the rewards of actions.
+
+        Raises
+        ------
+        DataError
+            If a sequence has no token before its first action, or no action.
+        """
+        actions = experience.action_mask.bool().cpu()
+        sequences, seen = experience.sequences.cpu(), experience.attention_mask.bool().cpu()
+        acted = torch.zeros_like(seen)
+        acted[:, -actions.shape[1] :] = actions
+        found = torch.zeros(actions.shape, dtype=torch.float32)
+        encoded = []
+        for row in range(len(sequences)):
+            before = int((seen[row] & ~acted[row]).sum())
+            if before == 0 or not bool(acted[row].any()):
+                raise DataError("a sequence has no prompt or no action", where=f"row {row}", got=f"{before} before it")
+            encoded.append(Encoded(sequences[row][seen[row]].tolist(), before))
+        for row, values in enumerate(self.model.prefix_scores_encoded(encoded)):
+            moved = np.asarray(redistribute(values.astype(np.float64), mix=self.mix))
+            moved[-1] -= values[-1]
+            found[row, actions[row]] = torch.from_numpy(moved).float()
+        return found.to(experience.action_mask.device)
 
 
 def write_reward_file(model: str, path: str, *, overwrite: bool = False) -> None:
