@@ -6,6 +6,7 @@ import inspect
 
 import pytest
 
+import assay.credit
 import assay.feedback
 import assay.objectives
 import assay.scorers
@@ -27,6 +28,9 @@ PROMISED = {
     "RewardModel.probability": (RewardModel, "(self, prompts, a, b)"),
     "RewardModel.prefix_scores": (RewardModel, "(self, prompt, response)"),
     "training.PreferenceTrainer": (assay.training, "(model, args"),
+    "training.RolloutTrainer": (assay.training, "(actor, args, prompts, rewards, algorithm"),
+    "credit.redistribute": (assay.credit, "(prefix_scores, first_token='subtract_prompt', mix=1.0)"),
+    "credit.capped_mix": (assay.credit, "(label_reward, rationale_reward, cap)"),
 }
 
 
