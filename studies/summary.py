@@ -256,13 +256,14 @@ def verdict_row(
 
 
 def judged(claim: str, metric: str, name: str, effect: Effect, smallest_effect: float) -> dict[str, Any]:
-    """Judge one claim from an effect that is above 0 where it is true."""
+    """Judge one claim from an effect that is above 0 where it is true; one seed on one group decides nothing."""
+    alone = effect.seeds * effect.groups < 2
     return {
         "claim": claim,
         "metric": metric,
         "data": name,
-        "verdict": verdict_on(effect, smallest_effect),
-        "negligible": max(abs(end) for end in effect.ci90) < smallest_effect,
+        "verdict": "undecided" if alone else verdict_on(effect, smallest_effect),
+        "negligible": not alone and max(abs(end) for end in effect.ci90) < smallest_effect,
         "effect": effect.value,
         "ci95": list(effect.ci95),
         "smallest_effect": smallest_effect,
