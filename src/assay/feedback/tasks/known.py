@@ -1,0 +1,174 @@
+"""Tasks that are known by name: public sets as their makers, or the Hub, lay them out."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from assay.errors import ConfigError
+from assay.feedback.tasks.task import Task
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Where a layout keeps what an example consists of.
+
+    Attributes
+    ----------
+    texts
+        Name in templates -> column.
+    label
+        Column of the label: its name, its number among the task's labels, or (``grade``) a number to be rounded.
+    choices
+        Column of the choices; None: the task's labels.
+    rationales
+        Columns with what people wrote for the right label, text or list.
+    group
+        Column whose equal values stay together; None: that of the first text.
+    grade
+        Makes of a cell the number that is rounded to the nearest label of an ordinal task; halves go up.
+    """
+
+    texts: dict[str, str]
+    label: str = "label"
+    choices: str | None = None
+    rationales: tuple[str, ...] = ()
+    group: str | None = None
+    grade: Callable[[Any], float] | None = None
+
+
+@dataclass(frozen=True)
+class Known:
+    """A task and the layouts that it is found in; the first whose columns are there is read."""
+
+    task: Task
+    layouts: tuple[Columns, ...]
+
+
+def _grade(name: str) -> Callable[[Any], float]:
+    return lambda cell: float(cell[name])
+
+
+_NLI = (
+    "Premise: {premise}\nHypothesis: {hypothesis}\nDoes the premise make the hypothesis true ({labels})?",
+    "Read this: {premise}\nIs it so that {hypothesis}\nChoose one of {labels}.",
+    "{hypothesis}\nJudge this sentence by what follows, as one of {labels}: {premise}",
+)
+_FEELING = (
+    "Review: {text}\nIs it {labels}?",
+    "{text}\nHow does who wrote this feel about it? Choose one of {labels}.",
+    "What is the mood of this sentence ({labels})? {text}",
+)
+_CHOICE = (
+    "Question: {question}\nChoices: {labels}",
+    "{question}\nWhich of these fits best: {labels}?",
+    "Choose from {labels}. {question}",
+)
+_SAME = (
+    "First: {first}\nSecond: {second}\nDo both say the same ({labels})?",
+    "{first}\n{second}\nDo these two mean the same thing? Choose one of {labels}.",
+)
+_CLASSES_OF_NEWS = ("world", "sports", "business", "science and technology")
+_ENTAILS = ("entailment", "neutral", "contradiction")
+
+#: Name -> task and layouts. Ordinal tasks round grades to the nearest label.
+TASKS: dict[str, Known] = {
+    "esnli": Known(
+        Task("esnli", _NLI, _ENTAILS),
+        (Columns({"premise": "premise", "hypothesis": "hypothesis"}, rationales=("explanations",)),),
+    ),
+    "mnli": Known(
+        Task("mnli", _NLI, _ENTAILS),
+        (Columns({"premise": "premise", "hypothesis": "hypothesis"}),),
+    ),
+    "sst2": Known(
+        Task("sst2", _FEELING, ("negative", "positive")),
+        (Columns({"text": "text"}), Columns({"text": "sentence"})),
+    ),
+    "movie_reviews": Known(Task("movie_reviews", _FEELING, ("negative", "positive")), (Columns({"text": "text"}),)),
+    "trec": Known(
+        Task(
+            "trec",
+            (
+                "Question: {text}\nWhat kind of answer does it want ({labels})?",
+                "{text}\nThe answer to this is one of {labels}: which?",
+                "Of which kind ({labels}) is the answer to: {text}",
+            ),
+            ("abbreviation", "entity", "description", "human", "location", "number"),
+        ),
+        (Columns({"text": "text"}),),
+    ),
+    "cos_e": Known(
+        Task("cos_e", _CHOICE, kind="choices"),
+        (Columns({"question": "question"}, "answer", "choices", ("rationale_open_ended",)),),
+    ),
+    "ecqa": Known(
+        Task("ecqa", _CHOICE, kind="choices"),
+        (Columns({"question": "question"}, "answer", "choices", ("rationale",)),),
+    ),
+    "ag_news": Known(
+        Task(
+            "ag_news",
+            ("News: {text}\nWhat is it about ({labels})?", "{text}\nIn which part of a paper is this: {labels}?"),
+            _CLASSES_OF_NEWS,
+        ),
+        (Columns({"text": "text"}),),
+    ),
+    "mrpc": Known(
+        Task("mrpc", _SAME, ("different", "same")), (Columns({"first": "sentence1", "second": "sentence2"}),)
+    ),
+    "qqp": Known(Task("qqp", _SAME, ("different", "same")), (Columns({"first": "question1", "second": "question2"}),)),
+    "stsb": Known(
+        Task(
+            "stsb",
+            ("First: {first}\nSecond: {second}\nHow alike are they, from {labels}?",),
+            ("0", "1", "2", "3", "4", "5"),
+            "ordinal",
+        ),
+        (Columns({"first": "sentence1", "second": "sentence2"}, grade=float),),
+    ),
+    "app_reviews": Known(
+        Task("app_reviews", ("Review: {text}\nHow many stars: {labels}?",), ("1", "2", "3", "4", "5"), "ordinal"),
+        (Columns({"text": "review"}, "star", grade=float),),
+    ),
+    "d2t_quality": Known(
+        Task(
+            "d2t_quality",
+            ("To be said: {meaning}\nSaid: {text}\nHow well, from {labels}?",),
+            ("1", "2", "3", "4", "5", "6"),
+            "ordinal",
+        ),
+        (Columns({"meaning": "prompt", "text": "response"}, "grades", grade=_grade("quality")),),
+    ),
+    "summeval_coherence": Known(
+        Task(
+            "summeval_coherence",
+            ("Summary: {summary}\nHow coherent is it, from {labels}?",),
+            ("1", "2", "3", "4", "5"),
+            "ordinal",
+        ),
+        (Columns({"summary": "response"}, "grades", group="doc_id", grade=_grade("coherence")),),
+    ),
+}
+
+
+def task_named(name: str) -> Known:
+    """Return a task by its name.
+
+    Raises
+    ------
+    ConfigError
+        If there is none, with the nearest name.
+    """
+    if name not in TASKS:
+        near = difflib.get_close_matches(name, TASKS, 1)
+        raise ConfigError(
+            "there is no such task",
+            where="task",
+            expected=", ".join(TASKS),
+            got=name,
+            remedy=f"did you mean {near[0]}?" if near else "name one of them",
+        )
+    return TASKS[name]

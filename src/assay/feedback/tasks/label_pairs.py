@@ -1,0 +1,336 @@
+"""Pairs that hinge on the label, on the rationale, or on one while the other is changed (RLLR, Liao et al. 2024)."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from assay.errors import ConfigError, DataError
+from assay.feedback.records import comparison, edge
+from assay.feedback.tasks.rationales import RationaleSource
+from assay.feedback.tasks.task import Example, Task, answer, read_answer
+
+#: Which wrong label the worse side gets: any alike, as often as it is confused with the right one, or the nearest.
+WrongRule = Literal["uniform", "confusion", "nearest"]
+PairKind = Literal["label", "rationale", "swapped label", "wrong rationale"]
+
+
+@dataclass
+class PairReport:
+    """What building pairs did.
+
+    Attributes
+    ----------
+    kind, source, rule
+        Of the pairs, of their rationales, and how wrong labels were chosen.
+    pairs
+        How many there are.
+    dropped
+        Reason -> examples without a pair.
+    better, worse
+        Label -> pairs (weighted) in which it is on that side.
+    characters
+        Mean length of the better and the worse answer.
+    longer
+        Share of pairs whose better answer is the longer one, equal lengths as one half.
+    """
+
+    kind: PairKind
+    source: str
+    rule: str
+    pairs: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
+    better: Counter[str] = field(default_factory=Counter)
+    worse: Counter[str] = field(default_factory=Counter)
+    characters: tuple[float, float] = (0.0, 0.0)
+    longer: float = 0.5
+
+    def lines(self) -> list[str]:
+        """Return it in words."""
+        told = [f"{self.pairs:,} pairs of kind {self.kind}; rationales: {self.source}; wrong labels: {self.rule}"]
+        told += [f"  without a pair {count:,}: {reason}" for reason, count in self.dropped.items()]
+        told.append(
+            f"  characters: {self.characters[0]:.0f} of the better, {self.characters[1]:.0f} of the worse side; the "
+            f"better one is longer in {100 * self.longer:.0f} %"
+        )
+        return told
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values."""
+        return {name: dict(v) if isinstance(v, Counter) else v for name, v in vars(self).items()}
+
+
+def wrong_labels(
+    task: Task,
+    examples: Sequence[Example],
+    rule: WrongRule = "uniform",
+    *,
+    confused: Mapping[str, Mapping[str, float]] | None = None,
+    seed: int = 0,
+) -> list[str]:
+    """Return a wrong label for each example.
+
+    Parameters
+    ----------
+    task, examples
+        Of whose choices one that is not right is taken. ``uniform``: of the same right label, every wrong one as often
+        as the others.
+    rule
+        See `WrongRule`; ``nearest`` is for ordinal tasks, and at random where two are as near.
+    confused
+        Right label -> wrong label -> how often it is taken for it; for ``confusion``. What is never confused is as
+        likely as what was confused half a time.
+    seed
+        Of the draws.
+
+    Raises
+    ------
+    ConfigError
+        If rule and task do not fit.
+    """
+    if rule == "nearest" and task.kind != "ordinal":
+        raise ConfigError("nearest labels belong to ordinal tasks", where=task.name, expected="uniform or confusion")
+    if rule == "confusion" and (confused is None or task.kind == "choices"):
+        raise ConfigError("confusion needs counts of which label is taken for which", where=task.name)
+    random, decks = np.random.default_rng(seed), defaultdict[tuple[str, tuple[str, ...]], list[str]](list)
+    found = []
+    for one in examples:
+        wrong = [label for label in one.choices if label != one.label]
+        if rule == "nearest":
+            least = min(task.distance(one.label, label) for label in wrong)
+            wrong = [label for label in wrong if task.distance(one.label, label) == least]
+        if rule == "confusion":
+            assert confused is not None
+            counts = np.array([confused.get(one.label, {}).get(label, 0.0) + 0.5 for label in wrong])
+            found.append(wrong[int(random.choice(len(wrong), p=counts / counts.sum()))])
+            continue
+        deck = decks[one.label, tuple(wrong)]
+        if not deck:
+            deck += [wrong[k] for k in random.permutation(len(wrong))]
+        found.append(deck.pop())
+    return found
+
+
+def label_pairs(
+    task: Task,
+    examples: Sequence[Example],
+    source: RationaleSource,
+    rule: WrongRule = "uniform",
+    *,
+    balance: bool = True,
+    confused: Mapping[str, Mapping[str, float]] | None = None,
+    template: int = 0,
+    seed: int = 0,
+) -> tuple[list[dict[str, Any]], PairReport]:
+    """Build label-sensitive pairs: the right label, argued for, over a wrong one, argued for by the same source.
+
+    Parameters
+    ----------
+    task, examples
+        What is asked.
+    source
+        Of both rationales.
+    rule, confused, seed
+        See `wrong_labels`.
+    balance
+        Weigh pairs so that all right labels count alike: then a model that does not see the text gains nothing by
+        preferring the more frequent label. Not where every example has its own choices.
+    template
+        Way to ask.
+
+    Returns
+    -------
+    tuple
+        Records and a report. Each record's ``meta`` has the kind, both labels and the source.
+    """
+    wrong = wrong_labels(task, examples, rule, confused=confused, seed=seed)
+    right = [one.label for one in examples]
+    ours, theirs = source(examples, right), source(examples, wrong)
+    report = PairReport("label", source.name, rule)
+    kept = []
+    for one, label, why, why_not in zip(examples, wrong, ours, theirs, strict=True):
+        if why is None or why_not is None:
+            report.dropped["no rationale for both labels"] += 1
+        else:
+            kept.append((one, (one.label, why), (label, why_not)))
+    weights = _balanced([one.label for one, _, _ in kept]) if balance and task.kind != "choices" else None
+    return _records(task, kept, report, template, weights)
+
+
+def control_pairs(
+    task: Task,
+    examples: Sequence[Example],
+    source: RationaleSource,
+    kind: Literal["swapped label", "wrong rationale"],
+    rule: WrongRule = "uniform",
+    *,
+    confused: Mapping[str, Mapping[str, float]] | None = None,
+    template: int = 0,
+    seed: int = 0,
+) -> tuple[list[dict[str, Any]], PairReport]:
+    """Build pairs that differ in one thing: the label under one rationale, or the rationale under the right label.
+
+    A reward model of correct labels prefers the right label under the same rationale; one that merely notices forced
+    rationales prefers the right rationale, and tells labels apart no better than chance.
+
+    Parameters
+    ----------
+    task, examples, source, rule, confused, template, seed
+        As of `label_pairs`.
+    kind
+        ``swapped label``: the rationale for the right label on both sides; ``wrong rationale``: the right label on both
+        sides, argued for, and with what argues for the wrong one.
+    """
+    wrong = wrong_labels(task, examples, rule, confused=confused, seed=seed)
+    ours = source(examples, [one.label for one in examples])
+    theirs = source(examples, wrong)
+    report, kept = PairReport(kind, source.name, rule), []
+    for one, label, why, why_not in zip(examples, wrong, ours, theirs, strict=True):
+        if why is None or (kind == "wrong rationale" and why_not is None):
+            report.dropped["no rationale"] += 1
+        elif kind == "swapped label":
+            kept.append((one, (one.label, why), (label, why)))
+        elif why == why_not:
+            report.dropped["the same rationale for both labels"] += 1
+        else:
+            kept.append((one, (one.label, why), (one.label, str(why_not))))
+    return _records(task, kept, report, template, None)
+
+
+def rationale_pairs(
+    task: Task,
+    examples: Sequence[Example],
+    sources: tuple[RationaleSource, RationaleSource],
+    prefer: Callable[[list[str], list[str], list[str]], np.ndarray],
+    *,
+    template: int = 0,
+    name: str = "judge",
+) -> tuple[list[dict[str, Any]], PairReport]:
+    """Build rationale-sensitive pairs: the right label on both sides, two rationales, ranked by someone.
+
+    Parameters
+    ----------
+    task, examples
+        What is asked.
+    sources
+        Of the two rationales.
+    prefer
+        Prompts, first and second answers -> P(the first is better) ``[n]``; NaN where it abstains. A person's choice, a
+        scorer, a judge or weak labels.
+    template
+        Way to ask.
+    name
+        Of who prefers.
+
+    Raises
+    ------
+    DataError
+        If the preferences are not as many as pairs.
+    """
+    right = [one.label for one in examples]
+    first, second = (source(examples, right) for source in sources)
+    report = PairReport("rationale", f"{sources[0].name} and {sources[1].name}", "none")
+    report.rule = f"none; ranked by {name}"
+    both = []
+    for one, why, other in zip(examples, first, second, strict=True):
+        if why is None or other is None or why == other:
+            report.dropped["no two rationales"] += 1
+        else:
+            both.append((one, answer(one.label, why), answer(one.label, other)))
+    asked = [task.ask(one, template) for one, _, _ in both]
+    said = np.asarray(prefer(asked, [own for _, own, _ in both], [other for _, _, other in both]), np.float64)
+    if said.shape != (len(both),):
+        raise DataError(
+            "preferences came for another number of pairs", where=name, expected=str(len(both)), got=str(said.shape)
+        )
+    rows, kept = [], []
+    for (one, own, other), prompt, p in zip(both, asked, said, strict=True):
+        if not np.isfinite(p) or p == 0.5:
+            report.dropped["not ranked"] += 1
+            continue
+        sides = (own, other) if p > 0.5 else (other, own)
+        verdict = edge(0, 1, float(max(p, 1 - p)), source=name)
+        meta = {"kind": "rationale", "better": one.label, "worse": one.label, "rationales": report.source}
+        rows.append(comparison(prompt, sides, [verdict], split_group=one.group, meta=meta))
+        kept.append(one)
+    check_label_pairs(task, rows, kept)
+    _tell(report, rows)
+    return rows, report
+
+
+def check_label_pairs(task: Task, rows: Sequence[dict[str, Any]], examples: Sequence[Example]) -> None:
+    """Refuse pairs that are not what their kind says: the builders' own last look at what they made.
+
+    Parameters
+    ----------
+    task
+        Of the pairs.
+    rows, examples
+        Records, and what each is about.
+
+    Raises
+    ------
+    DataError
+        If a better side has no right label, a worse side of a label-sensitive pair has it, or labels of a
+        rationale-sensitive pair differ.
+    """
+    for number, (row, one) in enumerate(zip(rows, examples, strict=True)):
+        labels = [read_answer(text, one.choices).label for text in row["responses"]]
+        kind = _meta(row)["kind"]
+        hinges = kind in ("label", "swapped label")
+        if labels[0] != one.label or labels[1] is None or (labels[1] == one.label) == hinges:
+            raise DataError(
+                "a pair is not of its kind",
+                where=f"{task.name}, pair {number + 1}",
+                expected=f"{one.label} over {'another label' if hinges else one.label}",
+                got=f"{labels[0]} over {labels[1]}",
+                remedy="a rationale may hold a line that begins like the last one",
+            )
+
+
+def _records(
+    task: Task,
+    kept: Sequence[tuple[Example, tuple[str, str], tuple[str, str]]],
+    report: PairReport,
+    template: int,
+    weights: np.ndarray | None,
+) -> tuple[list[dict[str, Any]], PairReport]:
+    rows = []
+    for number, (one, better, worse) in enumerate(kept):
+        weight = 1.0 if weights is None else float(weights[number])
+        meta = {"kind": report.kind, "better": better[0], "worse": worse[0], "rationales": report.source}
+        verdict = edge(0, 1, w=weight, source="label")
+        sides = [answer(*better), answer(*worse)]
+        rows.append(comparison(task.ask(one, template), sides, [verdict], split_group=one.group, meta=meta))
+    check_label_pairs(task, rows, [one for one, _, _ in kept])
+    _tell(report, rows)
+    return rows, report
+
+
+def _balanced(labels: Sequence[str]) -> np.ndarray:
+    """Return weights of mean 1 under which every label counts alike."""
+    counts = Counter(labels)
+    return np.array([len(labels) / (len(counts) * counts[label]) for label in labels])
+
+
+def _tell(report: PairReport, rows: Sequence[dict[str, Any]]) -> None:
+    """Count what is on which side, and how long."""
+    report.pairs = len(rows)
+    for row in rows:
+        meta, weight = _meta(row), row["edges"][0]["w"]
+        report.better[meta["better"]] += weight
+        report.worse[meta["worse"]] += weight
+    if rows:
+        lengths = np.array([[len(text) for text in row["responses"]] for row in rows], np.float64)
+        report.characters = (float(lengths[:, 0].mean()), float(lengths[:, 1].mean()))
+        gap = np.sign(lengths[:, 0] - lengths[:, 1])
+        report.longer = float((1 + gap.mean()) / 2)
+
+
+def _meta(row: dict[str, Any]) -> dict[str, Any]:
+    return dict(json.loads(row["meta"]))

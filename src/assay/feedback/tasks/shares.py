@@ -1,0 +1,156 @@
+"""Shares of a task that have no group in common: what teaches to answer, makes pairs, asks a policy, and tests."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from assay.errors import ConfigError, DataError
+from assay.feedback.tasks.task import Example, Task
+
+#: Shares of what does not test, by purpose.
+USUAL = {"teaching": 0.4, "pairs": 0.4, "asked": 0.2}
+
+
+@dataclass(frozen=True)
+class TaskShares:
+    """Examples by purpose; no group is in two of them.
+
+    Attributes
+    ----------
+    teaching
+        Taught to answer (SFT).
+    pairs
+        Made into pairs for reward models.
+    asked
+        Prompts that a policy answers for reward; pairs of them would carry their labels into the reward.
+    test
+        Judged.
+    removed
+        Examples of the other shares that were taken out because a text of the test is theirs too.
+    """
+
+    teaching: list[Example]
+    pairs: list[Example]
+    asked: list[Example]
+    test: list[Example]
+    removed: int = 0
+
+    def __post_init__(self) -> None:
+        seen: dict[str, str] = {}
+        for part in fields(self):
+            own = getattr(self, part.name)
+            if not isinstance(own, list):
+                continue
+            for group in {example.group for example in own}:
+                if seen.setdefault(group, part.name) != part.name:
+                    raise DataError(
+                        "a group is in two shares",
+                        where=group[:80],
+                        expected="texts of a group on one side",
+                        got=f"{seen[group]} and {part.name}",
+                    )
+
+
+def share_out_task(
+    task: Task,
+    examples: Sequence[Example],
+    *,
+    test: Sequence[Example] | None = None,
+    test_share: float = 0.2,
+    shares: dict[str, float] | None = None,
+    most: int | None = None,
+    seed: int = 0,
+) -> TaskShares:
+    """Divide a task's examples by group.
+
+    Parameters
+    ----------
+    task, examples
+        What is divided.
+    test
+        Examples that test; None: a share of the groups.
+    test_share, shares
+        Share of the groups that tests, and of the rest by purpose (`USUAL`).
+    most
+        Examples that are kept besides the test, drawn at random by group; None: all.
+    seed
+        Of the draws.
+
+    Raises
+    ------
+    ConfigError
+        If shares are none.
+    DataError
+        If there are too few groups, one class alone, or a label of the test that nothing teaches.
+    """
+    parts = USUAL if shares is None else shares
+    if set(parts) != set(USUAL) or any(share <= 0 for share in parts.values()) or not 0 < test_share < 1:
+        raise ConfigError("shares are numbers above 0 for each purpose", where="shares", expected=", ".join(USUAL))
+    removed = 0
+    if test is not None:
+        held, held_texts = {one.group for one in test}, {_texts(one) for one in test}
+        rest = [one for one in examples if one.group not in held and _texts(one) not in held_texts]
+        removed = len(examples) - len(rest)
+    else:
+        groups = _groups(examples, seed)
+        tested = set(groups[: max(1, round(test_share * len(groups)))])
+        rest = [one for one in examples if one.group not in tested]
+        test = [one for one in examples if one.group in tested]
+    order = _groups(rest, seed + 1)
+    if most is not None:
+        counts = np.cumsum(_sizes(rest, order))
+        order = order[: int(np.searchsorted(counts, most, side="right")) or 1]
+    if len(order) < len(parts):
+        raise DataError(
+            "too few groups for every purpose",
+            where=task.name,
+            expected=f"{len(parts)} besides the test",
+            got=str(len(order)),
+        )
+    ends = np.cumsum([parts[name] for name in USUAL]) / sum(parts.values())
+    cuts = np.clip(np.round(ends * len(order)).astype(int), 1, None)
+    place = {group: name for k, name in enumerate(USUAL) for group in order[(cuts[k - 1] if k else 0) : cuts[k]]}
+    found = {name: [one for one in rest if place.get(one.group) == name] for name in USUAL}
+    made = TaskShares(found["teaching"], found["pairs"], found["asked"], list(test), removed)
+    _check(task, made)
+    return made
+
+
+def _texts(example: Example) -> tuple[str, ...]:
+    return tuple(" ".join(text.lower().split()) for text in example.texts.values())
+
+
+def _groups(examples: Sequence[Example], seed: int) -> list[str]:
+    """Return groups in an order that depends on their names and the seed, not on the order of examples."""
+    names = sorted({one.group for one in examples})
+    return [names[k] for k in np.random.default_rng(seed).permutation(len(names))]
+
+
+def _sizes(examples: Sequence[Example], groups: Sequence[str]) -> list[int]:
+    counts = Counter(one.group for one in examples)
+    return [counts[group] for group in groups]
+
+
+def _check(task: Task, shares: TaskShares) -> None:
+    """Refuse what no classifier could be taught from."""
+    empty = [name for name in (*USUAL, "test") if not getattr(shares, name)]
+    if empty:
+        raise DataError("a share has no example", where=task.name, got=", ".join(empty), remedy="bring more examples")
+    if task.kind == "choices":
+        return
+    taught = {one.label for one in shares.teaching}
+    if len(taught) < 2:
+        raise DataError("one class alone teaches nothing", where=task.name, expected="2 labels", got=", ".join(taught))
+    missing = sorted({one.label for one in shares.test} - taught)
+    if missing:
+        raise DataError(
+            "the test has labels that nothing teaches",
+            where=task.name,
+            expected="every label of the test among what is taught",
+            got=", ".join(missing),
+            remedy="bring more examples of them, or leave them out of the test",
+        )

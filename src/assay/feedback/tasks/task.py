@@ -1,0 +1,205 @@
+"""A classification task as writing: what is asked, how an answer looks, and which label a text gives."""
+
+from __future__ import annotations
+
+import string
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from assay.errors import ConfigError
+
+#: How the last line of an answer begins.
+MARK = "Answer:"
+
+#: ``classes``: the same labels for all examples; ``ordinal``: classes that are numbers, in order; ``choices``: every
+#: example has its own.
+TaskKind = Literal["classes", "ordinal", "choices"]
+
+#: Why a text gives no label.
+Unread = Literal["no last line", "unknown label", "two labels"]
+
+
+@dataclass(frozen=True)
+class Example:
+    """One thing to be judged.
+
+    Attributes
+    ----------
+    texts
+        Name -> text.
+    label
+        The right one.
+    choices
+        Labels that there are.
+    group
+        Examples of one group are never on both sides of a division.
+    rationales
+        Label -> what people wrote for it; most sets explain the right label only.
+    part
+        Side that the set's makers gave it; None: none.
+    """
+
+    texts: dict[str, str]
+    label: str
+    choices: tuple[str, ...]
+    group: str
+    rationales: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    part: str | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What was read from a text.
+
+    Attributes
+    ----------
+    label
+        One of the choices; None: none was given.
+    rationale
+        What stands before the last line.
+    unread
+        Why there is no label; None: there is one.
+    """
+
+    label: str | None
+    rationale: str
+    unread: Unread | None = None
+
+
+@dataclass(frozen=True)
+class Task:
+    """Texts, labels and how one is asked for the other.
+
+    Attributes
+    ----------
+    name
+        For files and reports.
+    templates
+        Ways to ask, the first the usual one: text with the names of the example's texts in braces, and ``{labels}``.
+    labels
+        Of all examples; empty with ``choices``. Those of ordinal tasks are numbers, rising.
+    kind
+        See `TaskKind`.
+
+    Raises
+    ------
+    ConfigError
+        If labels cannot be told apart when written, are no rising numbers, or a template is none.
+    """
+
+    name: str
+    templates: tuple[str, ...]
+    labels: tuple[str, ...] = ()
+    kind: TaskKind = "classes"
+
+    def __post_init__(self) -> None:
+        if (self.kind == "choices") != (not self.labels):
+            raise ConfigError("a task has labels, or every example has its own choices", where=self.name)
+        if self.labels:
+            check_choices(self.labels, self.name)
+        if self.kind == "ordinal":
+            numbers = [_number(label) for label in self.labels]
+            if None in numbers or numbers != sorted(set(numbers)):  # type: ignore[type-var]
+                raise ConfigError(
+                    "labels of an ordinal task are rising numbers", where=self.name, got=", ".join(self.labels)
+                )
+        if not self.templates:
+            raise ConfigError("a task needs a template", where=self.name)
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Names of the texts that templates write."""
+        named = [name for template in self.templates for _, name, _, _ in string.Formatter().parse(template) if name]
+        return tuple(dict.fromkeys(name for name in named if name != "labels"))
+
+    def ask(self, example: Example, template: int = 0) -> str:
+        """Write the prompt of an example.
+
+        Raises
+        ------
+        ConfigError
+            If a template names a text that the example has not.
+        """
+        missing = [name for name in self.fields if name not in example.texts]
+        if missing:
+            raise ConfigError(
+                "a template names a text that is not there",
+                where=f"{self.name}, template {template + 1}",
+                expected=", ".join(example.texts),
+                got=", ".join(missing),
+            )
+        return self.templates[template].format(**example.texts, labels=", ".join(example.choices))
+
+    def distance(self, label: str, other: str) -> float:
+        """Return how far two labels of an ordinal task lie apart."""
+        return abs(float(label) - float(other))
+
+
+def answer(label: str, rationale: str = "") -> str:
+    """Write an answer: the rationale, if there is one, and the label in a last line."""
+    kept = " ".join(rationale.split())
+    return f"{kept}\n{MARK} {label}" if kept else f"{MARK} {label}"
+
+
+def read_answer(text: str, choices: tuple[str, ...]) -> Answer:
+    """Read the label from the last line of a text.
+
+    The whole of what stands behind the mark must be a label, so ``entail`` is not ``entailment`` and a label may begin
+    another; case and a final full stop do not count. Earlier lines of the same form must say the same.
+
+    Parameters
+    ----------
+    text
+        As written by a model.
+    choices
+        Labels that there are.
+    """
+    lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
+    marked = [line[len(MARK) :].strip() for line in lines if line.lower().startswith(MARK.lower())]
+    if not lines or not lines[-1].lower().startswith(MARK.lower()):
+        return Answer(None, text.strip(), "no last line")
+    rationale = "\n".join(line for line in lines[:-1] if not line.lower().startswith(MARK.lower()))
+    found = [_choice(each, choices) for each in marked]
+    if found[-1] is None:
+        return Answer(None, rationale, "unknown label")
+    if len(set(found)) > 1:
+        return Answer(None, rationale, "two labels")
+    return Answer(found[-1], rationale)
+
+
+def check_choices(choices: tuple[str, ...], where: str) -> None:
+    """Refuse labels that are fewer than two, or that cannot be told apart in an answer's last line.
+
+    Raises
+    ------
+    ConfigError
+        Naming them.
+    """
+    if len(choices) < 2:
+        raise ConfigError("one class alone is no task", where=where, expected="2 labels", got=", ".join(choices))
+    written = [plain(label) for label in choices]
+    same = sorted({label for label, own in zip(choices, written, strict=True) if written.count(own) > 1 or not own})
+    if same or any("\n" in label for label in choices):
+        raise ConfigError(
+            "labels cannot be told apart when written in a line",
+            where=where,
+            expected="names that differ in more than case, blanks and a final full stop",
+            got=", ".join(repr(label) for label in same or choices),
+        )
+
+
+def _choice(written: str, choices: tuple[str, ...]) -> str | None:
+    found = [label for label in choices if plain(label) == plain(written)]
+    return found[0] if found else None
+
+
+def plain(label: str) -> str:
+    """Return what of a label counts: case, blanks and a final full stop do not."""
+    return " ".join(label.casefold().split()).removesuffix(".").strip()
+
+
+def _number(label: Any) -> float | None:
+    try:
+        return float(label)
+    except ValueError:
+        return None

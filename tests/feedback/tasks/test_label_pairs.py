@@ -1,0 +1,154 @@
+"""Pairs that hinge on the label or on the rationale: the builders' promises, for every pair."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from assay.errors import ConfigError, DataError
+from assay.feedback import from_rows, pairs
+from assay.feedback.tasks import Example, Task
+from assay.feedback.tasks.label_pairs import (
+    check_label_pairs,
+    control_pairs,
+    label_pairs,
+    rationale_pairs,
+    wrong_labels,
+)
+from assay.feedback.tasks.rationales import Borrowed, Generated, NoRationale, Templates, Written
+from assay.feedback.tasks.task import read_answer
+
+TASK = Task("kinds", ("{text}\n{labels}?", "{labels}: {text}"), ("red", "green", "blue"))
+STARS = Task("stars", ("{text}",), ("1", "2", "3", "4", "5"), "ordinal")
+
+
+def examples(task: Task = TASK, count: int = 90) -> list[Example]:
+    """Return examples of which the first label is twice as frequent as each other one."""
+    labels = (task.labels[0], *task.labels)
+    return [
+        Example(
+            {"text": f"Thing {k}."},
+            labels[k % len(labels)],
+            task.labels,
+            f"group {k}",
+            {labels[k % len(labels)]: (f"it is so, {k}", f"see {k}")},
+        )
+        for k in range(count)
+    ]
+
+
+def labels_of(row: dict[str, Any]) -> tuple[str | None, str | None]:
+    one, other = (read_answer(text, TASK.labels).label for text in row["responses"])
+    return one, other
+
+
+@pytest.mark.parametrize("source", [NoRationale(), Templates(), Borrowed(examples())], ids=lambda own: own.name)
+def test_the_right_label_is_over_a_wrong_one_in_every_pair(source: Any) -> None:
+    own = examples()
+    rows, report = label_pairs(TASK, own, source, template=1)
+    right = {TASK.ask(one, 1): one.label for one in own}
+    assert report.pairs == len(rows) == 90 and not report.dropped
+    for row in rows:
+        better, worse = labels_of(row)
+        assert better == right[row["prompt"][0]["content"]] != worse is not None
+        meta = json.loads(row["meta"])
+        assert (meta["better"], meta["worse"], meta["rationales"]) == (better, worse, source.name)
+    # every label is as often on the better as on the worse side, by weight
+    for label in TASK.labels:
+        assert report.better[label] == pytest.approx(30) and report.worse[label] == pytest.approx(30, abs=3)
+    view = pairs(from_rows(rows))
+    assert len(view) == 90 and (view.p == 1).all() and view.w.mean() == pytest.approx(1)
+    assert set(view.group) == {one.group for one in own}
+
+
+def test_without_balance_frequent_labels_are_more_often_better() -> None:
+    _, report = label_pairs(TASK, examples(), NoRationale(), balance=False)
+    assert report.better["red"] == 46 and report.better["green"] == 22
+    assert "90 pairs" in report.lines()[0] and report.to_dict()["better"]["red"] == 46
+
+
+def test_wrong_labels_by_rule() -> None:
+    own = examples()
+    drawn = Counter((one.label, wrong) for one, wrong in zip(own, wrong_labels(TASK, own), strict=True))
+    assert all(abs(drawn["red", wrong] - 23) <= 1 for wrong in ("green", "blue"))
+    often = {"red": {"green": 1e6}, "green": {"blue": 1e6}, "blue": {"red": 1e6}}
+    confused = wrong_labels(TASK, own, "confusion", confused=often)
+    assert all(often[one.label].get(wrong) for one, wrong in zip(own, confused, strict=True))
+    stars = [replace(one, choices=STARS.labels) for one in examples(STARS)]
+    for one, wrong in zip(stars, wrong_labels(STARS, stars, "nearest"), strict=True):
+        assert STARS.distance(one.label, wrong) == 1
+    with pytest.raises(ConfigError, match="ordinal"):
+        wrong_labels(TASK, own, "nearest")
+    with pytest.raises(ConfigError, match="needs counts"):
+        wrong_labels(TASK, own, "confusion")
+
+
+def test_both_rationales_come_from_one_source() -> None:
+    own = examples()
+    rows, report = label_pairs(TASK, own, Written())
+    # people explained the right label alone, so there is nothing as good for the wrong one
+    assert rows == [] and report.dropped == {"no rationale for both labels": 90}
+    borrowed = Borrowed(own)(own, [one.label for one in own])
+    assert all(
+        text is not None and text not in one.rationales[one.label] for text, one in zip(borrowed, own, strict=True)
+    )
+    same = Templates()(own, ["red"] * 90), Templates()(own, ["blue"] * 90)
+    assert [one.replace("red", "blue") for one in same[0] if one] == same[1]
+
+
+def test_a_generator_is_told_the_label() -> None:
+    asked: list[str] = []
+
+    def write(prompts: list[str]) -> list[str]:
+        asked.extend(prompts)
+        return [" because\n of it " if "red" in prompt.rsplit("\n", 1)[-1] else "" for prompt in prompts]
+
+    own = examples(count=8)
+    rows, report = label_pairs(TASK, own, Generated(TASK, write, "mine"))
+    assert rows == [] and report.source == "mine" and sum(report.dropped.values()) == 8
+    assert asked[0] == "Thing 0.\nred, green, blue?\nThe answer is red. Why?"
+    assert Generated(TASK, write)(own[:1], ["red"]) == ["because of it"]
+
+
+@pytest.mark.parametrize("kind", ["swapped label", "wrong rationale"])
+def test_controls_change_one_thing(kind: Any) -> None:
+    rows, report = control_pairs(TASK, examples(), Templates(), kind)
+    assert report.kind == kind and len(rows) == 90
+    for row in rows:
+        (better, worse), (one, other) = labels_of(row), (text.splitlines()[0] for text in row["responses"])
+        assert (better == worse) == (kind == "wrong rationale") and (one == other) == (kind == "swapped label")
+    silent, report = control_pairs(TASK, examples(), NoRationale(), "wrong rationale")
+    assert silent == [] and report.dropped == {"the same rationale for both labels": 90}
+
+
+def test_rationale_pairs_have_one_label_and_follow_who_ranks() -> None:
+    own = examples(count=12)
+
+    def prefer(prompts: list[str], one: list[str], other: list[str]) -> np.ndarray:
+        assert len(prompts) == len(one) == len(other) == 12
+        return np.array([0.9, 0.2, 0.5, np.nan] * 3)
+
+    rows, report = rationale_pairs(TASK, own, (Written(), Templates()), prefer, name="me")
+    assert report.dropped == {"not ranked": 6} and len(rows) == 6
+    assert all(len(set(labels_of(row))) == 1 for row in rows)
+    assert "it is so" in rows[0]["responses"][0] and "it is so" in rows[1]["responses"][1]
+    assert [row["edges"][0]["p"] for row in rows[:2]] == [0.9, 0.8]
+    with pytest.raises(DataError, match="another number of pairs"):
+        rationale_pairs(TASK, own, (Written(), Templates()), lambda *_: np.ones(3))
+
+
+def test_pairs_that_are_not_of_their_kind_are_refused() -> None:
+    own = examples(count=4)
+    rows, _ = label_pairs(TASK, own, NoRationale())
+    check_label_pairs(TASK, rows, own)
+    turned = [{**row, "responses": row["responses"][::-1]} for row in rows]
+    with pytest.raises(DataError, match="pair 1"):
+        check_label_pairs(TASK, turned, own)
+    # a rationale with a last line of its own would give the worse side another label
+    with pytest.raises(DataError, match="not of its kind"):
+        label_pairs(TASK, own, Generated(TASK, lambda prompts: ["Answer: red"] * len(prompts)))

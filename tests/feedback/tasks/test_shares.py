@@ -1,0 +1,82 @@
+"""Shares of a task: no group in two of them, and refusals of what could not be taught."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import combinations
+from typing import Any
+
+import pytest
+
+from assay.errors import ConfigError, DataError
+from assay.feedback.tasks import Example, Task
+from assay.feedback.tasks.shares import TaskShares, share_out_task
+
+TASK = Task("mood", ("{text}\n{labels}?",), ("negative", "positive"))
+
+
+def examples(count: int = 60, per_group: int = 2) -> list[Example]:
+    return [
+        Example({"text": f"Text {k}."}, TASK.labels[k % 2], TASK.labels, f"group {k // per_group}")
+        for k in range(count)
+    ]
+
+
+def parts(shares: TaskShares) -> list[list[Example]]:
+    return [shares.teaching, shares.pairs, shares.asked, shares.test]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_no_group_is_in_two_shares(seed: int) -> None:
+    found = share_out_task(TASK, examples(), seed=seed)
+    groups = [{one.group for one in part} for part in parts(found)]
+    assert all(not one & other for one, other in combinations(groups, 2))
+    assert sum(map(len, parts(found))) == 60
+    assert [len(part) for part in parts(found)] == [20, 18, 10, 12]
+    # the order of examples does not matter
+    again = share_out_task(TASK, examples()[::-1], seed=seed)
+    assert {one.group for one in again.test} == groups[3]
+
+
+def test_texts_of_the_test_leave_the_rest() -> None:
+    own = examples()
+    test = [replace(own[0], group="elsewhere"), own[7], Example({"text": "New."}, "positive", TASK.labels, "new")]
+    found = share_out_task(TASK, own, test=test)
+    # the same text under another group, and both texts of a group that is tested
+    assert found.removed == 3 and found.test == test
+    rest = [one for part in parts(found)[:3] for one in part]
+    assert len(rest) == 57 and not {"Text 0.", "Text 6.", "Text 7."} & {one.texts["text"] for one in rest}
+
+
+def test_no_more_than_asked_for() -> None:
+    found = share_out_task(TASK, examples(400), most=100, test_share=0.5)
+    assert sum(map(len, parts(found)[:3])) == 100 and len(found.test) == 200
+
+
+@pytest.mark.parametrize(
+    ("given", "options", "reason"),
+    [
+        (examples(4), {}, "too few groups"),
+        ([replace(one, label="positive") for one in examples()], {}, "one class alone"),
+        (examples(), {"shares": {"teaching": 1.0}}, "for each purpose"),
+        (examples(), {"test_share": 1.0}, "for each purpose"),
+        (examples(), {"test": []}, "has no example"),
+    ],
+)
+def test_what_cannot_be_divided(given: list[Example], options: dict[str, Any], reason: str) -> None:
+    with pytest.raises((ConfigError, DataError), match=reason):
+        share_out_task(TASK, given, **options)
+
+
+def test_a_label_that_nothing_teaches() -> None:
+    three = Task("kinds", ("{text}",), ("a", "b", "c"))
+    own = [Example({"text": f"t{k}"}, "ab"[k % 2], three.labels, f"{k}") for k in range(40)]
+    test = [Example({"text": "x"}, "c", three.labels, "x")]
+    with pytest.raises(DataError, match="nothing teaches"):
+        share_out_task(three, own, test=test)
+
+
+def test_shares_with_a_group_in_common_are_refused() -> None:
+    one = examples()[0]
+    with pytest.raises(DataError, match="a group is in two shares"):
+        TaskShares([one], [one], [], [])
