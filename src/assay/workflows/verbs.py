@@ -26,6 +26,7 @@ from assay.workflows.online_settings import OnlineMethod, OnlineSettings
 from assay.workflows.policy_settings import AlignSettings
 from assay.workflows.settings import EvolveSettings, TrainSettings
 from assay.workflows.study_settings import StudySettings
+from assay.workflows.task_settings import TaskSettings
 
 FOUND_ERRORS = 1
 
@@ -88,6 +89,17 @@ def _label(settings: LabelSettings) -> int:
     found = label(settings)
     if found.get("dry_run"):
         show(f"would label {found['pairs']:,} pairs, taught by {found['teaching']:,}; nothing was written")
+    return 0
+
+
+def _task(settings: TaskSettings) -> int:
+    from assay.workflows.task_verb import build_task
+
+    found = build_task(settings)
+    shares = ", ".join(f"{count:,} {name}" for name, count in found["shares"].items())
+    pairs = ", ".join(f"{own['pairs']:,} {kind}" for kind, own in found["pairs"].items())
+    where = "nothing was written" if found.get("dry_run") else f"in {settings.out}"
+    show(f"{found['task']}: examples by share: {shares}; pairs: {pairs}; {where}")
     return 0
 
 
@@ -258,6 +270,7 @@ def _export(settings: ExportSettings) -> int:
 STAGES: dict[str, Verb] = {
     "check": Verb(CheckSettings, _check),
     "label": Verb(LabelSettings, _label),
+    "task": Verb(TaskSettings, _task),
     "strength": Verb(StrengthSettings, _strength),
     "train": Verb(TrainSettings, _train),
     "align": Verb(AlignSettings, _align, dict.fromkeys(get_args(OnlineMethod), Verb(OnlineSettings, _align_online))),
