@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from assay.scorers import load_policy
+from assay.scorers.loading import load_reward_model
 from tests.scorers.test_remote_reward import Rewards, server
 from tests.workflows.conftest import Cli, environment, metrics_of
 
@@ -129,6 +130,29 @@ def test_rewards_are_added_mixed_and_held_within_a_budget(
     capped = ["--reward.model", trained_causal, "--rationale.model", trained_causal, "--rationale.cap", 0.1]
     said = cli("align", asked, "--out", "capped", *common, *capped)
     assert said.code == 0 and "part: beyond the cap" in history_of(Path("capped"))[0], said.err
+
+
+def test_a_cap_is_a_quantile_of_held_out_right_answers(
+    cli: Cli, tiny_causal: Path, trained_causal: Path, asked: Path
+) -> None:
+    common = ["--method", "rloo", "--backbone", tiny_causal, *QUICK, "--cycles", 1]
+    mixed = ["--reward.model", trained_causal, "--rationale.model", trained_causal]
+    stored = load_reward_model(str(trained_causal)).record.score["preferred"]
+    assert len(stored) == 21 and stored == sorted(stored)
+    said = cli("align", asked, "--out", "quantile", *common, *mixed, "--rationale.quantile", 0.25)
+    assert said.code == 0 and f"capped at {stored[5]:.3f}" in said.err, said.err
+    for words, reason in (
+        (["--rationale.cap", 1, "--rationale.quantile", 0.2], "say the same"),
+        (["--reward.functions", "mine.py:letters", "--rationale.model", trained_causal], "only a --reward.model knows"),
+    ):
+        source = [] if "--reward.functions" in words else mixed
+        said = cli("align", asked, "--out", "no", *common, *source, *words)
+        assert said.code == 2 and reason in said.err, said.err
+    bare = load_reward_model(str(trained_causal))
+    del bare.record.score["preferred"]
+    bare.save_pretrained("bare")
+    said = cli("align", asked, "--out", "no", *common, "--reward.model", "bare", "--rationale.model", trained_causal)
+    assert said.code == 2 and "does not know what right answers score" in said.err, said.err
 
 
 def test_a_reward_server(cli: Cli, tiny_causal: Path, asked: Path, server: Rewards) -> None:

@@ -60,6 +60,15 @@ def label_cap(rewards_of_correct: Any, quantile: float = 0.5) -> float:
     return float(np.quantile(values, quantile))
 
 
+#: Quantiles of held-out right answers' rewards that are stored with a reward model.
+QUANTILES = np.linspace(0.0, 1.0, 21)
+
+
+def label_cap_of(stored: Any, quantile: float = 0.5) -> float:
+    """Return the cap from stored quantiles (`QUANTILES`), between which it is read linearly."""
+    return float(np.interp(quantile, QUANTILES, np.asarray(stored, np.float64)))
+
+
 def safe_mix(reward: Any, cost: Any, multiplier: float) -> Any:
     r"""Return :math:`(r - \mu c) / (1 + \mu)` of rewards and costs, of tokens or of responses; higher costs are worse.
 

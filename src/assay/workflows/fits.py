@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from assay.credit.mixing import QUANTILES
 from assay.evaluation import Calibration, stored_form
 from assay.scorers import RewardModel
+from assay.scorers.encoding import EncodedRecords
 from assay.scorers.preference import PreferenceHead
 from assay.training import PreferenceTrainer
 from assay.training.checkpoints import newest_complete, step_of
@@ -117,15 +119,44 @@ def trained(
     return trainer.gathered(fresh), step_of(whole) if whole else 0
 
 
-def store(result: Fit, values: np.ndarray, method: str | None) -> None:
-    """Keep score statistics and calibration with the model."""
+def store(result: Fit, values: np.ndarray, method: str | None, preferred: np.ndarray | None = None) -> None:
+    """Keep score statistics and calibration with the model.
+
+    Parameters
+    ----------
+    result
+        Whose model learns of them.
+    values
+        Scores ``[n]``, or of several members ``[n, members]``.
+    method
+        What calibration was fitted on; None: on nothing.
+    preferred
+        Scores of responses that held-out judgements prefer (`preferred_of`), of which quantiles are kept; None: none.
+    """
     members = values.astype(np.float64).reshape(len(values), -1)
     mean = members.mean(axis=1)
     result.model.record.score = {"mean": float(mean.mean()), "std": float(mean.std())}
     if members.shape[1] > 1:
         result.model.record.score["members"] = members.mean(axis=0).tolist()
+    if preferred is not None and len(preferred):
+        result.model.record.score["preferred"] = np.quantile(preferred, QUANTILES).tolist()
     if result.calibration is not None and method:
         result.model.record.calibration = stored_form(result.calibration, method)
+
+
+def preferred_of(records: EncodedRecords, values: np.ndarray) -> np.ndarray:
+    """Return the scores of responses that judgements prefer, each once, ``[responses]``.
+
+    Parameters
+    ----------
+    records
+        Held out from training.
+    values
+        ``[texts]``; of several members ``[texts, members]``, whose mean is taken.
+    """
+    view = records.pairs
+    won = records.offsets[view.row] + np.where(view.p > 0.5, view.a, view.b)
+    return values.reshape(len(values), -1).mean(axis=1)[np.unique(won[view.p != 0.5])]
 
 
 def compare_with(model: RewardModel, states: Callable[[], torch.Tensor]) -> None:

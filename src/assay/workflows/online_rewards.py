@@ -11,6 +11,7 @@ from assay.credit.answers import Answers
 from assay.credit.combining import Capped, Length, Safe, Weighted
 from assay.credit.functions import by_function, by_model, by_server, function_from
 from assay.credit.links import AtTheEnd, Link, Standard
+from assay.credit.mixing import label_cap_of
 from assay.credit.spreading import ByAttention, Redistributed
 from assay.errors import ConfigError, ModelError
 from assay.feedback.records import prompt_text
@@ -75,11 +76,31 @@ def rewards_of(settings: OnlineSettings) -> Link:
         multiplier = Multiplier(settings.cost.budget, settings.cost.rate, settings.cost.start)
         main = Safe(main, cost, multiplier)
     elif settings.rationale is not None:
-        main = Capped(main, _of_model(settings, settings.rationale.model, "rationale", loaded), settings.rationale.cap)
+        main = Capped(main, _of_model(settings, settings.rationale.model, "rationale", loaded), _cap(settings, loaded))
     length = settings.length
     if length.per_token or length.no_end:
         main = Weighted([(main, 1.0), (Length(length.per_token, length.free, length.no_end), 1.0)])
     return main
+
+
+def _cap(settings: OnlineSettings, loaded: dict[str, Any]) -> float:
+    """Return the cap of the main reward: as given, or a quantile of what its model gave held-out right answers."""
+    given, name = settings.rationale, settings.reward.model
+    assert given is not None
+    if given.cap is not None:
+        return given.cap
+    assert name is not None
+    stored = (loaded[name].record.score or {}).get("preferred")
+    if stored is None:
+        raise ConfigError(
+            "this reward model does not know what right answers score",
+            where=name,
+            expected="one that was trained with held-out judgements (--validation-share), or out of fold",
+            remedy="train it with some, or say --rationale.cap NUMBER",
+        )
+    cap = label_cap_of(stored, given.quantile)
+    say(f"the reward of labels is capped at {cap:.3f}, quantile {given.quantile:g} of held-out right answers")
+    return cap
 
 
 def _sources(settings: OnlineSettings, loaded: dict[str, Any]) -> Link:

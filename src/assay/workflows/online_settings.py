@@ -99,7 +99,12 @@ class RationaleSettings(Settings):
     """RLLR's mix: the reward of labels up to a cap, and that of rationales."""
 
     model: str = Field(description="reward model of rationales")
-    cap: float = Field(description="of the main reward, in its own units")
+    cap: float | None = Field(
+        default=None, description="of the main reward, in its own units; none: by --rationale.quantile"
+    )
+    quantile: float = Field(
+        default=0.5, ge=0, le=1, description="of the main model's scores of held-out right answers: the cap"
+    )
 
 
 class CriticSettings(Settings):
@@ -253,6 +258,11 @@ class OnlineSettings(RunSettings, ReadingSettings, TextSettings):
                 yield "reward.verifier", "majority gives 1 and 0"
             if self.test is not None or self.test_share:
                 yield "reward.verifier.majority", "one answer is its own majority: hold nothing out (--test-share 0)"
+        if self.rationale is not None:
+            if self.rationale.cap is not None and self.rationale.quantile != 0.5:
+                yield "rationale.quantile", "and --rationale.cap say the same; choose one"
+            if self.rationale.cap is None and self.reward.model is None:
+                yield "rationale.cap", "is needed: only a --reward.model knows what right answers score"
         if self.reward.normalise and self.rationale is not None:
             yield "reward.normalise", "would change the units of --rationale.cap"
         if self.drop_equal and self.rollout.responses < 2:
