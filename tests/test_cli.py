@@ -24,6 +24,7 @@ REQUIRED = {
     "label": ["x.jsonl"],
     "evolve": ["d.jsonl", "--out", "r", "--unlabelled", "u.jsonl"],
     "select": ["m", "d.jsonl", "--out", "s"],
+    "classify": ["p", "t", "--out", "c"],
     "task": ["sst2", "d.jsonl", "--out", "t"],
     "strength": ["d.jsonl"],
     "align": ["d.jsonl", "--out", "r", "--backbone", "m"],

@@ -18,6 +18,7 @@ VERBS: dict[str, str] = {
     "check": "Check feedback before it is used: schema, repeats, leaks, length bias, truncation.",
     "label": "Label pairs by functions and a label model, or look for functions (--explore).",
     "task": "Make a classification task into prompts, answers and pairs that hinge on the label (RLLR).",
+    "classify": "Judge policies on the held-out part of a task: labels, confusion, ways to ask, best of n.",
     "strength": "Show how strong each preference is to models that did not see it, and the most doubtful ones.",
     "train": "Train, calibrate and judge a reward model; make a run folder with a report.",
     "evaluate": "Judge any reward model on held-out judgements, alone or against another.",

@@ -94,7 +94,7 @@ def classify(
         error = bootstrap.ratio(np.array(away), ones)
     by_class, macro, confusion = _classes(right, told, labels)
     unread = float(np.mean([other is None for other in told]))
-    return Classified(bootstrap.ratio(hits, ones), unread, by_class, macro, confusion, error)
+    return Classified(bootstrap.ratio(hits, ones, proportion=True), unread, by_class, macro, confusion, error)
 
 
 def _classes(

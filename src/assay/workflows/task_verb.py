@@ -33,7 +33,7 @@ def build_task(settings: TaskSettings) -> dict[str, Any]:
     The folder holds ``teach.jsonl`` (answers with people's rationales where there are any) and ``teach_label.jsonl``
     (labels alone) for `assay align --method sft`; ``label.parquet``, ``rationale.parquet`` and their ``_test`` for
     `assay train`; ``swapped_label.parquet`` and ``wrong_rationale.parquet`` for `assay evaluate`; ``prompts.jsonl`` and
-    ``test.jsonl`` with ``ground_truth`` and ``choices``; ``task.json``.
+    ``test.jsonl`` with ``ground_truth``, ``choices``, ``texts`` and ``group``; ``task.json`` (`read_task`).
 
     Raises
     ------
@@ -165,7 +165,13 @@ def _write(settings: TaskSettings, task: Task, shares: TaskShares, pairs: Pairs,
         write_records(folder / f"{kind}_test.parquet", test)
     for name, examples in (("prompts", shares.asked), ("test", shares.test)):
         asked = [
-            {"prompt": _chat(task.ask(one, settings.template)), "ground_truth": one.label, "choices": list(one.choices)}
+            {
+                "prompt": _chat(task.ask(one, settings.template)),
+                "ground_truth": one.label,
+                "choices": list(one.choices),
+                "texts": one.texts,
+                "group": one.group,
+            }
             for one in examples
         ]
         _lines(folder / f"{name}.jsonl", asked)
@@ -198,3 +204,31 @@ def _labels(shares: TaskShares) -> dict[str, dict[str, int]]:
 def _some(examples: list[Example], most: int, seed: int) -> list[Example]:
     chosen = np.sort(np.random.default_rng(seed).permutation(len(examples))[:most])
     return [examples[int(k)] for k in chosen]
+
+
+def read_task(folder: str) -> tuple[Task, list[Example], int]:
+    """Return the task of a folder that `assay task` wrote, the examples that test, and the way they are asked.
+
+    Raises
+    ------
+    DataError
+        If the folder is none.
+    """
+    place = Path(folder).expanduser()
+    try:
+        kept = json.loads((place / "task.json").read_text(encoding="utf-8"))
+        lines = (place / "test.jsonl").read_text(encoding="utf-8").splitlines()
+        rows = [json.loads(line) for line in lines if line.strip()]
+        task = Task(kept["name"], tuple(kept["templates"]), tuple(kept["labels"]), kept["kind"])
+        examples = [
+            Example(dict(row["texts"]), row["ground_truth"], tuple(row["choices"]), row["group"]) for row in rows
+        ]
+        return task, examples, int(kept["template"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            "this is no folder of a task",
+            where=str(place),
+            expected="task.json and test.jsonl, as assay task writes them",
+            got=f"{type(error).__name__}: {error}"[:120],
+            remedy="assay task NAME DATA --out FOLDER",
+        ) from error

@@ -11,6 +11,8 @@ import yaml
 
 from assay.config import Settings
 from assay.console import results_console, show, show_table
+from assay.evaluation.words import percent, percent_interval, points, points_interval
+from assay.workflows.classify_settings import ClassifySettings
 from assay.workflows.compare_settings import CompareSettings
 from assay.workflows.judge_settings import (
     CalibrateSettings,
@@ -100,6 +102,27 @@ def _task(settings: TaskSettings) -> int:
     pairs = ", ".join(f"{own['pairs']:,} {kind}" for kind, own in found["pairs"].items())
     where = "nothing was written" if found.get("dry_run") else f"in {settings.out}"
     show(f"{found['task']}: examples by share: {shares}; pairs: {pairs}; {where}")
+    return 0
+
+
+def _classify(settings: ClassifySettings) -> int:
+    from assay.workflows.classify_verb import classify_policies
+
+    found = classify_policies(settings)
+    if found.get("dry_run"):
+        show(f"would ask {len(found['policies'])} policies {found['examples']:,} times; nothing was written")
+        return 0
+    for name, own in found["policies"].items():
+        low, high = own["accuracy"]["ci95"]
+        gap = own.get("above_the_first")
+        above = "" if gap is None else f"; {points(gap['value'])} ({points_interval(gap['ci95'])}) above the first"
+        show(
+            f"{name}: {percent(own['accuracy']['value'])} right ({percent_interval((low, high))}), "
+            f"{percent(own['unread'])} without a label{above}"
+        )
+    for point in found["best_of"] or []:
+        show(f"best of {point['n']} by {point['by']}: {percent(point['gold']['value'])}")
+    show(f"metrics.json and answers.jsonl are in {settings.out}")
     return 0
 
 
@@ -271,6 +294,7 @@ STAGES: dict[str, Verb] = {
     "check": Verb(CheckSettings, _check),
     "label": Verb(LabelSettings, _label),
     "task": Verb(TaskSettings, _task),
+    "classify": Verb(ClassifySettings, _classify),
     "strength": Verb(StrengthSettings, _strength),
     "train": Verb(TrainSettings, _train),
     "align": Verb(AlignSettings, _align, dict.fromkeys(get_args(OnlineMethod), Verb(OnlineSettings, _align_online))),

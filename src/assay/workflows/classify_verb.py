@@ -1,0 +1,169 @@
+"""``assay classify``: policies answer the held-out part of a task, and their last lines are read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from assay.console import say
+from assay.evaluation.classification import classify
+from assay.evaluation.intervals import GroupBootstrap
+from assay.evaluation.policies import best_of
+from assay.feedback.tasks.task import Answer, Example, Task, read_answer
+from assay.output import as_bytes, check_new, new_folder, write_json
+from assay.scorers import Policy
+from assay.scorers.loading import load_reward_model
+from assay.scorers.policy_loading import policy_from
+from assay.scorers.sampling import Sampling, leave_room, no_room, replies
+from assay.versions import current_versions
+from assay.workflows import hardware
+from assay.workflows.classify_settings import ClassifySettings
+from assay.workflows.task_verb import read_task
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Examples in one way of asking.
+
+    Attributes
+    ----------
+    examples, prompts
+        As many.
+    """
+
+    examples: list[Example]
+    prompts: list[str]
+
+
+def classify_policies(settings: ClassifySettings) -> dict[str, Any]:
+    """Run `assay classify`; return what ``metrics.json`` holds.
+
+    Answers are the likeliest ones. An answer without a label is wrong. Differences between policies are paired.
+
+    Raises
+    ------
+    AssayError
+        If task or models cannot be read, or no example leaves room for an answer; nothing is then written.
+    """
+    check_new(settings.out, overwrite=settings.overwrite)
+    task, examples, usual = read_task(settings.data)
+    if settings.examples is not None:
+        drawn = np.random.default_rng(settings.seed).permutation(len(examples))[: settings.examples]
+        examples = [examples[int(k)] for k in np.sort(drawn)]
+    names = [settings.policy, *settings.also]
+    if settings.dry_run:
+        return {"dry_run": True, "policies": names, "examples": len(examples)}
+    ways = [usual, *(k for k in range(len(task.templates)) if k != usual)] if settings.all_templates else [usual]
+    policies = {name: policy_from(name, settings.max_length_tokens).to(hardware.best_device()) for name in names}
+    minds = {name: load_reward_model(name).to(hardware.best_device()) for name in settings.by}
+    asked, crowded = _with_room(settings, task, examples, ways, list(policies.values()))
+    told: dict[str, Any] = {"task": task.name, "examples": len(asked[usual].examples), "without_room": crowded}
+    told["policies"] = {}
+    answers: dict[str, list[Answer]] = {}
+    hits: dict[str, np.ndarray] = {}
+    for name, policy in policies.items():
+        by_way = {way: _answers(settings, name, policy, asked[way]) for way in ways}
+        answers[name] = by_way[usual]
+        told["policies"][name] = _judged(settings, task, asked[usual].examples, by_way, usual)
+        hits[name] = _hits(asked[usual].examples, by_way[usual])
+    groups = np.array([one.group for one in asked[usual].examples], object)
+    bootstrap, ones = GroupBootstrap(groups, settings.resamples), np.ones(len(groups))
+    for name in settings.also:
+        gap = bootstrap.ratio(hits[name] - hits[settings.policy], ones)
+        told["policies"][name]["above_the_first"] = gap.to_dict()
+    told["best_of"] = _best_of(settings, policies[settings.policy], minds, asked[usual]) if minds else None
+    told |= {"settings": settings.model_dump(mode="json"), "versions": current_versions()}
+    rows = [
+        {"prompt": prompt, "truth": one.label}
+        | {
+            name: {"label": own[k].label, "rationale": own[k].rationale, "unread": own[k].unread}
+            for name, own in answers.items()
+        }
+        for k, (one, prompt) in enumerate(zip(asked[usual].examples, asked[usual].prompts, strict=True))
+    ]
+    with new_folder(settings.out, overwrite=settings.overwrite) as folder:
+        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        (folder / "answers.jsonl").write_bytes(as_bytes(text))
+        write_json(folder / "metrics.json", told)
+    return told
+
+
+def _with_room(
+    settings: ClassifySettings, task: Task, examples: list[Example], ways: Sequence[int], policies: Sequence[Policy]
+) -> tuple[dict[int, Asked], int]:
+    """Ask in every way; leave out examples behind which some policy has no room in some way, so that all are paired."""
+    prompts = {way: [task.ask(one, way) for one in examples] for way in ways}
+    room = np.logical_and.reduce(
+        [leave_room(policy, prompts[way], settings.max_new_tokens) for way in ways for policy in policies]
+    )
+    kept = np.flatnonzero(room).tolist()
+    if not kept:
+        raise no_room(len(room), settings.max_new_tokens)
+    if len(kept) < len(room):
+        say(f"left out {len(room) - len(kept):,} of {len(room):,} examples: behind them is no room for an answer")
+    asked = {way: Asked([examples[k] for k in kept], [own[k] for k in kept]) for way, own in prompts.items()}
+    return asked, len(room) - len(kept)
+
+
+def _answers(settings: ClassifySettings, name: str, policy: Policy, asked: Asked) -> list[Answer]:
+    say(f"{name} answers {len(asked.prompts):,} prompts")
+    how = Sampling(1, settings.max_new_tokens, 0.0, token_budget=settings.token_budget)
+    written = replies(policy, asked.prompts, how, settings.seed)
+    return [read_answer(own[0].text, one.choices) for own, one in zip(written, asked.examples, strict=True)]
+
+
+def _judged(
+    settings: ClassifySettings, task: Task, examples: list[Example], by_way: dict[int, list[Answer]], usual: int
+) -> dict[str, Any]:
+    """Say how well labels are told, why some could not be read, and how much the way of asking matters."""
+    own = by_way[usual]
+    found = classify(
+        [one.label for one in examples],
+        [each.label for each in own],
+        [one.group for one in examples],
+        task.labels,
+        ordinal=task.kind == "ordinal",
+        resamples=settings.resamples,
+    ).to_dict()
+    reasons = [each.unread for each in own if each.unread]
+    found["why_unread"] = {reason: reasons.count(reason) for reason in dict.fromkeys(reasons)}
+    if len(by_way) > 1:
+        each = {way: float(_hits(examples, answers).mean()) for way, answers in by_way.items()}
+        same = [len({answers[k].label for answers in by_way.values()}) == 1 for k in range(len(examples))]
+        found["templates"] = {
+            "accuracy": {str(way): value for way, value in sorted(each.items())},
+            "spread": max(each.values()) - min(each.values()),
+            "same_label_in_all": float(np.mean(same)),
+        }
+    return found
+
+
+def _hits(examples: Sequence[Example], answers: Sequence[Answer]) -> np.ndarray:
+    return np.array([one.label == own.label for one, own in zip(examples, answers, strict=True)], np.float64)
+
+
+def _best_of(settings: ClassifySettings, policy: Policy, minds: dict[str, Any], asked: Asked) -> list[dict[str, Any]]:
+    """Sample answers, let each reward model choose, and say how often the chosen one has the right label."""
+    count = max(settings.best_of)
+    how = Sampling(count, settings.max_new_tokens, token_budget=settings.token_budget)
+    say(f"{settings.policy} answers {len(asked.prompts):,} prompts {count} times each")
+    written = replies(policy, asked.prompts, how, settings.seed)
+    right = np.array(
+        [
+            [read_answer(reply.text, one.choices).label == one.label for reply in own]
+            for own, one in zip(written, asked.examples, strict=True)
+        ],
+        np.float64,
+    )
+    each = [prompt for prompt in asked.prompts for _ in range(count)]
+    texts = [reply.text for own in written for reply in own]
+    found = []
+    for name, mind in minds.items():
+        scores = np.asarray(mind.score(each, texts), np.float64).reshape(right.shape)
+        for point in best_of(scores, right, settings.best_of, resamples=settings.resamples):
+            found.append({"by": name, "n": point["n"], "gold": point["gold"].to_dict()})
+    return found

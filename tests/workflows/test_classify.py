@@ -1,0 +1,121 @@
+"""``assay classify``: labels are read from what policies write, and compared on the same examples."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from assay.scorers.sampling import Reply
+from assay.workflows import classify_verb
+from tests.workflows.conftest import Cli, metrics_of
+
+COUNT = 150
+
+
+@pytest.fixture
+def mood(cli: Cli) -> Path:
+    """Build a task of short texts whose labels can be told from them; 30 examples test."""
+    rows = [{"text": f"It is {'+-'[k % 2]}{k}.", "label": ("positive", "negative")[k % 2]} for k in range(COUNT)]
+    Path("mood.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    said = cli("task", "sst2", "mood.jsonl", "--out", "mood", "--rationales", "none")
+    assert said.code == 0, said.err
+    return Path("mood")
+
+
+def test_a_policy_that_was_taught_nothing(cli: Cli, mood: Path, tiny_causal: Path, trained_causal: Path) -> None:
+    room = ["--max-new-tokens", 6, "--max-length-tokens", 128, "--examples", 10, "--resamples", 100]
+    chosen = ["--by", trained_causal, "--best-of", 1, 3]
+    said = cli("classify", tiny_causal, mood, "--out", "c", *room, *chosen, "--all-templates")
+    assert said.code == 0, said.err
+    found = metrics_of(Path("c"))
+    own = found["policies"][str(tiny_causal)]
+    assert found["examples"] == 10 and own["unread"] == 1 and own["accuracy"]["value"] == 0
+    assert own["why_unread"] == {"no last line": 10} and own["templates"]["spread"] == 0
+    assert own["accuracy"]["ci95"][1] > 0.1  # nothing right of ten is no proof
+    assert [point["n"] for point in found["best_of"]] == [1, 3]
+    rows = [json.loads(line) for line in Path("c/answers.jsonl").read_text("utf-8").splitlines()]
+    assert len(rows) == 10 and rows[0][str(tiny_causal)]["label"] is None
+
+
+def test_policies_are_compared_on_the_same_examples(
+    cli: Cli, mood: Path, tiny_causal: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first policy is right but in one of ten, and says nothing there; the other one always says positive."""
+    other = tmp_path / "other"
+    other.symlink_to(tiny_causal)
+    turn: list[str] = []
+
+    def written(policy: Any, prompts: list[str], how: Any, seed: int) -> list[list[Reply]]:
+        turn.append("x")
+        first = len(turn) == 1
+        found = []
+        for number, prompt in enumerate(prompts):
+            label = "positive" if "+" in prompt or not first else "negative"
+            text = "no idea" if first and number % 10 == 0 else f"so\nAnswer: {label}"
+            found.append([Reply(text, np.zeros(2, np.int64), 1, True)])
+        return found
+
+    monkeypatch.setattr(classify_verb, "replies", written)
+    said = cli("classify", tiny_causal, mood, "--out", "c", "--also", other, "--max-new-tokens", 4)
+    assert said.code == 0, said.err
+    found = metrics_of(Path("c"))
+    own, rest = found["policies"].values()
+    assert found["examples"] == 30 and own["accuracy"]["value"] == pytest.approx(0.9)
+    assert own["unread"] == pytest.approx(0.1) and own["by_class"].keys() == {"negative", "positive"}
+    share = rest["accuracy"]["value"]
+    assert rest["by_class"]["negative"]["recall"] == 0 and rest["by_class"]["positive"]["recall"] == 1
+    assert rest["above_the_first"]["value"] == pytest.approx(share - 0.9)
+    assert rest["confusion"]["negative"] == {"positive": round(30 * (1 - share))}
+    assert "above the first" in said.out and "90.0 % right" in said.out
+
+
+def test_choosing_by_a_reward_model(
+    cli: Cli, mood: Path, tiny_causal: Path, trained_causal: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of four answers one is right; a model that knows finds it as often as it is among n."""
+
+    class Knowing:
+        def to(self, _: Any) -> Knowing:
+            return self
+
+        def score(self, prompts: list[str], texts: list[str]) -> list[float]:
+            return [float(("positive" if "+" in p else "negative") in t) for p, t in zip(prompts, texts, strict=True)]
+
+    def written(policy: Any, prompts: list[str], how: Any, seed: int) -> list[list[Reply]]:
+        def reply(prompt: str, good: bool) -> Reply:
+            label = "positive" if ("+" in prompt) == good else "negative"
+            return Reply(f"Answer: {label}", np.zeros(2, np.int64), 1, True)
+
+        return [[reply(prompt, k == 2) for k in range(how.responses)] for prompt in prompts]
+
+    monkeypatch.setattr(classify_verb, "replies", written)
+    monkeypatch.setattr(classify_verb, "load_reward_model", lambda _: Knowing())
+    words = ["--by", trained_causal, "--best-of", 1, 2, 4, "--max-new-tokens", 4]
+    said = cli("classify", tiny_causal, mood, "--out", "c", *words)
+    assert said.code == 0, said.err
+    shares = [point["gold"]["value"] for point in metrics_of(Path("c"))["best_of"]]
+    assert shares == pytest.approx([0.25, 0.5, 1.0])
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["nowhere"], "no folder of a task"),
+        (["mood", "--best-of", 4], "needs a reward model"),
+        (["mood", "--max-new-tokens", 500], "no prompt leaves room"),
+        (["mood", "--also", "a", "a"], "names a policy twice"),
+    ],
+)
+def test_what_cannot_be_judged(cli: Cli, mood: Path, tiny_causal: Path, words: list[Any], reason: str) -> None:
+    said = cli("classify", tiny_causal, *words, "--out", "no")
+    assert said.code == 2 and reason in said.err, said.err
+    assert not Path("no").exists()
+
+
+def test_the_plan_alone(cli: Cli, mood: Path, tiny_causal: Path) -> None:
+    said = cli("classify", tiny_causal, mood, "--out", "c", "--dry-run")
+    assert said.code == 0 and "30 times" in said.out and not Path("c").exists()
