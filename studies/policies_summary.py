@@ -42,14 +42,19 @@ def write_policies(study: str, docstring: str, folder: Path, planned: Sequence[s
         for cell in many:
             for arm, run in cell["arms"].items():
                 runs[arm].append(run)
-        data = DataSet(name, [{"cell": f"{name}.{arm}.all", "runs": own} for arm, own in runs.items()])
+        data = DataSet(name, [{"cell": f"{name}.{_key(arm)}.all", "runs": own} for arm, own in runs.items()])
         verdicts += _verdicts(data, many)
-        arms = {arm: describe_arm(data, arm) for arm in runs}
+        arms = {arm: describe_arm(data, _key(arm)) for arm in runs}
         sets[name] = {"arms": arms, "wins": _win_rates(many), "seconds": data.seconds}
     result = {"study": study, "verdicts": verdicts, "sets": sets, **circumstances(planned, cells)}
     write_json(RESULTS / f"{study}.json", result)
     write_atomic(RESULTS / f"{study}.md", _page(study, docstring, result))
     print(f"{RESULTS / study}.md written; {len(result['cells_missing'])} planned cells are missing")
+
+
+def _key(arm: str) -> str:
+    """Name an arm without a full stop, which parts the names of cells."""
+    return arm.replace(".", "_")
 
 
 def _verdicts(data: DataSet, cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -99,9 +104,9 @@ def _page(study: str, docstring: str, result: dict[str, Any]) -> str:
         lines += [
             f"## {name}",
             "",
-            "| arm and passes | accuracy | NLL raw | NLL calibrated | debiased ECE raw | temperature |",
+            f"| arm and passes | accuracy | {' | '.join(title for _, title in FIGURES)} |",
         ]
-        lines += ["|---|---|---|---|---|---|"]
+        lines += ["|---" * (2 + len(FIGURES)) + "|"]
         for arm, row in found["arms"].items():
             lines.append(_line(arm, row))
         lines += ["", "| arm | win rate against where it began | length |", "|---|---|---|"]

@@ -127,7 +127,7 @@ def test_every_problem_of_every_stage_before_anything_runs(cli: Cli, pairs_file:
         said,
         "bad.yaml, stage 1: epoch: no such setting; did you mean epochs?",
         "test_share",
-        "stage 2: verb: expected one of check, label, strength, train",
+        "stage 2: verb: expected one of check, label, task, classify, strength, train",
         "did you mean evaluate?",
         "stage 3: resamples",
         "MODEL: required",
