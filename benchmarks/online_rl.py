@@ -61,6 +61,24 @@ class Clock(TrainerCallback):
         return (self.ends[-1] - self.ends[0]) / (len(self.ends) - 1)
 
 
+def rollout_arguments(scratch: str, steps: int, bf16: bool) -> RolloutArguments:
+    """Return one step of so many responses a cycle; nothing is written."""
+    return RolloutArguments(
+        output_dir=scratch,
+        prompts_per_cycle=PROMPTS,
+        responses=RESPONSES,
+        max_new_tokens=TOKENS,
+        max_steps=steps,
+        learning_rate=RATE,
+        bf16=bf16,
+        use_cpu=not torch.cuda.is_available(),
+        save_strategy="no",
+        report_to=[],
+        disable_tqdm=True,
+        optim="adamw_torch_fused",
+    )
+
+
 class Ours:
     """assay's online trainer."""
 
@@ -71,20 +89,7 @@ class Ours:
     def trainer(self, scratch: str, steps: int, callbacks: list[Any]) -> RolloutTrainer:
         """Make it."""
         policy = create_policy(PolicyOptions(self.folder, template="plain", max_length_tokens=512))
-        args = RolloutArguments(
-            output_dir=scratch,
-            prompts_per_cycle=PROMPTS,
-            responses=RESPONSES,
-            max_new_tokens=TOKENS,
-            max_steps=steps,
-            learning_rate=RATE,
-            bf16=self.bf16,
-            use_cpu=not torch.cuda.is_available(),
-            save_strategy="no",
-            report_to=[],
-            disable_tqdm=True,
-            optim="adamw_torch_fused",
-        )
+        args = rollout_arguments(scratch, steps, self.bf16)
         link = by_function(reward, "letters")
         return RolloutTrainer(
             Actor(policy), args, Prompts(self.prompts), link, ALGORITHMS[self.method], callbacks=callbacks

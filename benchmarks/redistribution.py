@@ -17,9 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from harness import arguments, in_bf16, keep, precision
-from online_rl import PROMPTS, RATE, RESPONSES, TOKENS, Clock, prompts_of
+from online_rl import PROMPTS, RESPONSES, TOKENS, Clock, prompts_of, rollout_arguments
 from works import causal_39m
 
 from assay.credit.answers import Answers, Rewards
@@ -29,7 +28,6 @@ from assay.credit.spreading import Redistributed
 from assay.scorers import ModelOptions, PolicyOptions, create_policy, create_reward_model
 from assay.training.actor import Actor
 from assay.training.algorithms import ALGORITHMS
-from assay.training.rollout_arguments import RolloutArguments
 from assay.training.rollout_trainer import RolloutTrainer
 from assay.training.rollouts import Prompts
 from assay.versions import current_versions
@@ -73,20 +71,7 @@ def main() -> None:
         model, critic = create_reward_model(shape), create_reward_model(shape)
         link = InTurn(by_model(model, "reward"), Redistributed("reward", model))
         clock = Clock()
-        args = RolloutArguments(
-            output_dir=str(Path(scratch) / "run"),
-            prompts_per_cycle=PROMPTS,
-            responses=RESPONSES,
-            max_new_tokens=TOKENS,
-            max_steps=chosen.cycles,
-            learning_rate=RATE,
-            bf16=bf16,
-            use_cpu=not torch.cuda.is_available(),
-            save_strategy="no",
-            report_to=[],
-            disable_tqdm=True,
-            optim="adamw_torch_fused",
-        )
+        args = rollout_arguments(str(Path(scratch) / "run"), chosen.cycles, bf16)
         policy = create_policy(PolicyOptions(folder, template="plain", max_length_tokens=512))
         prompts = Prompts(prompts_of(chosen.data, folder))
         trainer = RolloutTrainer(Actor(policy, critic), args, prompts, link, ALGORITHMS["ppo"], callbacks=[clock])

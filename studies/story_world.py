@@ -164,6 +164,27 @@ def new_critic(name: str, seed: int, template: str = "plain") -> RewardModel:
     return create_reward_model(model_options(build(TrainSettings, given), seed))
 
 
+def _arguments(scratch: str, seed: int, rate: float, several: int, cycles: int) -> RolloutArguments:
+    """Return cycles of four steps; nothing is written."""
+    return RolloutArguments(
+        output_dir=scratch,
+        prompts_per_cycle=PER_CYCLE // several,
+        responses=several,
+        max_new_tokens=STORY,
+        inner_epochs=2,
+        minibatches=2,
+        max_steps=4 * cycles,
+        learning_rate=rate,
+        critic_learning_rate=1e-3,
+        lr_scheduler_type="constant",
+        save_strategy="no",
+        report_to=[],
+        use_cpu=True,
+        disable_tqdm=True,
+        seed=seed,
+    )
+
+
 def learn(
     name: str,
     rewards: Link,
@@ -207,23 +228,7 @@ def learn(
     torch.manual_seed(seed)
     policy = policy or story_policy(name, max_length_tokens=96)
     with tempfile.TemporaryDirectory() as scratch:
-        args = RolloutArguments(
-            output_dir=scratch,
-            prompts_per_cycle=PER_CYCLE // several,
-            responses=several,
-            max_new_tokens=STORY,
-            inner_epochs=2,
-            minibatches=2,
-            max_steps=4 * cycles,
-            learning_rate=rate,
-            critic_learning_rate=1e-3,
-            lr_scheduler_type="constant",
-            save_strategy="no",
-            report_to=[],
-            use_cpu=True,
-            disable_tqdm=True,
-            seed=seed,
-        )
+        args = _arguments(scratch, seed, rate, several, cycles)
 
         def watched(answers: Answers) -> Any:
             assert gold is not None

@@ -28,6 +28,7 @@ REQUIRED = {
     "task": ["sst2", "d.jsonl", "--out", "t"],
     "strength": ["d.jsonl"],
     "align": ["d.jsonl", "--out", "r", "--backbone", "m"],
+    "curriculum": ["p", "--tasks", "a", "b", "--out", "c"],
     "compare": ["p", "d.jsonl", "--out", "c", "--by", "m"],
     "study": ["d.jsonl", "--out", "s"],
     "export": ["m", "--out", "r"],

@@ -27,6 +27,7 @@ VERBS: dict[str, str] = {
     "select": "Choose which unlabelled pairs to judge next; write them for annotators.",
     "evolve": "Let a reward model label pairs for itself, round by round, for as long as that helps.",
     "align": "Train a policy straight from comparisons, or from rewards of what it writes (--method ppo, grpo …).",
+    "curriculum": "Let a policy learn several tasks online, at once or in the order of what they do to each other.",
     "compare": "Compare what two policies write: who is preferred, at equal length too, and how far they are apart.",
     "study": "Compare methods on fractions of the judgements, and say which to use.",
     "export": "Write a plain transformers sequence classifier with equal scores.",

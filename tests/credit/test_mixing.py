@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from assay.credit import CreditError, Multiplier, capped_mix, label_cap, redistribute, safe_mix
-from assay.credit.mixing import QUANTILES, label_cap_of
+from assay.credit.mixing import QUANTILES
 
 GOLDEN = [((2, 0.5), 2.5), ((5, 0.5), 4.4), ((3.9, -1), 2.9), ((7, -1), 2.9), ((4.5, 0.5), 4.4)]
 
@@ -31,7 +31,7 @@ def test_above_the_cap_only_the_rationale_counts() -> None:
 
 def test_the_cap_is_a_quantile() -> None:
     stored = np.quantile([1.0, 5.0, 3.0], QUANTILES).tolist()
-    assert label_cap_of(stored) == 3.0 and label_cap_of(stored, 0.975) == pytest.approx(4.9)
+    assert label_cap(stored) == 3.0 and label_cap(stored, 0.975) == pytest.approx(4.9)
     assert label_cap([1.0, 5.0, 3.0]) == 3.0 and label_cap([0.0, 10.0], 0.9) == pytest.approx(9.0)
     for rewards, quantile in (([], 0.5), ([np.nan], 0.5), ([1.0], 1.5)):
         with pytest.raises(CreditError, match="a cap is a quantile"):

@@ -381,3 +381,15 @@ def test_identical_pairs_are_dropped_and_equal_responses_of_a_list_folded() -> N
     assert data[0]["responses"] == ["A", "B"]
     # A was graded 0 and 2, mean 1, like B.
     assert sides(data[0]) == [("A", "B", 0.5)]
+
+
+def test_cells_of_a_prompt_reach_rewards() -> None:
+    """What a row says beside prompt and truth goes to ``meta``, where reward functions are given it from."""
+    row = {"prompt": "Q", "ground_truth": "b", "choices": ["a", "b"], "task": "t", "split_group": "g", "empty": None}
+    (record,) = read([row])
+    assert record["split_group"] == "g" and json.loads(record["meta"]) == {"row": {"choices": ["a", "b"], "task": "t"}}
+    (plain,) = read([{"prompt": "Q", "ground_truth": "b"}])
+    assert plain["meta"] is None
+    # records that were written before keep what they say
+    (again,) = read([dict(record)])
+    assert again["meta"] == record["meta"] and again["prompt_id"] == record["prompt_id"]

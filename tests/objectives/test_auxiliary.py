@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from assay.objectives import centring_loss, contrastive_loss, gap_correlation, separation
+from assay.objectives import centring_loss, contrastive_loss, gap_correlation, separation, triplet_loss
 
 
 def test_centring_is_the_weighted_sum_of_squares() -> None:
@@ -93,3 +93,16 @@ def test_no_margin_has_no_correlation() -> None:
     found = gap_correlation(margins, torch.ones(4))
     found.backward()
     assert float(found.detach()) == 0 and margins.grad is not None and torch.isfinite(margins.grad).all()
+
+
+def test_the_triplet_keeps_a_margin() -> None:
+    anchor = torch.zeros(4, 1, dtype=torch.float64)
+    positive = torch.tensor([[0.2], [0.0], [1.0], [0.3]]).sqrt()
+    negative = torch.tensor([[0.5], [1.0], [4.0], [0.3]]).sqrt()
+    found = triplet_loss(anchor, positive.double(), negative.double())
+    # squared distances of 0.2 and 0.5 give 0.7; apart by the margin or more: nothing; as far as each other: the margin
+    torch.testing.assert_close(found, torch.tensor([0.7, 0.0, 0.0, 1.0], dtype=torch.float64))
+    wider = triplet_loss(anchor, positive.double(), negative.double(), margin=3.0)
+    torch.testing.assert_close(wider, torch.tensor([2.7, 2.0, 0.0, 3.0], dtype=torch.float64))
+    with pytest.raises(ValueError, match="three states"):
+        triplet_loss(anchor, anchor[:2], anchor)

@@ -99,3 +99,34 @@ def test_what_cannot_be_is_refused(options: dict[str, Any], reason: str) -> None
 def test_a_truth_that_is_not_in_the_data() -> None:
     with pytest.raises(ConfigError, match="the truth is not in the data"):
         Verifier("exact", column="answer")(prompts=["p"], completions=["a"], ground_truth=["a"])
+
+
+LABELS = ["entail", "entailment", "neutral"]
+
+
+def test_labels_are_read_from_the_last_line() -> None:
+    texts = [
+        "so\nAnswer: entail",
+        "Answer: Entailment.",
+        "Answer: neutral",
+        "entail",
+        "Answer: entail\nAnswer: neutral",
+    ]
+    verifier, columns = Verifier("label"), {"ground_truth": ["entail"] * 5, "choices": [LABELS] * 5}
+    found = verifier(prompts=["p"] * 5, completions=texts, **columns)
+    assert found == [1.0, -1.0, -1.0, -3.0, -3.0]
+    # other names for the classes change nothing
+    names = dict(zip(LABELS, "xyz", strict=True))
+    renamed = [text.replace("entailment", "y").replace("Entailment", "y") for text in texts]
+    renamed = [text.replace("entail", "x").replace("neutral", "z") for text in renamed]
+    other = {"ground_truth": ["x"] * 5, "choices": [list(names.values())] * 5}
+    assert verifier(prompts=["p"] * 5, completions=renamed, **other) == found
+    # every example may have its own choices, and one without a truth has no reward
+    own = {"ground_truth": ["a", None], "choices": [["a", "b"], ["c", "d"]]}
+    assert verifier(prompts=["p"] * 2, completions=["Answer: a", "Answer: c"], **own) == [1.0, None]
+    with pytest.raises(ConfigError, match="labels that there are"):
+        verifier(prompts=["p"], completions=["Answer: a"], ground_truth=["a"])
+    with pytest.raises(ConfigError, match="from the last line"):
+        Verifier("label", pattern="x")
+    with pytest.raises(ConfigError, match="out of order"):
+        Verifier("label", unparsed=0.0)

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from assay.objectives import contrastive_loss, gap_correlation, separation
+from assay.objectives import contrastive_loss, gap_correlation, separation, triplet_loss
 from assay.scorers.evaluating import evaluating
 from assay.scorers.interface import Batch
 from assay.training import PairwiseObjective, PreferenceTrainer
 from assay.training.data import TextSource
 from assay.training.meta import MetaStep
 from assay.training.records import TrainingRecords
-from assay.training.terms import AttributeRegression, Centring, Contrast, LengthDecorrelation, Term
+from assay.training.terms import AttributeRegression, Centring, Contrast, LengthDecorrelation, Term, Triplet
 from tests.training.support import arguments, assert_equal, encoded, new_model, planted, weights
 
 
@@ -133,3 +133,20 @@ def test_attributes_are_a_masked_mean_of_squares_each_member_by_its_share() -> N
         0,
         0,
     ]
+
+
+def test_a_triplet_looks_at_directions_of_its_three_texts() -> None:
+    states = torch.randn(7, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    roles = torch.tensor([0.0, 1, 2, 3, 1, 2, 3])
+    batch: Batch = {"weight": torch.tensor([1.0, 2.0]), "roles": roles}
+    margins = torch.zeros(2)
+    unit = states / states.norm(dim=1, keepdim=True)
+    expected = triplet_loss(unit[[1, 4]], unit[[2, 5]], unit[[3, 6]]).mean() * 3 * 0.25
+    found = Triplet(0.25)({"margins": margins, "values": margins, "states": states}, batch)
+    torch.testing.assert_close(found, expected.float())
+    # lengths of states do not matter, and without a triplet there is nothing
+    longer = Triplet(0.25)({"margins": margins, "values": margins, "states": 7 * states}, batch)
+    torch.testing.assert_close(longer, found)
+    for nothing in ({"weight": batch["weight"]}, batch | {"roles": torch.zeros(7)}):
+        none = Triplet(0.25)({"margins": margins, "values": margins, "states": states}, nothing)  # type: ignore[arg-type]
+        assert float(none) == 0.0

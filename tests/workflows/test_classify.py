@@ -9,11 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from assay.feedback import pairs, read
+from assay.feedback.tasks import Example
 from assay.scorers.sampling import Reply
 from assay.workflows import classify_verb
+from assay.workflows.classify_models import on_pairs, wording
 from tests.workflows.conftest import Cli, metrics_of
 
-COUNT = 150
+COUNT, MOODS = 150, ("positive", "negative", "negative")
 
 
 @pytest.fixture
@@ -38,7 +41,14 @@ def test_a_policy_that_was_taught_nothing(cli: Cli, mood: Path, tiny_causal: Pat
     assert own["accuracy"]["ci95"][1] > 0.1  # nothing right of ten is no proof
     assert [point["n"] for point in found["best_of"]] == [1, 3]
     rows = [json.loads(line) for line in Path("c/answers.jsonl").read_text("utf-8").splitlines()]
-    assert len(rows) == 10 and rows[0][str(tiny_causal)]["label"] is None
+    assert len(rows) == 10 and rows[0]["answers"][str(tiny_causal)]["label"] is None
+    # the reward model was judged on the pairs of the task, and over ways to ask
+    judged = found["pairs"]["label_test"][str(trained_causal)]["accuracy"]
+    assert 0 <= judged["value"] <= 1 and "in the right order" in said.out
+    spread = found["wording"][str(trained_causal)]
+    assert spread["share"] == pytest.approx(spread["ways"] / spread["answers"]) and spread["ways"] > 0
+    page = Path("c/report.html").read_text("utf-8")
+    assert "Ways to ask" in page and "Reward models on held-out pairs" in page and "no last line" in page
 
 
 def test_policies_are_compared_on_the_same_examples(
@@ -99,6 +109,64 @@ def test_choosing_by_a_reward_model(
     assert said.code == 0, said.err
     shares = [point["gold"]["value"] for point in metrics_of(Path("c"))["best_of"]]
     assert shares == pytest.approx([0.25, 0.5, 1.0])
+
+
+def test_what_trained_a_policy_does_not_test_it(cli: Cli, mood: Path, tiny_causal: Path) -> None:
+    """Test examples that a policy was taught all the same are left out, unless they are to stay."""
+    lines = [json.loads(line) for line in (mood / "test.jsonl").read_text("utf-8").splitlines()][:20]
+    taught = [{"prompt": row["prompt"], "completion": "Answer: x", "label": True} for row in lines]
+    Path("taught.jsonl").write_text("".join(json.dumps(row) + "\n" for row in taught), "utf-8")
+    words: list[Any] = ["--backbone", tiny_causal, "--max-length-tokens", 128, "--epochs", 1, "--validation-share", 0]
+    said = cli("align", "taught.jsonl", "--out", "sft", "--method", "sft", *words, "--test-share", 0)
+    assert said.code == 0, said.err
+    said = cli("classify", "sft", mood, "--out", "c", "--max-new-tokens", 2)
+    assert said.code == 0 and metrics_of(Path("c"))["examples"] == 10, said.err
+    said = cli("classify", "sft", mood, "--out", "d", "--max-new-tokens", 2, "--include-seen")
+    assert said.code == 0 and metrics_of(Path("d"))["examples"] == 30, said.err
+
+
+def test_reward_models_are_compared_on_the_same_pairs(cli: Cli) -> None:
+    """Labels are not alike in number, so pairs have weights."""
+    rows = [{"text": f"It is {'+--'[k % 3]}{k}.", "label": MOODS[k % 3]} for k in range(300)]
+    Path("odd.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    said = cli("task", "sst2", "odd.jsonl", "--out", "mood", "--rationales", "none")
+    assert said.code == 0 and len(set(pairs(read("mood/label_test.parquet")).w)) > 1, said.err
+
+    class Scorer:
+        def __init__(self, good: bool) -> None:
+            self.good = good
+
+        def score(self, prompts: list[Any], texts: list[str]) -> list[float]:
+            asked = [prompt[0]["content"] for prompt in prompts]
+            own = [("positive" if "+" in p else "negative") in t for p, t in zip(asked, texts, strict=True)]
+            return [float(one == self.good) for one in own]
+
+    found = on_pairs({"right": Scorer(True), "wrong": Scorer(False)}, "mood", 200)
+    assert list(found) == ["label_test"]  # nobody explained labels, so there are no other pairs
+    own = found["label_test"]
+    assert own["right"]["accuracy"]["value"] == 1 and own["wrong"]["accuracy"]["value"] == 0
+    assert own["wrong"]["above_the_first"]["value"] == -1 and "above_the_first" not in own["right"]
+
+
+def test_wording_is_told_from_labels() -> None:
+    class Scorer:
+        """Looks at the label by ``label``, at the way of asking by ``way``."""
+
+        def __init__(self, label: float, way: float) -> None:
+            self.label, self.way = label, way
+
+        def score(self, prompts: list[str], texts: list[str]) -> list[float]:
+            pairs = zip(prompts, texts, strict=True)
+            return [self.label * ("red" in t) + self.way * (p == "second") for p, t in pairs]
+
+    one = Example({"text": "t"}, "red", ("red", "green"), "g")
+    prompts = {0: ["first"] * 3, 1: ["second"] * 3}
+    minds = {"labels": Scorer(2.0, 0.0), "ways": Scorer(2.0, 1.0), "nothing": Scorer(0.0, 0.0)}
+    found = wording(minds, [one] * 3, prompts)
+    assert found["labels"] == {"ways": 0.0, "answers": 1.0, "share": 0.0, "same_best": 1.0}
+    assert found["ways"]["ways"] == 0.5 and found["ways"]["share"] == 0.5
+    # a scorer that always says the same has no spread, and tells nothing apart
+    assert np.isnan(found["nothing"]["share"])
 
 
 @pytest.mark.parametrize(

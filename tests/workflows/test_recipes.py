@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from assay.config import build
+from assay.errors import ConfigError
 from assay.output import new_folder, write_json
 from assay.workflows import recipe_stages
 from assay.workflows.verbs import STAGES, Verb
@@ -203,9 +204,21 @@ def test_interrupted_training_goes_on(
 
 
 def test_shipped_recipes_are_right() -> None:
-    for name in recipe_stages.shipped_recipes():
-        settings = build(recipe_stages.RunRecipeSettings, {"recipe": name, "out": "x"})
-        assert recipe_stages.read_recipe(settings), name
+    for name, path in recipe_stages.shipped_recipes().items():
+        given = {"recipe": name, "out": "x"}
+        if "data" not in recipe_stages.recipe_content(path):
+            # it says which data it needs
+            with pytest.raises(ConfigError, match="examples of the task"):
+                recipe_stages.read_recipe(build(recipe_stages.RunRecipeSettings, given))
+            given["data"] = "d.jsonl"
+        assert recipe_stages.read_recipe(build(recipe_stages.RunRecipeSettings, given)), name
+
+
+def test_the_task_of_a_recipe(cli: Cli, recipe: Path) -> None:
+    given = {"recipe": "rllr", "task": "trec", "data": "d.jsonl", "backbone": "folder", "out": "x"}
+    stages = recipe_stages.read_recipe(build(recipe_stages.RunRecipeSettings, given))
+    assert stages[0].values["task"] == "trec" and stages[1].values["backbone"] == "folder"
+    assert_refused(cli("run", recipe, "--task", "trec"), "names no task")
 
 
 def tiny_demo(path: Path, backbone: Path) -> Path:

@@ -40,32 +40,39 @@ def test_a_task_becomes_prompts_answers_and_pairs(cli: Cli, nli: Path) -> None:
     said = cli("task", "esnli", nli, "--out", "t", "--test-part", "test")
     assert said.code == 0, said.err
     assert sorted(path.name for path in Path("t").iterdir() if path.name[0] != ".") == [
-        "label.parquet", "label_test.parquet", "metrics.json", "prompts.jsonl", "rationale.parquet",
+        "explain.jsonl", "label.parquet", "label_test.parquet", "metrics.json", "prompts.jsonl", "rationale.parquet",
         "rationale_test.parquet", "swapped_label.parquet", "task.json", "teach.jsonl", "teach_label.jsonl",
         "test.jsonl", "wrong_rationale.parquet",
     ]  # fmt: skip
     found = json.loads(Path("t/metrics.json").read_text("utf-8"))
-    assert found["shares"] == {"teaching": 36, "pairs": 36, "asked": 18, "test": 30} and found["removed"] == 0
-    assert found["pairs"]["label"]["pairs"] == 36 and found["pairs"]["rationale"]["source"] == "human and borrowed"
-    # no premise is in two shares, nor in both sides of the pairs
-    asked = {
-        name: {row["prompt"][0]["content"].splitlines()[0] for row in lines_of(f"t/{name}.jsonl")}
+    shares = {"teaching": 36, "pairs": 26, "pairs_test": 10, "asked": 18, "test": 30}
+    assert found["shares"] == shares and found["removed"] == 0
+    assert found["pairs"]["label"]["pairs"] == 26 and found["pairs"]["rationale_test"]["source"] == "human and borrowed"
+    # no premise is in two shares, and what teaches one kind of pairs tests no other
+    every = [
+        {row["prompt"][0]["content"].splitlines()[0] for row in lines_of(f"t/{name}.jsonl")}
         for name in ("teach", "prompts", "test")
-    }
-    paired = [
-        {row[0]["content"].splitlines()[0] for row in read(f"t/{name}.parquet")["prompt"]}
-        for name in ("label", "label_test")
     ]
-    every = [*asked.values(), *paired]
-    assert all(not one & other for k, one in enumerate(every) for other in every[k + 1 :])
-    controls = {row[0]["content"].splitlines()[0] for row in read("t/swapped_label.parquet")["prompt"]}
-    assert controls <= paired[1] | {
-        row[0]["content"].splitlines()[0] for row in read("t/rationale_test.parquet")["prompt"]
+    pairs = {
+        name: read(f"t/{name}.parquet")
+        for name in ("label", "rationale", "label_test", "rationale_test", "swapped_label", "wrong_rationale")
     }
+    asked = {name: {row[0]["content"].splitlines()[0] for row in own["prompt"]} for name, own in pairs.items()}
+    learned = asked.pop("label") | asked.pop("rationale")
+    every += [learned, set[str]().union(*asked.values())]
+    assert all(not one & other for k, one in enumerate(every) for other in every[k + 1 :])
+    # nor is what people wrote for one lent to the other
+    reasons = {
+        name: {text.splitlines()[0] for texts in own["responses"] for text in texts} for name, own in pairs.items()
+    }
+    assert not (reasons["label"] | reasons["rationale"]) & (reasons["label_test"] | reasons["rationale_test"])
     taught, plain = lines_of("t/teach.jsonl"), lines_of("t/teach_label.jsonl")
-    assert taught[0]["completion"][0]["content"].startswith("because of ") and len(taught) == len(plain) == 36
-    assert all(read_answer(row["completion"][0]["content"], LABELS).label in LABELS for row in (*taught, *plain))
+    assert taught[0]["response"].startswith("because of ") and len(taught) == len(plain) == 36
+    assert all(read_answer(row["response"], LABELS).label in LABELS for row in (*taught, *plain))
     assert {row["ground_truth"] for row in lines_of("t/test.jsonl")} == set(LABELS)
+    why = lines_of("t/explain.jsonl")
+    assert why[0]["prompt"][0]["content"].endswith(". Why?") and "Answer:" not in why[0]["response"]
+    assert set(found["blind"]) == {"value", "ci95", "n"} and "does not see what is asked" in said.err
 
 
 def test_what_it_writes_is_what_others_read(cli: Cli, tiny_causal: Path) -> None:
@@ -79,16 +86,89 @@ def test_what_it_writes_is_what_others_read(cli: Cli, tiny_causal: Path) -> None
     assert said.code == 0, said.err
     said = cli("evaluate", "rm", "t/label_test.parquet", "--out", "swapped")
     assert said.code == 0, said.err
-    reward = ["--reward.verifier.kind", "exact", "--reward.verifier.pattern", "Answer: (.*)$", "--dry-run"]
-    room: list[Any] = ["--rollout.max-new-tokens", 8, "--max-length-tokens", 128]
+    reward = ["--reward.verifier.kind", "label", "--cycles", 1, "--test-share", 0, "--rollout.prompts", 4]
+    room: list[Any] = ["--rollout.max-new-tokens", 8, "--max-length-tokens", 128, "--rollout.responses", 2]
     said = cli("align", "t/prompts.jsonl", "--out", "rl", "--method", "grpo", "--backbone", tiny_causal, *reward, *room)
     assert said.code == 0, said.err
+    # one that was taught nothing tells no label, which is worse than a wrong one
+    assert lines_of("rl/history.jsonl")[0]["part: label"] == -3
+
+
+def test_where_nobody_explained_words_of_the_text_do(cli: Cli) -> None:
+    words = (("dull", "flat", "slow", "poor"), ("great", "fine", "warm", "rich"))
+    rows = [
+        {"text": f"a {words[k % 2][k // 2 % 4]} film {k}", "label": ("negative", "positive")[k % 2]} for k in range(200)
+    ]
+    Path("mood.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    said = cli("task", "sst2", "mood.jsonl", "--out", "t")
+    assert said.code == 0, said.err
+    found = json.loads(Path("t/metrics.json").read_text("utf-8"))
+    # both sides borrow words, so without the text nothing tells which side is right
+    assert found["pairs"]["label"]["source"] == "borrowed" and found["pairs"]["rationale"]["pairs"] > 0
+    assert found["pairs"]["label"]["follows"]["told"] > 0.9
+    taught = lines_of("t/teach.jsonl")[0]["response"]
+    told = [word in taught for side in words for word in side]
+    assert taught.startswith("The words that tell are ") and any(told[4:]) == taught.endswith("positive") != any(
+        told[:4]
+    )
+
+
+def test_a_model_writes_for_the_label_that_it_is_told(
+    cli: Cli, nli: Path, tiny_causal: Path, trained_causal: Path
+) -> None:
+    """Whether its rationales depend on the label is measured and said; a reward model ranks two of them."""
+    rows = [{"text": f"It is {k}.", "label": ("negative", "positive")[k % 2]} for k in range(150)]
+    Path("mood.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    words: list[Any] = ["--rationales", "generated", "--generator.model", tiny_causal]
+    words += ["--generator.max-new-tokens", 6, "--generator.max-length-tokens", 128]
+    said = cli("task", "sst2", "mood.jsonl", "--out", "t", *words, "--rank.model", trained_causal)
+    assert said.code == 0, said.err
+    found = json.loads(Path("t/metrics.json").read_text("utf-8"))["pairs"]
+    assert (
+        found["label"]["source"] == str(tiny_causal)
+        and found["rationale"]["rule"] == f"none; ranked by {trained_causal}"
+    )
+    follows = found["label"]["follows"]
+    assert follows["pairs"] == found["label"]["pairs"] > 20 and follows["low"] < 0.5
+    assert "which label a rationale is for is told in" in said.err
+    said = cli("task", "esnli", nli, "--out", "u", *words, "--generator.shots", 99)
+    assert said.code == 2 and "too few explained examples" in said.err
+
+
+def test_wrong_labels_as_a_policy_confuses_them(cli: Cli, nli: Path) -> None:
+    confusion = {a: {b: 10**6 if (a, b) in (LABELS[:2], LABELS[1::-1]) else 0 for b in LABELS} for a in LABELS}
+    told = {"policies": {"p": {"confusion": confusion}}}
+    Path("judged").mkdir()
+    Path("judged/metrics.json").write_text(json.dumps(told), "utf-8")
+    said = cli("task", "esnli", nli, "--out", "t", "--wrong", "confusion", "--confused", "judged")
+    assert said.code == 0, said.err
+    for row in read("t/label.parquet")["meta"]:
+        meta = json.loads(row)
+        if meta["better"] != LABELS[2]:
+            assert meta["worse"] == LABELS[1 - LABELS.index(meta["better"])]
+    for wrong in ("nowhere", "nli.jsonl"):
+        said = cli("task", "esnli", nli, "--out", "u", "--wrong", "confusion", "--confused", wrong)
+        assert said.code == 2 and "tells no confusion" in said.err
+
+
+def test_a_reward_model_learns_over_paraphrases(cli: Cli, nli: Path, tiny_encoder: Path, pairs_file: Path) -> None:
+    assert cli("task", "esnli", nli, "--out", "t").code == 0
+    common: list[Any] = ["--backbone", tiny_encoder, "--epochs", 1, "--max-length-tokens", 64, "--dropout", "none"]
+    common += ["--test-share", 0.2, "--resamples", 200]
+    said = cli("train", "t/label.parquet", "--out", "rm", *common, "--auxiliary.triplet", 0.25)
+    assert said.code == 0 and "records are asked otherwise too" in said.err, said.err
+    for words, reason in (
+        ([pairs_file, "--auxiliary.triplet", 0.25], "no prompt is there in other words"),
+        (["t/label.parquet", "--auxiliary.triplet", 0.25, "--freeze-backbone"], "frozen backbone"),
+    ):
+        said = cli("train", *words, "--out", "no", *common)
+        assert said.code == 2 and reason in said.err, said.err
 
 
 def test_ordinal_tasks_and_choices(cli: Cli) -> None:
     rows = [{"prompt": f"x{k}", "response": f"y{k}", "grades": {"quality": 1 + k % 6}} for k in range(180)]
     Path("graded.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
-    said = cli("task", "d2t_quality", "graded.jsonl", "--out", "g", "--wrong", "nearest")
+    said = cli("task", "d2t_quality", "graded.jsonl", "--out", "g", "--wrong", "nearest", "--rationales", "templates")
     assert said.code == 0, said.err
     for row in read("g/label.parquet")["meta"]:
         meta = json.loads(row)
@@ -115,6 +195,11 @@ def test_ordinal_tasks_and_choices(cli: Cli) -> None:
         (["esnli", "nli.jsonl", "--test", "nli.jsonl"], "too few groups"),
         (["esnli", "nli.jsonl", "--test-part", "test", "--test-share", "0.3"], "nothing is drawn beside"),
         (["mnli", "nli.jsonl", "--rationales", "borrowed"], "nobody explained a label"),
+        (["esnli", "nli.jsonl", "--rationales", "generated"], "needs --generator.model"),
+        (["esnli", "nli.jsonl", "--generator.model", "m"], "writes for --rationales generated"),
+        (["esnli", "nli.jsonl", "--wrong", "confusion"], "needs it"),
+        (["ecqa", "nli.jsonl", "--rationales", "words"], "words speak for classes"),
+        (["esnli", "nli.jsonl", "--rationales", "none", "--rank.model", "m"], "no two rationales to rank"),
         (["esnli", "one.jsonl"], "one class alone"),
     ],
 )

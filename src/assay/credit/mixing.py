@@ -43,7 +43,7 @@ def capped_mix(label_reward: Any, rationale_reward: Any, cap: float) -> Any:
 
 
 def label_cap(rewards_of_correct: Any, quantile: float = 0.5) -> float:
-    """Return the cap of `capped_mix`: a quantile of the label rewards of correct held-out answers.
+    """Return the cap of `capped_mix`: a quantile of the label rewards of correct held-out answers, or of `QUANTILES`.
 
     Raises
     ------
@@ -62,11 +62,6 @@ def label_cap(rewards_of_correct: Any, quantile: float = 0.5) -> float:
 
 #: Quantiles of held-out right answers' rewards that are stored with a reward model.
 QUANTILES = np.linspace(0.0, 1.0, 21)
-
-
-def label_cap_of(stored: Any, quantile: float = 0.5) -> float:
-    """Return the cap from stored quantiles (`QUANTILES`), between which it is read linearly."""
-    return float(np.interp(quantile, QUANTILES, np.asarray(stored, np.float64)))
 
 
 def safe_mix(reward: Any, cost: Any, multiplier: float) -> Any:

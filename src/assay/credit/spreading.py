@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,6 +12,7 @@ import torch
 from assay.credit.answers import Answers, Rewards
 from assay.credit.links import Standard, Standardised
 from assay.credit.redistribution import FirstToken, attention_credit, redistribute, uniform
+from assay.scorers.attention import attending
 from assay.scorers.conversation import Encoded, warn_truncated
 from assay.scorers.evaluating import evaluating
 from assay.scorers.pieces import aligned, ends_in_text, pieces
@@ -132,7 +132,7 @@ class ByAttention(Standardised):
             self.standard.see(found)
         used = found if self.standard is None else self.standard(found)
         tokens = []
-        with evaluating(self.model), _attention_shown(self.model.backbone):
+        with evaluating(self.model), attending(self.model.backbone, "eager"):
             for row, one in enumerate(encoded):
                 ids = torch.tensor([list(one.ids)], device=self.model.device)
                 shown = self.model.backbone(input_ids=ids, output_attentions=True).attentions[-1]
@@ -141,18 +141,6 @@ class ByAttention(Standardised):
                 at = at_policy_tokens(encoder, answers, row, one, np.concatenate([[0.0], np.cumsum(looked)]))
                 tokens.append(attention_credit(used[row], np.diff(at), self.mix))
         return Rewards(np.concatenate(tokens), {self.name: found})
-
-
-@contextlib.contextmanager
-def _attention_shown(backbone: Any) -> Iterator[None]:
-    """Let attention be computed so that it can be looked at."""
-    inner = backbone.get_base_model() if hasattr(backbone, "get_base_model") else backbone
-    before = inner.config._attn_implementation
-    inner.set_attn_implementation("eager")
-    try:
-        yield
-    finally:
-        inner.set_attn_implementation(before)
 
 
 def pieces_end(added: Sequence[str], by: Granularity) -> np.ndarray:

@@ -174,7 +174,12 @@ def agreement(proxy: np.ndarray, gold: np.ndarray, groups: np.ndarray, *, resamp
 
 
 def best_of(
-    proxy: np.ndarray, gold: np.ndarray, counts: Sequence[int], *, resamples: int = RESAMPLES
+    proxy: np.ndarray,
+    gold: np.ndarray,
+    counts: Sequence[int],
+    *,
+    resamples: int = RESAMPLES,
+    groups: np.ndarray | None = None,
 ) -> list[dict[str, Any]]:
     r"""Return what choosing the best of n samples by a proxy is worth, for several n.
 
@@ -191,6 +196,8 @@ def best_of(
         Values of n, from 1 to N.
     resamples
         Of the bootstrap over prompts.
+    groups
+        ``[prompts]``: prompts of one group are drawn together; None: each is one.
 
     Returns
     -------
@@ -205,7 +212,8 @@ def best_of(
     prompts, samples = proxy.shape
     order = np.argsort(proxy, axis=1, kind="stable")
     ranked = [np.take_along_axis(each.astype(np.float64), order, axis=1) for each in (proxy, gold)]
-    bootstrap, ones, found = GroupBootstrap(np.arange(prompts), resamples), np.ones(prompts), []
+    drawn = np.arange(prompts) if groups is None else groups
+    bootstrap, ones, found = GroupBootstrap(drawn, resamples), np.ones(prompts), []
     for n in counts:
         if not 1 <= n <= samples:
             raise ValueError(f"best of {n} of {samples} samples; expected 1 to {samples}")

@@ -196,10 +196,13 @@ def own_rating(row: Row, context: Context) -> Records:
 def own_prompt(row: Row, context: Context) -> Records:
     """Read a prompt in this package's own layout: prompt, ground_truth, source."""
     turns = prompt_messages(unpack_chat(cell(row, "prompt")), "prompt")
+    own = ("prompt", "ground_truth", "source", "prompt_id", "split_group", "meta")
     record = prompt_record(
         turns,
         plain(row.get("ground_truth")),
         source=plain(row.get("source")) or "",
         split_group=plain(row.get("split_group")),
+        # rows of other makers have cells of their own, which rewards are told
+        meta=leftover(row, own),
     )
-    return [{**record, "meta": plain(row.get("meta"))}]
+    return [record if row.get("meta") is None else {**record, "meta": plain(row["meta"])}]

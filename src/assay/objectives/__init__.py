@@ -4,6 +4,7 @@ from assay.objectives.auxiliary import centring_loss as centring_loss
 from assay.objectives.auxiliary import contrastive_loss as contrastive_loss
 from assay.objectives.auxiliary import gap_correlation as gap_correlation
 from assay.objectives.auxiliary import separation as separation
+from assay.objectives.auxiliary import triplet_loss as triplet_loss
 from assay.objectives.listwise import listmle_loss as listmle_loss
 from assay.objectives.listwise import listnet_loss as listnet_loss
 from assay.objectives.pairwise import pairwise_loss as pairwise_loss

@@ -110,3 +110,33 @@ def gap_correlation(margins: Tensor, gap: Tensor, weight: Tensor | float = 1.0) 
     size = (w * margins.square()).sum(dim=0) * (w * g.square()).sum(dim=0)
     # nothing to correlate: 0/1 gives 0 and a gradient of 0, not NaN
     return (w * margins * g).sum(dim=0).square() / torch.where(size > 0, size, torch.ones_like(size))
+
+
+def triplet_loss(anchor: Tensor, positive: Tensor, negative: Tensor, margin: float = 1.0) -> Tensor:
+    r"""Return how far a positive is from being nearer than a negative by a margin (Aissi et al. 2025).
+
+    .. math:: \max(0, \lVert z_a - z_p \rVert^2 - \lVert z_a - z_n \rVert^2 + m)
+
+    Parameters
+    ----------
+    anchor, positive, negative
+        States, ``[N, d]``: of a text, of the same asked otherwise, of another one asked alike.
+    margin
+        m, in squared units of the states.
+
+    Returns
+    -------
+    Tensor
+        ``[N]``, not summed: 0 where the margin is kept.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ.
+    """
+    if not anchor.shape == positive.shape == negative.shape:
+        shapes = ", ".join(str(tuple(each.shape)) for each in (anchor, positive, negative))
+        raise ValueError(f"the three states have shapes {shapes}; expected one")
+    a, p, n = (at_least_float32(each) for each in (anchor, positive, negative))
+    near, far = ((a - other).square().sum(dim=-1) for other in (p, n))
+    return (near - far + margin).clamp_min(0.0)

@@ -10,7 +10,9 @@ time there (forward and backward; equal from 512 columns on), and rounds more.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+from collections.abc import Iterator
 from typing import Any, cast
 
 import torch
@@ -96,6 +98,18 @@ def prefer_trees(backbone: Any) -> None:
     takes_more = any(p.kind is p.VAR_KEYWORD for p in inspect.signature(backbone.forward).parameters.values())
     if takes_more and backbone.config.get_text_config()._attn_implementation == "sdpa":
         backbone.set_attn_implementation(TREES)
+
+
+@contextlib.contextmanager
+def attending(model: Any, implementation: str) -> Iterator[None]:
+    """Let a model, or the one within an adapter, attend by another implementation of transformers for a while."""
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    before = inner.config._attn_implementation
+    inner.set_attn_implementation(implementation)
+    try:
+        yield
+    finally:
+        inner.set_attn_implementation(before)
 
 
 def trunk_of(config: Any, rows: Rows) -> dict[str, int]:

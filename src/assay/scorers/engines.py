@@ -8,9 +8,10 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import torch
-from transformers import ContinuousBatchingConfig, GenerationConfig
+from transformers import GenerationConfig
 
 from assay.errors import ConfigError, ModelError
+from assay.scorers.attention import attending
 from assay.scorers.sampling import Sampling, up_to_the_end
 
 #: Tokens in a page of transformers' cache, and tokens that a processor reads at once where there is no accelerator.
@@ -29,6 +30,9 @@ def continuous(
     ModelError
         If a response is missing: the engine reports its failures to its log only.
     """
+    # not in every release of transformers that the rest works with
+    from transformers import ContinuousBatchingConfig
+
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
     config = GenerationConfig(
         max_new_tokens=sampling.max_new_tokens,
@@ -45,7 +49,8 @@ def continuous(
             "num_blocks": len(begun) * sampling.responses * (longest // _PAGE + 1),
             "max_batch_tokens": max(_TOGETHER, len(begun) * sampling.responses),
         }
-    with torch.no_grad(), _known_attention(inner):
+    # it refuses attention that others registered with transformers
+    with torch.no_grad(), attending(inner, "sdpa"):
         found = inner.generate_batch(
             [list(ids) for ids in begun],
             generation_config=config,
@@ -63,17 +68,6 @@ def continuous(
         )
     for number, each in enumerate(found.values()):
         yield number // sampling.responses, *up_to_the_end(each.generated_tokens, ends)
-
-
-@contextlib.contextmanager
-def _known_attention(model: Any) -> Iterator[None]:
-    """Let a model attend as transformers knows it: continuous batching refuses what others registered."""
-    before = model.config._attn_implementation
-    model.set_attn_implementation("sdpa")
-    try:
-        yield
-    finally:
-        model.set_attn_implementation(before)
 
 
 class Vllm:

@@ -84,6 +84,8 @@ class Batch(TypedDict, total=False):
         ``[N]`` float32: weight of each text as a response that the policy itself gave before; 0 for others.
     learned
         ``[N]`` float32: weight of each text whose likelihood is learned; 0 for others.
+    roles
+        ``[N]`` float32: 1, 2 and 3 for the texts of a triplet over paraphrased prompts, 0 for others.
     elsewhere
         ``[N]`` float32: 1 for responses to other prompts, which tell how far a policy is from its reference; else 0.
     """
@@ -108,6 +110,7 @@ class Batch(TypedDict, total=False):
     reference: Tensor
     own: Tensor
     learned: Tensor
+    roles: Tensor
     elsewhere: Tensor
 
 

@@ -71,6 +71,8 @@ class Output(TypedDict):
         ``[E]`` or ``[E, members]``.
     values
         Scores ``[N]`` or ``[N, members]``.
+    states
+        ``[N, d]``, of reward models.
     attributes
         ``[N, members, A]``, of heads that have them.
     penalty
@@ -88,6 +90,7 @@ class Output(TypedDict):
 
     margins: Tensor
     values: Tensor
+    states: NotRequired[Tensor]
     attributes: NotRequired[Tensor]
     penalty: NotRequired[Tensor]
     likelihoods: NotRequired[Tensor]

@@ -201,7 +201,7 @@ class RewardModel(ScoringMixin, ReadingMixin, PreTrainedModel):
             edges = torch.zeros(0, 2, dtype=torch.long, device=values.device)
         native = isinstance(self.head, PreferenceHead)
         margins = self.edge_margins(states, edges, prompts) if native else _margins(values, edges)
-        output: Output = {"margins": margins, "values": values}
+        output: Output = {"margins": margins, "values": values, "states": states}
         if isinstance(self.head, AttributeHead):
             output["attributes"] = self.head.attributes(states)
         penalty = self.head.penalty() if isinstance(self.head, Head) else None

@@ -14,9 +14,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from assay.errors import ConfigError
+from assay.feedback.tasks.task import read_answer
 
 RewardFunction = Callable[..., Sequence[float | None]]
-Kind = Literal["exact", "numeric", "format", "near"]
+Kind = Literal["exact", "numeric", "format", "near", "label"]
+#: Kinds under which an answer that is not there is worse than a wrong one.
+_PUNISHED = ("near", "label")
 _NUMBER = re.compile(r"[-+]?(?:\d[\d,]*\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 
 
@@ -42,11 +45,15 @@ class Verifier:
     kind
         ``exact``: the answer is the truth, but for blanks around and case; ``numeric``: their last numbers are equal up
         to one part in a million; ``format``: the pattern is found, whatever the truth; ``near``: 2.5 minus the distance
-        of the two numbers, the answer cut to ``bounds`` (PPO on GLUE, Somayajula et al. 2025).
+        of the two numbers, the answer cut to ``bounds``; ``label``: the label of the last line (see
+        `assay.feedback.tasks.task.read_answer`), one of the column ``choices``. The last two reward as PPO on GLUE does
+        (Somayajula et al. 2025), but for an answer that is not there under ``near``: -3 there too, so that it is worse
+        than any other.
     pattern
         Regular expression; the answer is its last match, or the first group of that. None: the whole completion.
     right, wrong, unparsed
-        Rewards; of an answer that is not there, ``unparsed``. ``near`` knows right and wrong by its distance.
+        Rewards; of an answer that is not there, ``unparsed``. None: wrong is 0 (``label``: -1), unparsed as wrong
+        (``label`` and ``near``: -3). ``near`` knows right and wrong by its distance.
     column
         Name of the truth in the data.
     bounds
@@ -61,7 +68,7 @@ class Verifier:
     kind: Kind
     pattern: str | None = None
     right: float = 1.0
-    wrong: float = 0.0
+    wrong: float | None = None
     unparsed: float | None = None
     column: str = "ground_truth"
     bounds: tuple[float, float] = (0.0, 5.0)
@@ -74,17 +81,24 @@ class Verifier:
                 re.compile(self.pattern)
             except re.error as error:
                 raise ConfigError("a pattern is no regular expression", got=f"{self.pattern!r}: {error}") from error
-        if not self.right > self.wrong or self.no_answer > self.wrong:
+        if self.kind == "label" and self.pattern is not None:
+            raise ConfigError("labels are read from the last line", expected="no pattern", got=self.pattern)
+        if not self.right > self.of_wrong or self.no_answer > self.of_wrong:
             raise ConfigError(
                 "rewards are out of order",
                 expected="unparsed <= wrong < right",
-                got=f"{self.no_answer}, {self.wrong}, {self.right}",
+                got=f"{self.no_answer}, {self.of_wrong}, {self.right}",
             )
+
+    @property
+    def of_wrong(self) -> float:
+        """Reward of a wrong answer."""
+        return self.wrong if self.wrong is not None else (-1.0 if self.kind == "label" else 0.0)
 
     @property
     def no_answer(self) -> float:
         """Reward of a completion without an answer."""
-        return self.unparsed if self.unparsed is not None else (-3.0 if self.kind == "near" else self.wrong)
+        return self.unparsed if self.unparsed is not None else (-3.0 if self.kind in _PUNISHED else self.of_wrong)
 
     @property
     def __name__(self) -> str:
@@ -100,15 +114,18 @@ class Verifier:
         """
         texts = [text_of(completion) for completion in completions]
         if self.kind == "format":
-            return [self.right if self.answer(text) is not None else self.wrong for text in texts]
-        if self.column not in columns:
-            raise ConfigError(
-                "the truth is not in the data",
-                where=self.column,
-                expected="one of " + ", ".join(columns) if columns else "prompts with a column of that name",
-            )
-        truths = columns[self.column]
+            return [self.right if self.answer(text) is not None else self.of_wrong for text in texts]
+        truths = _column(columns, self.column)
+        if self.kind == "label":
+            choices = _column(columns, "choices")
+            return [self._of_label(*each) for each in zip(texts, truths, choices, strict=True)]
         return [None if t is None else self._reward(text, str(t)) for text, t in zip(texts, truths, strict=True)]
+
+    def _of_label(self, text: str, truth: Any, choices: Sequence[str]) -> float | None:
+        if truth is None:
+            return None
+        label = read_answer(text, tuple(choices)).label
+        return self.no_answer if label is None else self.right if label == truth else self.of_wrong
 
     def answer(self, text: str) -> str | None:
         """Return the answer that a completion holds, or None."""
@@ -125,7 +142,7 @@ class Verifier:
         if answer is None:
             return self.no_answer
         if self.kind == "exact":
-            return self.right if answer.casefold() == truth.strip().casefold() else self.wrong
+            return self.right if answer.casefold() == truth.strip().casefold() else self.of_wrong
         number, wanted = last_number(answer), last_number(truth)
         if number is None:
             return self.no_answer
@@ -133,8 +150,19 @@ class Verifier:
             raise ConfigError("the truth is no number", where=self.column, got=truth[:80])
         if self.kind == "numeric":
             near = math.isclose(number, wanted, rel_tol=1e-6, abs_tol=1e-9)
-            return self.right if near else self.wrong
+            return self.right if near else self.of_wrong
         return 2.5 - abs(min(max(number, self.bounds[0]), self.bounds[1]) - wanted)
+
+
+def _column(columns: dict[str, Any], name: str) -> Sequence[Any]:
+    if name not in columns:
+        raise ConfigError(
+            "the truth is not in the data" if name != "choices" else "the labels that there are are not in the data",
+            where=name,
+            expected="one of " + ", ".join(columns) if columns else "prompts with a column of that name",
+        )
+    found: Sequence[Any] = columns[name]
+    return found
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Tensor
 
-from assay.objectives import TextLoss, centring_loss, contrastive_loss, gap_correlation, text_loss
+from assay.objectives import TextLoss, centring_loss, contrastive_loss, gap_correlation, text_loss, triplet_loss
 from assay.scorers.interface import Batch
 from assay.scorers.model_shape import Output
 
@@ -61,6 +61,38 @@ class Contrast:
     def __call__(self, output: Output, batch: Batch) -> Tensor:
         """Return the mean over texts, times the weight of the judgements."""
         return self.factor * batch["weight"].sum() * contrastive_loss(*output["views"], self.temperature)
+
+
+@dataclass(frozen=True)
+class Triplet:
+    """`triplet_loss` over paraphrased prompts (Aissi et al. 2025): asked otherwise, the same answer stays where it is.
+
+    States are brought to length 1 first, which the paper does not: theirs differ in length from one backbone to
+    another, and the margin of 1 is meant for vectors that are at most 2 apart. ``roles`` of a batch says which texts
+    are anchors (1), the same asked otherwise (2) and other examples (3); each record has one of each, in this order.
+
+    Attributes
+    ----------
+    factor
+        0.25 in the paper.
+    margin
+        In squared units of length 1.
+    """
+
+    factor: float
+    margin: float = 1.0
+    views: ClassVar[int] = 1
+
+    def __call__(self, output: Output, batch: Batch) -> Tensor:
+        """Return the mean over triplets of the micro-batch, times the weight of the judgements."""
+        weight = batch["weight"].sum(dim=0)
+        if "roles" not in batch:
+            return torch.zeros_like(weight)
+        states = torch.nn.functional.normalize(output["states"].float(), dim=-1)
+        anchor, positive, negative = (states[batch["roles"] == role] for role in (1, 2, 3))
+        each = triplet_loss(anchor, positive, negative, self.margin)
+        # no triplet in the micro-batch: the sum of nothing, with a gradient of 0
+        return self.factor * weight * (each.sum() / max(len(each), 1))
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import numpy as np
 from assay.console import say
 from assay.evaluation.classification import classify
 from assay.evaluation.intervals import GroupBootstrap
-from assay.evaluation.policies import best_of
+from assay.feedback import comparison, from_rows
 from assay.feedback.tasks.task import Answer, Example, Task, read_answer
 from assay.output import as_bytes, check_new, new_folder, write_json
 from assay.scorers import Policy
@@ -21,8 +21,11 @@ from assay.scorers.policy_loading import policy_from
 from assay.scorers.sampling import Sampling, leave_room, no_room, replies
 from assay.versions import current_versions
 from assay.workflows import hardware
+from assay.workflows.classify_models import choosing, on_pairs, wording
+from assay.workflows.classify_report import write_classify_report
 from assay.workflows.classify_settings import ClassifySettings
-from assay.workflows.task_verb import read_task
+from assay.workflows.judging import leave_out_seen
+from assay.workflows.task_files import read_task
 
 
 @dataclass(frozen=True)
@@ -60,9 +63,11 @@ def classify_policies(settings: ClassifySettings) -> dict[str, Any]:
     ways = [usual, *(k for k in range(len(task.templates)) if k != usual)] if settings.all_templates else [usual]
     policies = {name: policy_from(name, settings.max_length_tokens).to(hardware.best_device()) for name in names}
     minds = {name: load_reward_model(name).to(hardware.best_device()) for name in settings.by}
+    examples = _unseen(settings, task, examples, usual, names)
     asked, crowded = _with_room(settings, task, examples, ways, list(policies.values()))
     told: dict[str, Any] = {"task": task.name, "examples": len(asked[usual].examples), "without_room": crowded}
-    told["policies"] = {}
+    told |= {"labels": list(task.labels), "ordinal": task.kind == "ordinal", "ways": len(ways)}
+    told |= {"policies": {}, "reward_models": list(minds)}
     answers: dict[str, list[Answer]] = {}
     hits: dict[str, np.ndarray] = {}
     for name, policy in policies.items():
@@ -75,13 +80,17 @@ def classify_policies(settings: ClassifySettings) -> dict[str, Any]:
     for name in settings.also:
         gap = bootstrap.ratio(hits[name] - hits[settings.policy], ones)
         told["policies"][name]["above_the_first"] = gap.to_dict()
-    told["best_of"] = _best_of(settings, policies[settings.policy], minds, asked[usual]) if minds else None
+    told |= _by_models(settings, policies[settings.policy], minds, asked, usual)
     told |= {"settings": settings.model_dump(mode="json"), "versions": current_versions()}
     rows = [
-        {"prompt": prompt, "truth": one.label}
-        | {
-            name: {"label": own[k].label, "rationale": own[k].rationale, "unread": own[k].unread}
-            for name, own in answers.items()
+        {
+            "prompt": prompt,
+            "truth": one.label,
+            "group": one.group,
+            "answers": {
+                name: {"label": own[k].label, "rationale": own[k].rationale, "unread": own[k].unread}
+                for name, own in answers.items()
+            },
         }
         for k, (one, prompt) in enumerate(zip(asked[usual].examples, asked[usual].prompts, strict=True))
     ]
@@ -89,7 +98,38 @@ def classify_policies(settings: ClassifySettings) -> dict[str, Any]:
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         (folder / "answers.jsonl").write_bytes(as_bytes(text))
         write_json(folder / "metrics.json", told)
+        write_classify_report(folder / "report.html", told, rows[: settings.shown])
     return told
+
+
+def _unseen(
+    settings: ClassifySettings, task: Task, examples: list[Example], usual: int, policies: list[str]
+) -> list[Example]:
+    """Leave out examples whose prompts or groups trained a policy or a reward model, as far as their folders tell."""
+    records = from_rows(comparison(task.ask(one, usual), ["-"], [], split_group=one.group) for one in examples)
+    kept, dropped = leave_out_seen(records, [*policies, *settings.by], settings.include_seen)
+    if not dropped:
+        return examples
+    known = set(kept["prompt_id"])
+    return [one for one, own in zip(examples, records["prompt_id"], strict=True) if own in known]
+
+
+def _by_models(
+    settings: ClassifySettings, policy: Policy, minds: dict[str, Any], asked: dict[int, Asked], usual: int
+) -> dict[str, Any]:
+    """Say what reward models are worth: on held-out pairs, by what they choose, and over ways to ask."""
+    if not minds:
+        return dict.fromkeys(("pairs", "best_of", "wording"))
+    judged = on_pairs(minds, settings.data, settings.resamples, include_seen=settings.include_seen)
+    found: dict[str, Any] = {"pairs": judged, "wording": None}
+    own, count = asked[usual], max(settings.best_of)
+    how = Sampling(count, settings.max_new_tokens, token_budget=settings.token_budget)
+    say(f"{settings.policy} answers {len(own.prompts):,} prompts {count} times each")
+    written = replies(policy, own.prompts, how, settings.seed)
+    found["best_of"] = choosing(minds, own.examples, own.prompts, written, settings.best_of, settings.resamples)
+    if len(asked) > 1:
+        found["wording"] = wording(minds, own.examples, {way: each.prompts for way, each in asked.items()})
+    return found
 
 
 def _with_room(
@@ -144,26 +184,3 @@ def _judged(
 
 def _hits(examples: Sequence[Example], answers: Sequence[Answer]) -> np.ndarray:
     return np.array([one.label == own.label for one, own in zip(examples, answers, strict=True)], np.float64)
-
-
-def _best_of(settings: ClassifySettings, policy: Policy, minds: dict[str, Any], asked: Asked) -> list[dict[str, Any]]:
-    """Sample answers, let each reward model choose, and say how often the chosen one has the right label."""
-    count = max(settings.best_of)
-    how = Sampling(count, settings.max_new_tokens, token_budget=settings.token_budget)
-    say(f"{settings.policy} answers {len(asked.prompts):,} prompts {count} times each")
-    written = replies(policy, asked.prompts, how, settings.seed)
-    right = np.array(
-        [
-            [read_answer(reply.text, one.choices).label == one.label for reply in own]
-            for own, one in zip(written, asked.examples, strict=True)
-        ],
-        np.float64,
-    )
-    each = [prompt for prompt in asked.prompts for _ in range(count)]
-    texts = [reply.text for own in written for reply in own]
-    found = []
-    for name, mind in minds.items():
-        scores = np.asarray(mind.score(each, texts), np.float64).reshape(right.shape)
-        for point in best_of(scores, right, settings.best_of, resamples=settings.resamples):
-            found.append({"by": name, "n": point["n"], "gold": point["gold"].to_dict()})
-    return found

@@ -190,6 +190,12 @@ class Auxiliary(Settings):
         default=0.0, ge=0, description="SimCSE: two encodings of a text, under two draws of dropout, are to be alike"
     )
     contrast_temperature: float = Field(default=0.05, gt=0, description="of the cosines")
+    triplet: float = Field(
+        default=0.0,
+        ge=0,
+        description="paraphrased prompts, as pairs of assay task have them: the same answer asked otherwise is to be "
+        "nearer than another one; 0.25 is usual",
+    )
     length_decorrelation: float = Field(
         default=0.0, ge=0, description="squared correlation of margins with the log-ratio of lengths"
     )

@@ -8,6 +8,7 @@ from typing import cast
 
 import numpy as np
 import torch
+from datasets import Dataset
 
 from assay.console import say
 from assay.errors import DataError
@@ -28,6 +29,7 @@ from assay.workflows.graded import with_attributes
 from assay.workflows.members import add_laplace, samples_of
 from assay.workflows.options import arguments, model_options
 from assay.workflows.prepared import Prepared
+from assay.workflows.rewordings import with_rewordings
 from assay.workflows.settings import TrainSettings
 from assay.workflows.targets import each_of_sweep, make_targets, objective_of
 from assay.workflows.teaching import (
@@ -85,6 +87,19 @@ def fit(
     return _fit_weights(settings, shares, folder, model, member)
 
 
+def _encoded(
+    settings: TrainSettings, model: RewardModel, data: Dataset, validation: Dataset | None
+) -> tuple[EncodedRecords, EncodedRecords | None, np.ndarray | None]:
+    """Encode both shares; with a term over paraphrases, also what is asked otherwise, and what each text is to it."""
+    with ranks.first_alone():
+        alone, roles = model.reads_prompts, None
+        train = encode_records(data, model.encoder, prompts=alone)
+        held_out = encode_records(validation, model.encoder, prompts=alone) if validation is not None else None
+        if settings.auxiliary.triplet:
+            train, roles = with_rewordings(data, train, model.encoder, settings.seed)
+    return train, held_out, roles
+
+
 def _fit_weights(settings: TrainSettings, shares: Shares, folder: Path, model: RewardModel, member: int | None) -> Fit:
     """Train the weights of the backbone, or of its adapter, with the head."""
     data, told = appended(settings, shares.fit)
@@ -92,11 +107,7 @@ def _fit_weights(settings: TrainSettings, shares: Shares, folder: Path, model: R
     if member is not None and samples is not None:
         drawn = np.flatnonzero(samples[:, member])
         data, samples = data.select(drawn), samples[drawn, member]
-    with ranks.first_alone():
-        alone = model.reads_prompts
-        train = encode_records(data, model.encoder, prompts=alone)
-        validation = shares.validation
-        held_out = encode_records(validation, model.encoder, prompts=alone) if validation is not None else None
+    train, held_out, roles = _encoded(settings, model, data, shares.validation)
     shown = TerminalProgress()
     args = arguments(settings, folder, settings.seed)
     refuse_equal_views(settings, model)
@@ -112,6 +123,8 @@ def _fit_weights(settings: TrainSettings, shares: Shares, folder: Path, model: R
     learned = taught.taught(model.encoder.pad_id, with_classes="classes" in model.head_reads)
     if samples is not None:
         learned = replace(learned, share=samples)
+    if roles is not None:
+        learned = replace(learned, told={"roles": roles})
     if settings.grm is not None:
         learned = with_replies(settings, model, learned)
     if objective.prefixes:

@@ -8,10 +8,10 @@ from typing import Any
 from assay.console import say
 from assay.credit import Multiplier
 from assay.credit.answers import Answers
-from assay.credit.combining import Capped, Length, Safe, Weighted
+from assay.credit.combining import Capped, Length, Routed, Safe, Weighted
 from assay.credit.functions import by_function, by_model, by_server, function_from
 from assay.credit.links import AtTheEnd, Link, Standard
-from assay.credit.mixing import label_cap_of
+from assay.credit.mixing import label_cap
 from assay.credit.spreading import ByAttention, Redistributed
 from assay.errors import ConfigError, ModelError
 from assay.feedback.records import prompt_text
@@ -98,7 +98,7 @@ def _cap(settings: OnlineSettings, loaded: dict[str, Any]) -> float:
             expected="one that was trained with held-out judgements (--validation-share), or out of fold",
             remedy="train it with some, or say --rationale.cap NUMBER",
         )
-    cap = label_cap_of(stored, given.quantile)
+    cap = label_cap(stored, given.quantile)  # linear between the stored quantiles
     say(f"the reward of labels is capped at {cap:.3f}, quantile {given.quantile:g} of held-out right answers")
     return cap
 
@@ -107,6 +107,9 @@ def _sources(settings: OnlineSettings, loaded: dict[str, Any]) -> Link:
     given, links = settings.reward, list[Link]()
     if given.model:
         links.append(_of_model(settings, given.model, "model", loaded))
+    if given.routes:
+        routes = {task: _of_model(settings, name, f"reward of {task}", loaded) for task, name in given.routes.items()}
+        links.append(Routed("task", routes))
     if given.verifier:
         links.append(by_function(_verifier(given.verifier)))
     links += [by_function(function_from(place), place) for place in given.functions]

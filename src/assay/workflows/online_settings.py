@@ -42,11 +42,16 @@ class RolloutSettings(Settings):
 class VerifierSettings(Settings):
     """Compare answers with the truth."""
 
-    kind: Kind = Field(description="exact, numeric, format (a pattern is found), or near (2.5 minus the distance)")
+    kind: Kind = Field(
+        description="exact, numeric, format (a pattern is found), near (2.5 minus the distance), or label (of the last "
+        "line, one of the column choices, as assay task writes them)"
+    )
     pattern: str | None = Field(default=None, description="regular expression that finds the answer; none: all of it")
     right: float = Field(default=1.0, description="reward of the truth")
-    wrong: float = Field(default=0.0, description="reward of another answer")
-    unparsed: float | None = Field(default=None, description="where there is no answer; none: as wrong, near -3")
+    wrong: float | None = Field(default=None, description="reward of another answer; none: 0, label -1")
+    unparsed: float | None = Field(
+        default=None, description="where there is no answer; none: as wrong, near and label -3"
+    )
     column: str = Field(default="ground_truth", description="of the data: the truth")
     majority: bool = Field(default=False, description="the truth is what most responses to the prompt answer (SeRL)")
 
@@ -55,6 +60,10 @@ class RewardSettings(Settings):
     """Where rewards come from; several are added up."""
 
     model: str | None = Field(default=None, description="reward model: run folder or Hub id")
+    routes: dict[str, str] = Field(
+        default_factory=dict,
+        description="value of the column task -> the one reward model that scores its answers; none: all by the others",
+    )
     lower_by: float | None = Field(
         default=None, ge=0, description="deviations taken off an uncertain model's score; none: nothing"
     )
@@ -66,13 +75,15 @@ class RewardSettings(Settings):
     key_variable: str = Field(default="ASSAY_REWARD_KEY", description="environment variable that holds its key")
     judge: JudgeAsking | None = Field(default=None, description="a language model that grades from 1 to 10; none: not")
     weights: tuple[float, ...] = Field(
-        default=(), description="of model, verifier, functions, servers and judge, those that are there; none: 1 each"
+        default=(),
+        description="of model, routes, verifier, functions, servers and judge, those that are there; none: 1 each",
     )
     normalise: bool = Field(default=False, description="bring the reward model's scores to mean 0 and deviation 1")
 
     def sources(self) -> list[str]:
         """Name what is there, in the order of weights."""
         found = ["model"] if self.model else []
+        found += ["routes"] if self.routes else []
         found += ["verifier"] if self.verifier else []
         found += list(self.functions)
         return found + (["servers"] if self.urls else []) + (["judge"] if self.judge else [])
@@ -213,7 +224,7 @@ class OnlineSettings(RunSettings, ReadingSettings, TextSettings):
             for name in ("normalise", "lower_by"):
                 if getattr(self.reward, name):
                     yield f"reward.{name}", "belongs to --reward.model"
-            if self.credit != "terminal":
+            if self.credit != "terminal" and not self.reward.routes:
                 yield "credit", "is worked out from the scores of --reward.model"
         if self.credit != "terminal" and self.reward.lower_by is not None:
             yield "reward.lower_by", "is of whole scores; leave out --credit"
@@ -254,10 +265,17 @@ class OnlineSettings(RunSettings, ReadingSettings, TextSettings):
             yield "kl.horizon", "belongs to --kl.target"
         verifier = self.reward.verifier
         if verifier is not None and verifier.majority:
-            if (verifier.right, verifier.wrong, verifier.unparsed) != (1.0, 0.0, None):
+            if (verifier.right, verifier.wrong, verifier.unparsed) != (1.0, None, None):
                 yield "reward.verifier", "majority gives 1 and 0"
+            if verifier.kind == "label":
+                yield (
+                    "reward.verifier.majority",
+                    "compares what a pattern finds; leave it out, or choose --reward.verifier.kind exact",
+                )
             if self.test is not None or self.test_share:
                 yield "reward.verifier.majority", "one answer is its own majority: hold nothing out (--test-share 0)"
+        if self.reward.routes and self.rationale is not None:
+            yield "reward.routes", "scores answers of some tasks only, and --rationale caps one reward model's scores"
         if self.rationale is not None:
             if self.rationale.cap is not None and self.rationale.quantile != 0.5:
                 yield "rationale.quantile", "and --rationale.cap say the same; choose one"

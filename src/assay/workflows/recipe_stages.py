@@ -20,7 +20,7 @@ from assay.workflows.run_settings import RunSettings
 from assay.workflows.verbs import STAGES, Verb
 
 SAMPLE = "sample"
-_KEYS = ("data", "backbone", "stages")
+_KEYS = ("data", "needs", "backbone", "task", "stages")
 # how a stage runs, not what comes out of it
 _RUNTIME = {"overwrite", "dry_run", "resume"}
 #: Settings that name what a stage reads.
@@ -35,6 +35,7 @@ class RunRecipeSettings(RunSettings):
     backbone: str | None = Field(
         default=None, description="in place of the recipe's backbone, where it names one: Hub id or folder"
     )
+    task: str | None = Field(default=None, description="in place of the recipe's task, where it names one")
     out: str | None = Field(default=None, description="folder of the stages; none: runs/ and the recipe's name")
 
 
@@ -132,8 +133,7 @@ def read_recipe(settings: RunRecipeSettings) -> list[Stage]:
     if out.is_file():
         check_new(out)
     places = {"data": _data(path, content, settings), "out": str(out)}
-    if "backbone" in content:
-        places["backbone"] = str(settings.backbone or content["backbone"])
+    places |= {name: str(getattr(settings, name) or content[name]) for name in ("backbone", "task") if name in content}
     stages: list[Stage] = []
     problems = [
         f"{path.name}: {key}: no such setting; expected {', '.join(_KEYS)}" for key in content if key not in _KEYS
@@ -148,8 +148,9 @@ def read_recipe(settings: RunRecipeSettings) -> list[Stage]:
             problems += [line.strip() for line in error.problem.split("\n")[1:]] or [f"{where}: {error.problem}"]
     if settings.data and "{data}" not in str(content["stages"]):
         problems.append(f"--data: {path.name} does not use {{data}}")
-    if settings.backbone and "backbone" not in content:
-        problems.append(f"--backbone: {path.name} names no backbone for all its stages")
+    for name in ("backbone", "task"):
+        if getattr(settings, name) and name not in content:
+            problems.append(f"--{name}: {path.name} names no {name} for all its stages")
     if problems:
         count = "one problem" if len(problems) == 1 else f"{len(problems)} problems"
         raise ConfigError("\n  ".join([f"{count} in the recipe", *problems]), where=str(path), remedy="mend the recipe")
@@ -183,7 +184,12 @@ def recipe_content(path: Path) -> dict[str, Any]:
 def _data(path: Path, content: dict[str, Any], settings: RunRecipeSettings) -> str:
     data = settings.data or content.get("data")
     if data is None and "{data}" in str(content["stages"]):
-        raise ConfigError("this recipe needs data", where=str(path), remedy="--data DATA, or data: in the recipe")
+        raise ConfigError(
+            "this recipe needs data",
+            where=str(path),
+            expected=str(content.get("needs", "what its stages read")),
+            remedy="--data DATA, or data: in the recipe",
+        )
     return str(sample_path()) if data == SAMPLE else str(data)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field
 
@@ -12,7 +14,6 @@ from assay.errors import ConfigError
 from assay.output import write_json
 from assay.workflows.hub import use_cache_without_network
 from assay.workflows.recipe_stages import (
-    INPUTS,
     RunRecipeSettings,
     Stage,
     fill,
@@ -85,9 +86,18 @@ def run_recipe(settings: RunRecipeSettings) -> int:
 
 def _not_there_yet(stage: Stage, made: list[Path]) -> str | None:
     """Return an input that an earlier stage of a dry run would have made."""
-    inputs = [Path(str(stage.values[name])) for name in INPUTS if stage.values.get(name)]
+    inputs = [Path(text) for name, value in stage.values.items() if name != "out" for text in _texts(value)]
     missing = (path for path in inputs if not path.exists() and any(path.is_relative_to(out) for out in made))
     return next((str(path) for path in missing), None)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Yield all texts in a value, at any depth."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from _texts(each)
 
 
 def run_demo(settings: DemoSettings) -> int:

@@ -163,6 +163,13 @@ class TrainSettings(JobSettings, ModelSettings, LearningSettings, OptimiserSetti
             yield from self._without_effect(("target", "clean", "cross_prompt", "centring", "auxiliary"), reason)
         if self.freeze_backbone and self.auxiliary.contrast:
             yield "auxiliary.contrast", "has no effect on a frozen backbone, whose states stay as they are"
+        if self.auxiliary.triplet:
+            if self.freeze_backbone:
+                yield "auxiliary.triplet", "has no effect on a frozen backbone, whose states stay as they are"
+            if self.layout == "native":
+                yield "auxiliary.triplet", "compares vectors of texts, which --layout native does not give; use assay"
+            if self.head.kind in ("attributes", "preference", "prototypes"):
+                yield "auxiliary.triplet", f"adds texts that --head {self.head.kind} would learn from; leave one out"
         if self.dropout == "none" and self.auxiliary.contrast:
             yield "auxiliary.contrast", "needs dropout, which makes the two encodings of a text differ"
         if self.grm is not None:

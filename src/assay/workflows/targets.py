@@ -28,6 +28,7 @@ from assay.training.terms import (
     Penalty,
     Term,
     TextRegulariser,
+    Triplet,
 )
 from assay.workflows import feedback_settings as kinds
 from assay.workflows.graded import with_grades
@@ -77,6 +78,7 @@ def objective_of(settings: TrainSettings) -> Objective:
         terms: dict[Term, float] = {
             Centring(settings.centring): settings.centring,
             Contrast(auxiliary.contrast, auxiliary.contrast_temperature): auxiliary.contrast,
+            Triplet(auxiliary.triplet): auxiliary.triplet,
             AttributeRegression(auxiliary.attributes): auxiliary.attributes if head.kind == "attributes" else 0.0,
             Penalty(head.diversity if head.kind == "prototypes" else 0.0): head.diversity
             if head.kind == "prototypes"

@@ -2,38 +2,42 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from assay.console import say
 from assay.errors import DataError
-from assay.feedback import from_rows, split
-from assay.feedback.labeling.writing import write_records
+from assay.evaluation.baselines import BagOfWords
+from assay.evaluation.intervals import GroupBootstrap
+from assay.evaluation.metrics import accuracy_terms
+from assay.evaluation.words import percent, percent_interval
+from assay.feedback import from_rows
+from assay.feedback import pairs as feedback_pairs
 from assay.feedback.tasks.known import TASKS
 from assay.feedback.tasks.label_pairs import PairReport, control_pairs, label_pairs, rationale_pairs
 from assay.feedback.tasks.loading import read_examples
-from assay.feedback.tasks.rationales import Borrowed, NoRationale, RationaleSource, Templates, Written
+from assay.feedback.tasks.rationales import Borrowed, RationaleSource, Remembered, Templates, Written
 from assay.feedback.tasks.shares import TaskShares, share_out_task
-from assay.feedback.tasks.task import Example, Task, answer
-from assay.output import as_bytes, check_new, new_folder, write_json
+from assay.feedback.tasks.task import Example, Task
+from assay.output import check_new, new_folder, write_json
+from assay.workflows.task_files import BuiltPairs, write_task
 from assay.workflows.task_settings import TaskSettings
+from assay.workflows.task_sources import Prefer, confusion_of, preferring, sources, with_rationales
 
-#: Pairs by kind, and whether a share of them tests reward models; controls do nothing else.
-Pairs = dict[str, tuple[list[dict[str, Any]], PairReport]]
-CONTROLS = ("swapped_label", "wrong_rationale")
+#: How far above chance pairs may be told without seeing what is asked.
+ARTEFACT = 0.02
+SHARES = ("teaching", "pairs", "pairs_test", "asked", "test")
 
 
 def build_task(settings: TaskSettings) -> dict[str, Any]:
     """Run `assay task`; return what ``metrics.json`` holds.
 
-    The folder holds ``teach.jsonl`` (answers with people's rationales where there are any) and ``teach_label.jsonl``
-    (labels alone) for `assay align --method sft`; ``label.parquet``, ``rationale.parquet`` and their ``_test`` for
-    `assay train`; ``swapped_label.parquet`` and ``wrong_rationale.parquet`` for `assay evaluate`; ``prompts.jsonl`` and
-    ``test.jsonl`` with ``ground_truth``, ``choices``, ``texts`` and ``group``; ``task.json`` (`read_task`).
+    The folder holds ``teach.jsonl`` (answers with rationales where there are any), ``teach_label.jsonl`` (labels alone)
+    and ``explain.jsonl`` (rationales for labels that are told) for `assay align --method sft`; ``label.parquet``,
+    ``rationale.parquet`` and their ``_test`` for `assay train`; ``swapped_label.parquet`` and
+    ``wrong_rationale.parquet`` for `assay evaluate`; ``prompts.jsonl`` and ``test.jsonl`` with ``ground_truth``,
+    ``choices``, ``task``, ``texts`` and ``split_group``; ``task.json`` (`read_task`).
 
     Raises
     ------
@@ -42,21 +46,24 @@ def build_task(settings: TaskSettings) -> dict[str, Any]:
     """
     check_new(settings.out, overwrite=settings.overwrite)
     task = TASKS[settings.task].task
-    shares = _shares(settings, task)
-    pairs = _pairs(settings, task, shares)
+    confused = None if settings.confused is None else confusion_of(settings.confused, task)
+    shares, argued = with_rationales(settings, task, _shares(settings, task))
+    pairs = _pairs(settings, task, shares, argued, confused)
     told: dict[str, Any] = {
         "task": task.name,
-        "shares": {name: len(getattr(shares, name)) for name in ("teaching", "pairs", "asked", "test")},
+        "shares": {name: len(getattr(shares, name)) for name in SHARES},
         "removed": shares.removed,
+        "repeated": shares.repeated,
         "labels": _labels(shares),
         "pairs": {kind: report.to_dict() for kind, (_, report) in pairs.items()},
     }
     for _, report in pairs.values():
         say("\n".join(report.lines()))
+    told["blind"] = _blind(pairs)
     if settings.dry_run:
         return {"dry_run": True, **told}
     with new_folder(settings.out, overwrite=settings.overwrite) as folder:
-        _write(settings, task, shares, pairs, folder)
+        write_task(settings, task, shares, pairs, folder)
         write_json(folder / "metrics.json", told)
     return told
 
@@ -92,109 +99,86 @@ def _shares(settings: TaskSettings, task: Task) -> TaskShares:
     )
     if found.removed:
         say(f"left out {found.removed:,} examples whose texts or groups the test holds too")
+    if found.repeated:
+        say(f"left out {found.repeated:,} examples whose texts an earlier one has")
     return found
 
 
-def _pairs(settings: TaskSettings, task: Task, shares: TaskShares) -> Pairs:
-    """Build all kinds; rationale-sensitive ones only where people wrote rationales."""
-    written = any(one.rationales for one in shares.pairs)
-    chosen = settings.rationales
-    if chosen == "auto":
-        chosen = "borrowed" if written and task.kind != "choices" else "templates"
-    if chosen == "borrowed" and not written:
-        raise DataError(
-            "nobody explained a label of this set",
-            where=task.name,
-            expected="examples with people's rationales",
-            remedy="--rationales templates",
-        )
-    known: dict[str, RationaleSource] = {
-        "borrowed": Borrowed(shares.pairs, settings.seed),
-        "templates": Templates(seed=settings.seed),
-        "none": NoRationale(),
-    }
-    source = known[chosen]
-    common: dict[str, Any] = {"template": settings.template, "seed": settings.seed}
-    found: Pairs = {
-        "label": label_pairs(task, shares.pairs, source, settings.wrong, balance=settings.balance, **common)
-    }
-    if chosen != "none":
-        found["swapped_label"] = control_pairs(task, shares.pairs, source, "swapped label", settings.wrong, **common)
-        found["wrong_rationale"] = control_pairs(
-            task, shares.pairs, source, "wrong rationale", settings.wrong, **common
-        )
-    if written:
-        # what people wrote about this example over what they wrote about another one with the same label
-        other = known["templates" if task.kind == "choices" else "borrowed"]
-        found["rationale"] = rationale_pairs(
-            task,
-            shares.pairs,
-            (Written(), other),
-            lambda prompts, *_: np.ones(len(prompts)),
-            template=settings.template,
-            name="human",
-        )
-    if not found["label"][0]:
-        raise DataError("no label-sensitive pair could be built", where=task.name, got=f"{len(shares.pairs)} examples")
+def _pairs(
+    settings: TaskSettings, task: Task, shares: TaskShares, argued: str, confused: dict[str, dict[str, float]] | None
+) -> BuiltPairs:
+    """Build what teaches reward models, and of other groups what tests them, controls among it."""
+    source_of, prefer = sources(settings, task, shares, argued), preferring(settings.rank)
+    common: dict[str, Any] = {"template": settings.template, "seed": settings.seed, "confused": confused}
+    found: BuiltPairs = {}
+    for behind, examples in (("", shares.pairs), ("_test", shares.pairs_test)):
+        # rationales are borrowed within a share
+        source = Remembered(source_of(examples))
+        rows = label_pairs(task, examples, source, settings.wrong, balance=settings.balance, **common)
+        if not rows[0]:
+            reasons = "; ".join(f"{count} without a pair: {reason}" for reason, count in rows[1].dropped.items())
+            raise DataError(
+                "no label-sensitive pair could be built",
+                where=f"{task.name}, share {'pairs_test' if behind else 'pairs'}",
+                expected="examples of two labels at least, each with a rationale for both sides",
+                got=f"{len(examples)} examples; {reasons}",
+                remedy="bring more examples, raise --shares.pairs and --shares.pairs-test, or --rationales templates",
+            )
+        found[f"label{behind}"] = rows
+        if behind and argued != "none":
+            for kind in ("swapped label", "wrong rationale"):
+                own = control_pairs(task, examples, source, kind, settings.wrong, **common)
+                found[kind.replace(" ", "_")] = own
+        if any(one.rationales for one in examples) or argued == "generated":
+            found[f"rationale{behind}"] = _of_rationales(settings, task, examples, source, prefer)
     return found
 
 
-def _write(settings: TaskSettings, task: Task, shares: TaskShares, pairs: Pairs, folder: Path) -> None:
-    for name, reasons in (("teach", True), ("teach_label", False)):
-        lines = [
-            {
-                "prompt": _chat(task.ask(one, settings.template)),
-                "completion": [{"role": "assistant", "content": answer(one.label, _reason(one) if reasons else "")}],
-                "label": True,
-            }
-            for one in shares.teaching
-        ]
-        _lines(folder / f"{name}.jsonl", lines)
-    tested: set[str] = set()
-    for kind, (rows, _) in pairs.items():
-        if not rows:
-            continue
-        if kind in CONTROLS:
-            # controls judge what learned from the other pairs, so they are about groups that it did not see
-            own = [row for row in rows if row["split_group"] in tested]
-            write_records(folder / f"{kind}.parquet", from_rows(own or rows))
-            continue
-        train, test = split(from_rows(rows), test=settings.pairs_test_share, seed=settings.seed)
-        tested |= set(test["split_group"])
-        write_records(folder / f"{kind}.parquet", train)
-        write_records(folder / f"{kind}_test.parquet", test)
-    for name, examples in (("prompts", shares.asked), ("test", shares.test)):
-        asked = [
-            {
-                "prompt": _chat(task.ask(one, settings.template)),
-                "ground_truth": one.label,
-                "choices": list(one.choices),
-                "texts": one.texts,
-                "group": one.group,
-            }
-            for one in examples
-        ]
-        _lines(folder / f"{name}.jsonl", asked)
-    kept = {"name": task.name, "kind": task.kind, "labels": list(task.labels), "templates": list(task.templates)}
-    write_json(folder / "task.json", kept | {"template": settings.template})
+def _of_rationales(
+    settings: TaskSettings, task: Task, examples: list[Example], source: Remembered, prefer: tuple[Prefer, str]
+) -> tuple[list[dict[str, Any]], PairReport]:
+    """Build pairs of what is about the example and of what is written for another one with the same label.
+
+    Where nobody wrote about examples, a generator writes twice, and somebody ranks.
+    """
+    if any(one.rationales for one in examples):
+        other = Templates(seed=settings.seed) if task.kind == "choices" else Borrowed(examples, settings.seed)
+        both: tuple[RationaleSource, RationaleSource] = (Written(), other)
+    elif settings.rank is None:
+        return [], PairReport("rationale", source.name, "none; nobody ranks")
+    else:
+        both = (source, source.source)
+    return rationale_pairs(task, examples, both, prefer[0], template=settings.template, name=prefer[1])
 
 
-def _reason(example: Example) -> str:
-    return next(iter(example.rationales.get(example.label, ())), "")
+def _blind(pairs: BuiltPairs) -> dict[str, Any]:
+    """Say how well a bag of words of the answers alone tells which side is right: pairs that carry an artefact do so.
 
-
-def _chat(text: str) -> list[dict[str, str]]:
-    return [{"role": "user", "content": text}]
-
-
-def _lines(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    path.write_bytes(as_bytes("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)))
+    Returns
+    -------
+    dict
+        Accuracy with its interval by group, weighted as the pairs are.
+    """
+    train, test = (feedback_pairs(from_rows(pairs[name][0])) for name in ("label", "label_test"))
+    margins = BagOfWords().fit(train).delta(test)
+    bootstrap = GroupBootstrap(test.group)
+    found = bootstrap.ratio(accuracy_terms(margins, test.p), test.w, proportion=True)
+    low, high = found.ci95 or (found.value, found.value)
+    say(
+        f"a bag of words that does not see what is asked tells the right side of {percent(found.value)} "
+        f"({percent_interval((low, high))}) of {found.n:,} label-sensitive pairs; chance is 50 %"
+    )
+    if low > 0.5 + ARTEFACT:
+        say("  the pairs carry an artefact: what reward models learn from them may not be the label")
+    elif high > 0.5 + ARTEFACT:
+        say("  too few pairs to tell an artefact of 2 points: raise --shares.pairs-test, or bring more examples")
+    return found.to_dict()
 
 
 def _labels(shares: TaskShares) -> dict[str, dict[str, int]]:
     """Count labels by share, where there are few."""
     found = {}
-    for name in ("teaching", "pairs", "asked", "test"):
+    for name in SHARES:
         own = [one.label for one in getattr(shares, name)]
         names = sorted(set(own))
         found[name] = {label: own.count(label) for label in names} if len(names) <= 20 else {}
@@ -204,31 +188,3 @@ def _labels(shares: TaskShares) -> dict[str, dict[str, int]]:
 def _some(examples: list[Example], most: int, seed: int) -> list[Example]:
     chosen = np.sort(np.random.default_rng(seed).permutation(len(examples))[:most])
     return [examples[int(k)] for k in chosen]
-
-
-def read_task(folder: str) -> tuple[Task, list[Example], int]:
-    """Return the task of a folder that `assay task` wrote, the examples that test, and the way they are asked.
-
-    Raises
-    ------
-    DataError
-        If the folder is none.
-    """
-    place = Path(folder).expanduser()
-    try:
-        kept = json.loads((place / "task.json").read_text(encoding="utf-8"))
-        lines = (place / "test.jsonl").read_text(encoding="utf-8").splitlines()
-        rows = [json.loads(line) for line in lines if line.strip()]
-        task = Task(kept["name"], tuple(kept["templates"]), tuple(kept["labels"]), kept["kind"])
-        examples = [
-            Example(dict(row["texts"]), row["ground_truth"], tuple(row["choices"]), row["group"]) for row in rows
-        ]
-        return task, examples, int(kept["template"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(
-            "this is no folder of a task",
-            where=str(place),
-            expected="task.json and test.jsonl, as assay task writes them",
-            got=f"{type(error).__name__}: {error}"[:120],
-            remedy="assay task NAME DATA --out FOLDER",
-        ) from error

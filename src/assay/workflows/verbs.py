@@ -14,6 +14,7 @@ from assay.console import results_console, show, show_table
 from assay.evaluation.words import percent, percent_interval, points, points_interval
 from assay.workflows.classify_settings import ClassifySettings
 from assay.workflows.compare_settings import CompareSettings
+from assay.workflows.curriculum_settings import CurriculumSettings
 from assay.workflows.judge_settings import (
     CalibrateSettings,
     CheckSettings,
@@ -122,7 +123,11 @@ def _classify(settings: ClassifySettings) -> int:
         )
     for point in found["best_of"] or []:
         show(f"best of {point['n']} by {point['by']}: {percent(point['gold']['value'])}")
-    show(f"metrics.json and answers.jsonl are in {settings.out}")
+    for kind, own in (found["pairs"] or {}).items():
+        for name, each in own.items():
+            share, between = percent(each["accuracy"]["value"]), percent_interval(each["accuracy"]["ci95"])
+            show(f"{kind.replace('_', ' ')} by {name}: {share} in the right order ({between})")
+    show(f"metrics.json, answers.jsonl and report.html are in {settings.out}")
     return 0
 
 
@@ -154,6 +159,21 @@ def _align_online(settings: OnlineSettings) -> int:
 
 def _three(value: float | None) -> str:
     return "none" if value is None or value != value else f"{value:.3f}"
+
+
+def _curriculum(settings: CurriculumSettings) -> int:
+    from assay.workflows.curriculum_verb import learn_tasks
+
+    found = learn_tasks(settings)
+    if found.get("dry_run"):
+        show(f"would learn {', '.join(found['tasks'])}; nothing was written")
+        return 0
+    learned = ", then ".join(" and ".join(stage["learned"]) for stage in found["stages"])
+    show(f"learned {learned}")
+    for task in found["tasks"]:
+        show(f"{task}: {percent(found['before'][task])} right before, {percent(found['after'][task])} after")
+    show(f"metrics.json and all runs are in {settings.out}")
+    return 0
 
 
 def _compare(settings: CompareSettings) -> int:
@@ -298,6 +318,7 @@ STAGES: dict[str, Verb] = {
     "strength": Verb(StrengthSettings, _strength),
     "train": Verb(TrainSettings, _train),
     "align": Verb(AlignSettings, _align, dict.fromkeys(get_args(OnlineMethod), Verb(OnlineSettings, _align_online))),
+    "curriculum": Verb(CurriculumSettings, _curriculum),
     "compare": Verb(CompareSettings, _compare),
     "evaluate": Verb(EvaluateSettings, _evaluate),
     "calibrate": Verb(CalibrateSettings, _calibrate),

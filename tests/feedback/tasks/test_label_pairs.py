@@ -18,10 +18,10 @@ from assay.feedback.tasks.label_pairs import (
     control_pairs,
     label_pairs,
     rationale_pairs,
-    wrong_labels,
 )
-from assay.feedback.tasks.rationales import Borrowed, Generated, NoRationale, Templates, Written
+from assay.feedback.tasks.rationales import Borrowed, Generated, NoRationale, Remembered, Templates, Written
 from assay.feedback.tasks.task import read_answer
+from assay.feedback.tasks.wrong_labels import balanced, wrong_labels
 
 TASK = Task("kinds", ("{text}\n{labels}?", "{labels}: {text}"), ("red", "green", "blue"))
 STARS = Task("stars", ("{text}",), ("1", "2", "3", "4", "5"), "ordinal")
@@ -88,6 +88,35 @@ def test_wrong_labels_by_rule() -> None:
         wrong_labels(TASK, own, "confusion")
 
 
+@pytest.mark.parametrize("rule", ["uniform", "confusion", "nearest"])
+def test_labels_alone_tell_nothing_about_the_side(rule: Any) -> None:
+    """Whatever chooses wrong labels: of any two labels each is as often over the other, by weight."""
+    random = np.random.default_rng(3)
+    labels = random.choice(STARS.labels, 300, p=[0.05, 0.1, 0.2, 0.25, 0.4])
+    own = [Example({"text": f"{k}"}, str(label), STARS.labels, f"{k}") for k, label in enumerate(labels)]
+    confused = {a: {b: float(random.random() * 9) for b in STARS.labels if a != b} for a in STARS.labels}
+    rows, report = label_pairs(STARS, own, NoRationale(), rule, confused=confused)
+    view, total = pairs(from_rows(rows)), Counter[tuple[str, str]]()
+    for row, weight in zip(rows, view.w, strict=True):
+        meta = json.loads(row["meta"])
+        total[meta["better"], meta["worse"]] += weight
+    assert len(total) >= 8 and all(total[a, b] == pytest.approx(total[b, a]) for a, b in total)
+    assert view.w.mean() == pytest.approx(1) and len(rows) + sum(report.dropped.values()) == 300
+    assert all(report.better[label] == pytest.approx(report.worse[label]) for label in STARS.labels)
+
+
+def test_labels_that_are_never_the_other_way_round_are_left_out() -> None:
+    assert balanced([("a", "b"), ("b", "a"), ("b", "a"), ("a", "c")]).tolist() == pytest.approx([1.5, 0.75, 0.75, 0.0])
+    assert balanced([("a", "c")]).tolist() == [0.0]
+
+
+def test_paraphrases_come_with_the_pairs() -> None:
+    own = examples(count=12)
+    rows, _ = label_pairs(TASK, own, NoRationale(), template=1)
+    for row, one in zip(rows, own, strict=True):
+        assert json.loads(row["meta"])["otherwise"] == [TASK.ask(one, 0)]
+
+
 def test_both_rationales_come_from_one_source() -> None:
     own = examples()
     rows, report = label_pairs(TASK, own, Written())
@@ -99,6 +128,20 @@ def test_both_rationales_come_from_one_source() -> None:
     )
     same = Templates()(own, ["red"] * 90), Templates()(own, ["blue"] * 90)
     assert [one.replace("red", "blue") for one in same[0] if one] == same[1]
+
+
+def test_all_kinds_of_pairs_argue_alike() -> None:
+    calls: list[str] = []
+
+    def write(prompts: list[str]) -> list[str]:
+        calls.extend(prompts)
+        return [f"reason {len(calls)}-{k}" for k in range(len(prompts))]
+
+    source, own = Remembered(Generated(TASK, write)), examples(count=8)
+    rows, _ = label_pairs(TASK, own, source)
+    swapped, _ = control_pairs(TASK, own, source, "swapped label")
+    assert len(calls) == 16 and len(set(calls)) == 16
+    assert [row["responses"][0] for row in rows] == [row["responses"][0] for row in swapped]
 
 
 def test_a_generator_is_told_the_label() -> None:
@@ -144,7 +187,7 @@ def test_rationale_pairs_have_one_label_and_follow_who_ranks() -> None:
 
 def test_pairs_that_are_not_of_their_kind_are_refused() -> None:
     own = examples(count=4)
-    rows, _ = label_pairs(TASK, own, NoRationale())
+    rows, _ = label_pairs(TASK, own, NoRationale(), balance=False)
     check_label_pairs(TASK, rows, own)
     turned = [{**row, "responses": row["responses"][::-1]} for row in rows]
     with pytest.raises(DataError, match="pair 1"):

@@ -23,7 +23,7 @@ def examples(count: int = 60, per_group: int = 2) -> list[Example]:
 
 
 def parts(shares: TaskShares) -> list[list[Example]]:
-    return [shares.teaching, shares.pairs, shares.asked, shares.test]
+    return [shares.teaching, shares.pairs, shares.pairs_test, shares.asked, shares.test]
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -32,10 +32,10 @@ def test_no_group_is_in_two_shares(seed: int) -> None:
     groups = [{one.group for one in part} for part in parts(found)]
     assert all(not one & other for one, other in combinations(groups, 2))
     assert sum(map(len, parts(found))) == 60
-    assert [len(part) for part in parts(found)] == [20, 18, 10, 12]
+    assert [len(part) for part in parts(found)] == [20, 14, 4, 10, 12]
     # the order of examples does not matter
     again = share_out_task(TASK, examples()[::-1], seed=seed)
-    assert {one.group for one in again.test} == groups[3]
+    assert {one.group for one in again.test} == groups[4]
 
 
 def test_texts_of_the_test_leave_the_rest() -> None:
@@ -44,13 +44,13 @@ def test_texts_of_the_test_leave_the_rest() -> None:
     found = share_out_task(TASK, own, test=test)
     # the same text under another group, and both texts of a group that is tested
     assert found.removed == 3 and found.test == test
-    rest = [one for part in parts(found)[:3] for one in part]
+    rest = [one for part in parts(found)[:4] for one in part]
     assert len(rest) == 57 and not {"Text 0.", "Text 6.", "Text 7."} & {one.texts["text"] for one in rest}
 
 
 def test_no_more_than_asked_for() -> None:
     found = share_out_task(TASK, examples(400), most=100, test_share=0.5)
-    assert sum(map(len, parts(found)[:3])) == 100 and len(found.test) == 200
+    assert sum(map(len, parts(found)[:4])) == 100 and len(found.test) == 200
 
 
 @pytest.mark.parametrize(
@@ -79,4 +79,4 @@ def test_a_label_that_nothing_teaches() -> None:
 def test_shares_with_a_group_in_common_are_refused() -> None:
     one = examples()[0]
     with pytest.raises(DataError, match="a group is in two shares"):
-        TaskShares([one], [one], [], [])
+        TaskShares([one], [one], [], [], [])

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from assay.errors import ConfigError
 from assay.feedback.tasks.task import Task
 
 
@@ -152,23 +150,3 @@ TASKS: dict[str, Known] = {
         (Columns({"summary": "response"}, "grades", group="doc_id", grade=_grade("coherence")),),
     ),
 }
-
-
-def task_named(name: str) -> Known:
-    """Return a task by its name.
-
-    Raises
-    ------
-    ConfigError
-        If there is none, with the nearest name.
-    """
-    if name not in TASKS:
-        near = difflib.get_close_matches(name, TASKS, 1)
-        raise ConfigError(
-            "there is no such task",
-            where="task",
-            expected=", ".join(TASKS),
-            got=name,
-            remedy=f"did you mean {near[0]}?" if near else "name one of them",
-        )
-    return TASKS[name]

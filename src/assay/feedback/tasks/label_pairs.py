@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 
-from assay.errors import ConfigError, DataError
+from assay.errors import DataError
 from assay.feedback.records import comparison, edge
+from assay.feedback.tasks.following import Following, follows_labels
 from assay.feedback.tasks.rationales import RationaleSource
 from assay.feedback.tasks.task import Example, Task, answer, read_answer
+from assay.feedback.tasks.wrong_labels import WrongRule, balanced, wrong_labels
 
-#: Which wrong label the worse side gets: any alike, as often as it is confused with the right one, or the nearest.
-WrongRule = Literal["uniform", "confusion", "nearest"]
+#: What a pair is about, and of its better and its worse answer label and rationale.
+Side = tuple[Example, tuple[str, str], tuple[str, str]]
 PairKind = Literal["label", "rationale", "swapped label", "wrong rationale"]
 
 
@@ -38,6 +40,8 @@ class PairReport:
         Mean length of the better and the worse answer.
     longer
         Share of pairs whose better answer is the longer one, equal lengths as one half.
+    follows
+        Whether the rationales depend on the label that they are for; None: it was not asked.
     """
 
     kind: PairKind
@@ -49,6 +53,7 @@ class PairReport:
     worse: Counter[str] = field(default_factory=Counter)
     characters: tuple[float, float] = (0.0, 0.0)
     longer: float = 0.5
+    follows: Following | None = None
 
     def lines(self) -> list[str]:
         """Return it in words."""
@@ -58,62 +63,12 @@ class PairReport:
             f"  characters: {self.characters[0]:.0f} of the better, {self.characters[1]:.0f} of the worse side; the "
             f"better one is longer in {100 * self.longer:.0f} %"
         )
-        return told
+        return told + ([] if self.follows is None else [f"  {self.follows.line()}"])
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values."""
-        return {name: dict(v) if isinstance(v, Counter) else v for name, v in vars(self).items()}
-
-
-def wrong_labels(
-    task: Task,
-    examples: Sequence[Example],
-    rule: WrongRule = "uniform",
-    *,
-    confused: Mapping[str, Mapping[str, float]] | None = None,
-    seed: int = 0,
-) -> list[str]:
-    """Return a wrong label for each example.
-
-    Parameters
-    ----------
-    task, examples
-        Of whose choices one that is not right is taken. ``uniform``: of the same right label, every wrong one as often
-        as the others.
-    rule
-        See `WrongRule`; ``nearest`` is for ordinal tasks, and at random where two are as near.
-    confused
-        Right label -> wrong label -> how often it is taken for it; for ``confusion``. What is never confused is as
-        likely as what was confused half a time.
-    seed
-        Of the draws.
-
-    Raises
-    ------
-    ConfigError
-        If rule and task do not fit.
-    """
-    if rule == "nearest" and task.kind != "ordinal":
-        raise ConfigError("nearest labels belong to ordinal tasks", where=task.name, expected="uniform or confusion")
-    if rule == "confusion" and (confused is None or task.kind == "choices"):
-        raise ConfigError("confusion needs counts of which label is taken for which", where=task.name)
-    random, decks = np.random.default_rng(seed), defaultdict[tuple[str, tuple[str, ...]], list[str]](list)
-    found = []
-    for one in examples:
-        wrong = [label for label in one.choices if label != one.label]
-        if rule == "nearest":
-            least = min(task.distance(one.label, label) for label in wrong)
-            wrong = [label for label in wrong if task.distance(one.label, label) == least]
-        if rule == "confusion":
-            assert confused is not None
-            counts = np.array([confused.get(one.label, {}).get(label, 0.0) + 0.5 for label in wrong])
-            found.append(wrong[int(random.choice(len(wrong), p=counts / counts.sum()))])
-            continue
-        deck = decks[one.label, tuple(wrong)]
-        if not deck:
-            deck += [wrong[k] for k in random.permutation(len(wrong))]
-        found.append(deck.pop())
-    return found
+        found = {name: dict(v) if isinstance(v, Counter) else v for name, v in vars(self).items()}
+        return found | {"follows": None if self.follows is None else vars(self.follows)}
 
 
 def label_pairs(
@@ -138,8 +93,8 @@ def label_pairs(
     rule, confused, seed
         See `wrong_labels`.
     balance
-        Weigh pairs so that all right labels count alike: then a model that does not see the text gains nothing by
-        preferring the more frequent label. Not where every example has its own choices.
+        Weigh pairs by `balanced`: then a model that does not see the text gains nothing by preferring the more frequent
+        label. Not where every example has its own choices.
     template
         Way to ask.
 
@@ -151,14 +106,14 @@ def label_pairs(
     wrong = wrong_labels(task, examples, rule, confused=confused, seed=seed)
     right = [one.label for one in examples]
     ours, theirs = source(examples, right), source(examples, wrong)
-    report = PairReport("label", source.name, rule)
-    kept = []
+    report, kept = PairReport("label", source.name, rule), list[Side]()
     for one, label, why, why_not in zip(examples, wrong, ours, theirs, strict=True):
         if why is None or why_not is None:
             report.dropped["no rationale for both labels"] += 1
         else:
             kept.append((one, (one.label, why), (label, why_not)))
-    weights = _balanced([one.label for one, _, _ in kept]) if balance and task.kind != "choices" else None
+    kept, weights = _weighed(task, kept, report) if balance else (kept, None)
+    report.follows = follows_labels(task, kept)
     return _records(task, kept, report, template, weights)
 
 
@@ -189,7 +144,7 @@ def control_pairs(
     wrong = wrong_labels(task, examples, rule, confused=confused, seed=seed)
     ours = source(examples, [one.label for one in examples])
     theirs = source(examples, wrong)
-    report, kept = PairReport(kind, source.name, rule), []
+    report, kept = PairReport(kind, source.name, rule), list[Side]()
     for one, label, why, why_not in zip(examples, wrong, ours, theirs, strict=True):
         if why is None or (kind == "wrong rationale" and why_not is None):
             report.dropped["no rationale"] += 1
@@ -199,7 +154,8 @@ def control_pairs(
             report.dropped["the same rationale for both labels"] += 1
         else:
             kept.append((one, (one.label, why), (one.label, str(why_not))))
-    return _records(task, kept, report, template, None)
+    kept, weights = _weighed(task, kept, report) if kind == "swapped label" else (kept, None)
+    return _records(task, kept, report, template, weights)
 
 
 def rationale_pairs(
@@ -256,6 +212,7 @@ def rationale_pairs(
         sides = (own, other) if p > 0.5 else (other, own)
         verdict = edge(0, 1, float(max(p, 1 - p)), source=name)
         meta = {"kind": "rationale", "better": one.label, "worse": one.label, "rationales": report.source}
+        meta |= _otherwise(task, one, template)
         rows.append(comparison(prompt, sides, [verdict], split_group=one.group, meta=meta))
         kept.append(one)
     check_label_pairs(task, rows, kept)
@@ -293,9 +250,19 @@ def check_label_pairs(task: Task, rows: Sequence[dict[str, Any]], examples: Sequ
             )
 
 
+def _weighed(task: Task, kept: list[Side], report: PairReport) -> tuple[list[Side], np.ndarray | None]:
+    """Return the pairs that can be balanced, and their weights; all as they are where each has its own choices."""
+    if task.kind == "choices":
+        return kept, None
+    weights = balanced([(better[0], worse[0]) for _, better, worse in kept])
+    if not weights.all():
+        report.dropped["no pair has these labels the other way round"] += int((weights == 0).sum())
+    return [own for own, weight in zip(kept, weights, strict=True) if weight], weights[weights > 0]
+
+
 def _records(
     task: Task,
-    kept: Sequence[tuple[Example, tuple[str, str], tuple[str, str]]],
+    kept: Sequence[Side],
     report: PairReport,
     template: int,
     weights: np.ndarray | None,
@@ -304,6 +271,7 @@ def _records(
     for number, (one, better, worse) in enumerate(kept):
         weight = 1.0 if weights is None else float(weights[number])
         meta = {"kind": report.kind, "better": better[0], "worse": worse[0], "rationales": report.source}
+        meta |= _otherwise(task, one, template)
         verdict = edge(0, 1, w=weight, source="label")
         sides = [answer(*better), answer(*worse)]
         rows.append(comparison(task.ask(one, template), sides, [verdict], split_group=one.group, meta=meta))
@@ -312,10 +280,10 @@ def _records(
     return rows, report
 
 
-def _balanced(labels: Sequence[str]) -> np.ndarray:
-    """Return weights of mean 1 under which every label counts alike."""
-    counts = Counter(labels)
-    return np.array([len(labels) / (len(counts) * counts[label]) for label in labels])
+def _otherwise(task: Task, one: Example, template: int) -> dict[str, Any]:
+    """Return the other ways to ask, for terms and figures over paraphrases."""
+    ways = [task.ask(one, way) for way in range(len(task.templates)) if way != template]
+    return {"otherwise": ways} if ways else {}
 
 
 def _tell(report: PairReport, rows: Sequence[dict[str, Any]]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -107,6 +107,30 @@ class Borrowed:
         return found
 
 
+class Remembered:
+    """A source that is asked once for each example and label, so that all kinds of pairs argue alike.
+
+    Parameters
+    ----------
+    source
+        Remembered for what is new; by itself it may answer anew every time.
+    """
+
+    def __init__(self, source: RationaleSource) -> None:
+        self.source, self.name = source, source.name
+        self._known: dict[Any, str | None] = {}
+
+    def __call__(self, examples: Sequence[Example], labels: Sequence[str]) -> list[str | None]:
+        """Return what was said before, or ask."""
+        keys = [(one.group, *sorted(one.texts.items()), label) for one, label in zip(examples, labels, strict=True)]
+        new = {key: k for k, key in enumerate(keys) if key not in self._known}
+        if new:
+            rows = list(new.values())
+            said = self.source([examples[k] for k in rows], [labels[k] for k in rows])
+            self._known |= dict(zip(new, said, strict=True))
+        return [self._known[key] for key in keys]
+
+
 @dataclass(frozen=True)
 class Generated:
     """A model that writes for the label it is told.
@@ -119,15 +143,16 @@ class Generated:
         Prompts -> texts.
     name
         Of the model.
+    template
+        Way to ask.
     """
 
     task: Task
     write: Callable[[list[str]], list[str]]
     name: str = "generated"
+    template: int = 0
 
     def __call__(self, examples: Sequence[Example], labels: Sequence[str]) -> list[str | None]:
         """Ask for all of them at once; what is empty is no rationale."""
-        asked = [
-            f"{self.task.ask(one)}\nThe answer is {label}. Why?" for one, label in zip(examples, labels, strict=True)
-        ]
+        asked = [self.task.ask_why(one, label, self.template) for one, label in zip(examples, labels, strict=True)]
         return [" ".join(text.split()) or None for text in self.write(asked)]

@@ -12,7 +12,7 @@ from assay.errors import ConfigError, DataError
 from assay.feedback.tasks.task import Example, Task
 
 #: Shares of what does not test, by purpose.
-USUAL = {"teaching": 0.4, "pairs": 0.4, "asked": 0.2}
+USUAL = {"teaching": 0.4, "pairs": 0.3, "pairs_test": 0.1, "asked": 0.2}
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,8 @@ class TaskShares:
         Taught to answer (SFT).
     pairs
         Made into pairs for reward models.
+    pairs_test
+        Made into pairs that test reward models, of every kind: what one kind learned from tests no other.
     asked
         Prompts that a policy answers for reward; pairs of them would carry their labels into the reward.
     test
@@ -35,9 +37,11 @@ class TaskShares:
 
     teaching: list[Example]
     pairs: list[Example]
+    pairs_test: list[Example]
     asked: list[Example]
     test: list[Example]
     removed: int = 0
+    repeated: int = 0
 
     def __post_init__(self) -> None:
         seen: dict[str, str] = {}
@@ -100,9 +104,21 @@ def share_out_task(
         tested = set(groups[: max(1, round(test_share * len(groups)))])
         rest = [one for one in examples if one.group not in tested]
         test = [one for one in examples if one.group in tested]
-    order = _groups(rest, seed + 1)
+    # the same text again would make two pairs of one prompt
+    once = list({(_texts(one), one.choices): one for one in reversed(rest)}.values())[::-1]
+    found = _divided(task, once, parts, most, seed + 1)
+    made = TaskShares(**found, test=list(test), removed=removed, repeated=len(rest) - len(once))
+    _check(task, made)
+    return made
+
+
+def _divided(
+    task: Task, examples: Sequence[Example], parts: dict[str, float], most: int | None, seed: int
+) -> dict[str, list[Example]]:
+    """Give each purpose its share of the groups, of as many examples as are kept."""
+    order = _groups(examples, seed)
     if most is not None:
-        counts = np.cumsum(_sizes(rest, order))
+        counts = np.cumsum(_sizes(examples, order))
         order = order[: int(np.searchsorted(counts, most, side="right")) or 1]
     if len(order) < len(parts):
         raise DataError(
@@ -114,10 +130,7 @@ def share_out_task(
     ends = np.cumsum([parts[name] for name in USUAL]) / sum(parts.values())
     cuts = np.clip(np.round(ends * len(order)).astype(int), 1, None)
     place = {group: name for k, name in enumerate(USUAL) for group in order[(cuts[k - 1] if k else 0) : cuts[k]]}
-    found = {name: [one for one in rest if place.get(one.group) == name] for name in USUAL}
-    made = TaskShares(found["teaching"], found["pairs"], found["asked"], list(test), removed)
-    _check(task, made)
-    return made
+    return {name: [one for one in examples if place.get(one.group) == name] for name in USUAL}
 
 
 def _texts(example: Example) -> tuple[str, ...]:

@@ -130,6 +130,10 @@ class Task:
             )
         return self.templates[template].format(**example.texts, labels=", ".join(example.choices))
 
+    def ask_why(self, example: Example, label: str, template: int = 0) -> str:
+        """Write what asks for a rationale of a label that is told."""
+        return f"{self.ask(example, template)}\nThe answer is {label}. Why?"
+
     def distance(self, label: str, other: str) -> float:
         """Return how far two labels of an ordinal task lie apart."""
         return abs(float(label) - float(other))

@@ -1,0 +1,175 @@
+"""``assay curriculum``: a policy learns several tasks, all at once or in the order of what they do to each other."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from assay.config import build, to_plain
+from assay.console import say
+from assay.errors import ConfigError, DataError
+from assay.evaluation.transfer import backward_transfer, best_order, order_value
+from assay.output import as_bytes, check_new, new_folder, write_atomic, write_json
+from assay.versions import current_versions
+from assay.workflows.classify_settings import ClassifySettings
+from assay.workflows.classify_verb import classify_policies
+from assay.workflows.curriculum_settings import CurriculumSettings
+from assay.workflows.online import align_online
+from assay.workflows.online_settings import OnlineSettings
+from assay.workflows.resuming import refuse_another_run
+from assay.workflows.task_files import read_task
+
+_RUNTIME = ("resume", "overwrite", "dry_run")
+_IDENTITY = "identity.json"
+
+
+def learn_tasks(settings: CurriculumSettings) -> dict[str, Any]:
+    """Run `assay curriculum`; return what ``metrics.json`` holds.
+
+    The folder holds a run of `assay align` per stage, the judgements of `assay classify` of each policy on all tasks,
+    and ``prompts.jsonl`` of all tasks where they are learned at once. Each of them is whole or not there, and
+    ``--resume`` goes on behind those that are.
+
+    Raises
+    ------
+    AssayError
+        Before anything is trained, if a task, a reward model's place or settings do not fit.
+    """
+    if not settings.resume:
+        check_new(settings.out, overwrite=settings.overwrite)
+    named = {read_task(folder)[0].name: folder for folder in settings.tasks}
+    if len(named) < len(settings.tasks):
+        raise DataError("two folders hold the same task", where="tasks", got=", ".join(settings.tasks))
+    if settings.rewards and set(settings.rewards) != set(named):
+        raise ConfigError(
+            "every task has a reward model, or none has",
+            where="rewards",
+            expected=", ".join(named),
+            got=", ".join(settings.rewards),
+            remedy="name one for each of these tasks, or leave --rewards out: then the right label is rewarded",
+        )
+    place = Path(settings.out)
+    # every mistake in settings is found before the first training
+    for tasks in [[task] for task in named] if settings.order != "joint" else [list(named)]:
+        _learning(settings, named, tasks, settings.backbone, place / "-", settings.cycles)
+    if settings.dry_run:
+        return {"dry_run": True, "tasks": list(named)}
+    _begin(settings, place)
+    told: dict[str, Any] = {"tasks": list(named), "order": settings.order, "transfer": None}
+    told["before"] = _judged(settings, named, settings.backbone, place / "before")
+    if settings.order == "joint":
+        told["stages"] = [_joint(settings, named, place)]
+    else:
+        order = list(named)
+        if settings.order == "transfer":
+            told["transfer"], order = _measured(settings, named, told["before"], place)
+        told["stages"] = _in_order(settings, named, order, place)
+    told["after"] = told["stages"][-1]["accuracy"]
+    told |= {"settings": settings.model_dump(mode="json"), "versions": current_versions()}
+    write_json(place / "metrics.json", told)
+    return told
+
+
+def _begin(settings: CurriculumSettings, place: Path) -> None:
+    """Make the folder, or refuse to go on in one of another run."""
+    identity = {"settings": {name: value for name, value in to_plain(settings).items() if name not in _RUNTIME}}
+    if settings.resume and place.exists():
+        refuse_another_run(place / _IDENTITY, json.loads(json.dumps(identity)))
+        return
+    if settings.overwrite and place.exists():
+        shutil.rmtree(place)
+    with new_folder(place) as folder:
+        write_json(folder / _IDENTITY, identity)
+
+
+def _learning(
+    settings: CurriculumSettings, named: dict[str, str], tasks: list[str], backbone: str, out: Path, cycles: int
+) -> OnlineSettings:
+    """Build the settings of one run, of one task or of all at once."""
+    reward: dict[str, Any] = {"verifier": {"kind": "label"}}
+    if settings.rewards:
+        several = {"routes": {task: settings.rewards[task] for task in tasks}}
+        reward = {"model": settings.rewards[tasks[0]]} if len(tasks) == 1 else several
+    prompts = Path(named[tasks[0]]).expanduser() if len(tasks) == 1 else out.parent
+    values: dict[str, Any] = {"data": str(prompts / "prompts.jsonl"), "out": str(out), "backbone": backbone}
+    values |= {"method": settings.method, "cycles": cycles, "test_share": 0.0, "reward": reward, "seed": settings.seed}
+    values |= {"rollout": settings.rollout.model_dump(), "kl": settings.kl.model_dump(), "resume": settings.resume}
+    values |= {"learning_rate": settings.learning_rate, "max_length_tokens": settings.max_length_tokens}
+    return build(OnlineSettings, values, where="curriculum")
+
+
+def _learned(
+    settings: CurriculumSettings, named: dict[str, str], tasks: list[str], backbone: str, out: Path, cycles: int
+) -> None:
+    """Run one training, unless it is there."""
+    if not out.exists():
+        align_online(_learning(settings, named, tasks, backbone, out, cycles))
+
+
+def _judged(settings: CurriculumSettings, named: dict[str, str], policy: str, place: Path) -> dict[str, float]:
+    """Return task -> accuracy of a policy on the test examples of all tasks."""
+    found = {}
+    for task, folder in named.items():
+        out = place / task
+        values: dict[str, Any] = {"policy": policy, "data": folder, "out": str(out), "seed": settings.seed}
+        values |= {"examples": settings.examples, "max_new_tokens": settings.rollout.max_new_tokens}
+        values |= {"max_length_tokens": settings.max_length_tokens}
+        if out.exists():
+            own = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
+        else:
+            own = classify_policies(build(ClassifySettings, values, where="curriculum"))
+        found[task] = float(own["policies"][policy]["accuracy"]["value"])
+    return found
+
+
+def _measured(
+    settings: CurriculumSettings, named: dict[str, str], before: dict[str, float], place: Path
+) -> tuple[dict[str, Any], list[str]]:
+    """Learn each task alone for a while, and return what that does to all, and the order that it speaks for."""
+    after = {}
+    for task in named:
+        out = place / "alone" / task
+        say(f"{task} alone, to measure what it does to the others")
+        _learned(settings, named, [task], settings.backbone, out, settings.measured)
+        after[task] = _judged(settings, named, str(out), place / "alone_judged" / task)
+    names = list(named)
+    transfer = backward_transfer(names, before, after)
+    order = best_order(transfer)
+    told = {
+        "after": after,
+        "of_row_by_column": transfer.tolist(),
+        "value": order_value(transfer, order),
+        "value_as_given": order_value(transfer, range(len(names))),
+    }
+    return told, [names[k] for k in order]
+
+
+def _in_order(
+    settings: CurriculumSettings, named: dict[str, str], order: list[str], place: Path
+) -> list[dict[str, Any]]:
+    """Learn one task after the other, each from the policy before; judge on all tasks after each."""
+    policy, stages = settings.backbone, []
+    for number, task in enumerate(order, 1):
+        out = place / f"{number}_{task}"
+        say(f"{number} of {len(order)}: {task}")
+        _learned(settings, named, [task], policy, out, settings.cycles)
+        policy = str(out)
+        stages.append(
+            {"learned": [task], "accuracy": _judged(settings, named, policy, place / f"{number}_{task}_judged")}
+        )
+    return stages
+
+
+def _joint(settings: CurriculumSettings, named: dict[str, str], place: Path) -> dict[str, Any]:
+    """Learn all tasks at once; each task is asked as often as it has prompts."""
+    lines = []
+    for folder in named.values():
+        rows = (Path(folder).expanduser() / "prompts.jsonl").read_text(encoding="utf-8").splitlines()
+        lines += [row for row in rows if row.strip()]
+    write_atomic(place / "prompts.jsonl", as_bytes("\n".join(lines) + "\n"))
+    out, tasks = place / "joint", list(named)
+    say(f"{', '.join(tasks)} at once")
+    _learned(settings, named, tasks, settings.backbone, out, settings.cycles * len(tasks))
+    return {"learned": tasks, "accuracy": _judged(settings, named, str(out), place / "joint_judged")}
