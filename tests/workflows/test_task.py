@@ -104,7 +104,7 @@ def test_where_nobody_explained_words_of_the_text_do(cli: Cli) -> None:
     assert said.code == 0, said.err
     found = json.loads(Path("t/metrics.json").read_text("utf-8"))
     # both sides borrow words, so without the text nothing tells which side is right
-    assert found["pairs"]["label"]["source"] == "borrowed" and found["pairs"]["rationale"]["pairs"] > 0
+    assert found["pairs"]["label"]["source"] == "borrowed words" and found["pairs"]["rationale"]["pairs"] > 0
     assert found["pairs"]["label"]["follows"]["told"] > 0.9
     taught = lines_of("t/teach.jsonl")[0]["response"]
     told = [word in taught for side in words for word in side]

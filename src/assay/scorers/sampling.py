@@ -95,7 +95,8 @@ def continuations(
         How; draws are torch's, so seed them.
     """
     work = [(len(ids) + sampling.max_new_tokens) * sampling.responses for ids in begun]
-    for block in cut(work, sampling.token_budget):
+    # every block takes as many steps as its longest response, so a block more costs more than what it would pad less
+    for block in cut(work, sampling.token_budget, overhead_tokens=sampling.token_budget):
         rows = [int(k) for k in block]
         tokens, mask = _padded_on_the_left([begun[row] for row in rows], pad_id)
         with torch.inference_mode(), _only_as_told(model):

@@ -54,7 +54,7 @@ def with_rationales(settings: TaskSettings, task: Task, shares: TaskShares) -> t
     names = ("teaching", "pairs", "pairs_test", "asked")
     told: dict[str, Any] = {name: telling.explain(getattr(shares, name)) for name in names}
     say(f"rationales: words that a bag of words of {len(shares.teaching):,} examples finds telling")
-    return replace(shares, **told), "borrowed"
+    return replace(shares, **told), "words"
 
 
 def sources(settings: TaskSettings, task: Task, shares: TaskShares, chosen: str) -> Callable[..., RationaleSource]:
@@ -66,6 +66,7 @@ def sources(settings: TaskSettings, task: Task, shares: TaskShares, chosen: str)
         return lambda examples: made
     known: dict[str, Callable[..., RationaleSource]] = {
         "borrowed": lambda examples: Borrowed(examples, settings.seed),
+        "words": lambda examples: Borrowed(examples, settings.seed, "borrowed words"),
         "templates": lambda examples: Templates(seed=settings.seed),
         "none": lambda examples: NoRationale(),
     }
@@ -124,7 +125,7 @@ def _without(crowded: int) -> str:
 def preferring(given: RankSettings | None) -> tuple[Prefer, str]:
     """Return who ranks rationales, and the name for reports; None: what is about the example itself is better."""
     if given is None:
-        return lambda prompts, *_: np.ones(len(prompts)), "human"
+        return lambda prompts, *_: np.ones(len(prompts)), "the example that they are about"
     if given.model is not None:
         model = load_reward_model(given.model).to(hardware.best_device())
 

@@ -130,20 +130,26 @@ def _pairs(
                 own = control_pairs(task, examples, source, kind, settings.wrong, **common)
                 found[kind.replace(" ", "_")] = own
         if any(one.rationales for one in examples) or argued == "generated":
-            found[f"rationale{behind}"] = _of_rationales(settings, task, examples, source, prefer)
+            author = Written("words" if argued == "words" else "human")
+            found[f"rationale{behind}"] = _of_rationales(settings, task, examples, (author, source), prefer)
     return found
 
 
 def _of_rationales(
-    settings: TaskSettings, task: Task, examples: list[Example], source: Remembered, prefer: tuple[Prefer, str]
+    settings: TaskSettings,
+    task: Task,
+    examples: list[Example],
+    known: tuple[RationaleSource, Remembered],
+    prefer: tuple[Prefer, str],
 ) -> tuple[list[dict[str, Any]], PairReport]:
     """Build pairs of what is about the example and of what is written for another one with the same label.
 
-    Where nobody wrote about examples, a generator writes twice, and somebody ranks.
+    Where nothing is about examples, a generator writes twice, and somebody ranks.
     """
+    author, source = known
     if any(one.rationales for one in examples):
         other = Templates(seed=settings.seed) if task.kind == "choices" else Borrowed(examples, settings.seed)
-        both: tuple[RationaleSource, RationaleSource] = (Written(), other)
+        both: tuple[RationaleSource, RationaleSource] = (author, other)
     elif settings.rank is None:
         return [], PairReport("rationale", source.name, "none; nobody ranks")
     else:

@@ -88,10 +88,12 @@ class Borrowed:
         Examples with rationales; of one share only.
     seed
         Of the draws.
+    name
+        For reports.
     """
 
-    def __init__(self, pool: Sequence[Example], seed: int = 0) -> None:
-        self.name, self.seed = "borrowed", seed
+    def __init__(self, pool: Sequence[Example], seed: int = 0, name: str = "borrowed") -> None:
+        self.name, self.seed = name, seed
         self._by_label: dict[str, list[tuple[str, str]]] = defaultdict(list)
         for one in pool:
             for label, many in one.rationales.items():
