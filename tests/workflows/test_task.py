@@ -214,3 +214,9 @@ def test_what_cannot_be_built_is_refused(cli: Cli, nli: Path, words: list[str], 
 def test_the_plan_alone(cli: Cli, nli: Path) -> None:
     said = cli("task", "esnli", nli, "--out", "t", "--dry-run")
     assert said.code == 0 and "nothing was written" in said.out and not Path("t").exists()
+
+
+def test_so_many_examples_test(cli: Cli, nli: Path) -> None:
+    for name, words in (("a", ["--test-part", "test"]), ("b", ["--test-share", 0.3])):
+        said = cli("task", "esnli", nli, "--out", name, *words, "--most-test", 7)
+        assert said.code == 0 and len(lines_of(f"{name}/test.jsonl")) == 7, said.err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -38,10 +39,10 @@ class TerminalProgress(TrainerCallback):
     ) -> None:
         """Say what a validation found."""
         if self._bar and logs and "eval_loss" in logs:
-            say(
-                f"step {state.global_step} of {state.max_steps}: validation loss {logs['eval_loss']:.4f}, "
-                f"accuracy {100 * logs['eval_accuracy']:.1f} %"
-            )
+            share = logs["eval_accuracy"]
+            # without judgements there is none
+            right = "" if math.isnan(share) else f", accuracy {100 * share:.1f} %"
+            say(f"step {state.global_step} of {state.max_steps}: validation loss {logs['eval_loss']:.4f}{right}")
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

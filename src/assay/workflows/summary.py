@@ -70,7 +70,8 @@ def show_train_summary(settings: JobSettings, metrics: dict[str, Any]) -> None:
     if metrics.get("rated"):
         _show_rated(metrics["rated"])
     speed = metrics["throughput"]
-    show(f"trained in {speed['training_seconds']:.0f} s at {speed['pairs_per_second']:.1f} judgements a second")
+    pace = f" at {speed['pairs_per_second']:.1f} judgements a second" if speed["pairs_per_second"] else ""
+    show(f"trained in {speed['training_seconds']:.0f} s{pace}")
     show(f"model, metrics.json and report.html are in {settings.out}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -86,8 +87,6 @@ def _shares(settings: TaskSettings, task: Task) -> TaskShares:
                 got=settings.test_part,
             )
         examples = [one for one in examples if one.part != settings.test_part]
-    if test is not None and settings.most_test is not None:
-        test = _some(test, settings.most_test, settings.seed)
     found = share_out_task(
         task,
         examples,
@@ -97,6 +96,8 @@ def _shares(settings: TaskSettings, task: Task) -> TaskShares:
         most=settings.most,
         seed=settings.seed,
     )
+    if settings.most_test is not None and len(found.test) > settings.most_test:
+        found = replace(found, test=_some(found.test, settings.most_test, settings.seed))
     if found.removed:
         say(f"left out {found.removed:,} examples whose texts or groups the test holds too")
     if found.repeated:
