@@ -48,8 +48,10 @@ def test_a_policy_is_compared_with_what_it_was(
     gaps = np.subtract(
         *(model.score([r["prompt"] for r in rows], [r[side] for r in rows]) for side in ("policy", "against"))
     )
-    expected = ["policy" if gap > 0 else "against" if gap < 0 else "neither" for gap in gaps]
-    assert [row["preferred"] for row in rows] == expected
+    # scores depend on their batch in the last digits, so what is as near as that may go either way
+    clear = [(row["preferred"], gap) for row, gap in zip(rows, gaps, strict=True) if abs(gap) > 1e-5]
+    assert clear and all(said == ("policy" if gap > 0 else "against") for said, gap in clear)
+    assert all(row["preferred"] == "neither" for row in rows if row["policy"] == row["against"])
     page = Path("compared/report.html").read_text("utf-8")
     assert "best of 2" in page and rows[0]["prompt"] in page
 
