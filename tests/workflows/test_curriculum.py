@@ -92,6 +92,9 @@ def test_a_run_that_was_stopped_goes_on(
     assert said.code == 2 and "exists already" in said.err
     said = cli(*words, "--resume", "--cycles", 9)
     assert said.code == 2 and "differs from this one in: cycles" in said.err
+    Path("other").mkdir()
+    said = cli(*words[:-1], "other", "--resume")
+    assert said.code == 2 and "exists already" in said.err and not list(Path("other").iterdir())
     learning.runs.append(("stopped here", "", 0))
     said = cli(*words, "--resume")
     assert said.code == 0, said.err

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +36,7 @@ def learn_tasks(settings: CurriculumSettings) -> dict[str, Any]:
     AssayError
         Before anything is trained, if a task, a reward model's place or settings do not fit.
     """
-    if not settings.resume:
+    if not _goes_on(settings):
         check_new(settings.out, overwrite=settings.overwrite)
     named = {read_task(folder)[0].name: folder for folder in settings.tasks}
     if len(named) < len(settings.tasks):
@@ -75,13 +74,16 @@ def learn_tasks(settings: CurriculumSettings) -> dict[str, Any]:
 def _begin(settings: CurriculumSettings, place: Path) -> None:
     """Make the folder, or refuse to go on in one of another run."""
     identity = {"settings": {name: value for name, value in to_plain(settings).items() if name not in _RUNTIME}}
-    if settings.resume and place.exists():
+    if _goes_on(settings):
         refuse_another_run(place / _IDENTITY, json.loads(json.dumps(identity)))
         return
-    if settings.overwrite and place.exists():
-        shutil.rmtree(place)
-    with new_folder(place) as folder:
+    with new_folder(place, overwrite=settings.overwrite) as folder:
         write_json(folder / _IDENTITY, identity)
+
+
+def _goes_on(settings: CurriculumSettings) -> bool:
+    """Tell whether there is a run to resume: a folder of anything else is none."""
+    return settings.resume and (Path(settings.out) / _IDENTITY).is_file()
 
 
 def _learning(

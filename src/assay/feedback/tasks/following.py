@@ -13,6 +13,8 @@ from assay.feedback.tasks.task import Example, Task, plain
 #: Below it, a source of rationales is said to ignore the label.
 LEAST = 0.6
 _FOLDS, _FEWEST = 5, 20
+#: An example, and of its better and its worse answer label and rationale.
+Argued = tuple[Example, tuple[str, str], tuple[str, str]]
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class Following:
         return f"{text}. The source ignores the label: both sides argue for the same" if self.ignored else text
 
 
-def follows_labels(task: Task, pairs: Sequence[tuple[Example, tuple[str, str], tuple[str, str]]]) -> Following | None:
+def follows_labels(task: Task, pairs: Sequence[Argued]) -> Following | None:
     """Measure whether rationales follow their labels; None where there are none, or fewer than 20 pairs with any.
 
     Parameters
@@ -77,7 +79,7 @@ def follows_labels(task: Task, pairs: Sequence[tuple[Example, tuple[str, str], t
     return Following(told, float(found.low), float(found.high), same, len(kept), by)
 
 
-def _named(kept: Sequence[tuple[Example, tuple[str, str], tuple[str, str]]]) -> np.ndarray:
+def _named(kept: Sequence[Argued]) -> np.ndarray:
     """Return how much more often rationales name their own label than the other side's."""
     return np.array(
         [
@@ -92,7 +94,7 @@ def _holds(rationale: str, label: str) -> int:
     return int(f" {plain(label)} " in f" {plain(rationale)} ")
 
 
-def _by_words(kept: Sequence[tuple[Example, tuple[str, str], tuple[str, str]]]) -> np.ndarray:
+def _by_words(kept: Sequence[Argued]) -> np.ndarray:
     """Return log-odds that both rationales are for their own labels and not for each other's, learned elsewhere."""
     from sklearn.feature_extraction.text import CountVectorizer
     from sklearn.linear_model import LogisticRegression

@@ -12,13 +12,11 @@ import numpy as np
 
 from assay.errors import DataError
 from assay.feedback.records import comparison, edge
-from assay.feedback.tasks.following import Following, follows_labels
+from assay.feedback.tasks.following import Argued, Following, follows_labels
 from assay.feedback.tasks.rationales import RationaleSource
 from assay.feedback.tasks.task import Example, Task, answer, read_answer
 from assay.feedback.tasks.wrong_labels import WrongRule, balanced, wrong_labels
 
-#: What a pair is about, and of its better and its worse answer label and rationale.
-Side = tuple[Example, tuple[str, str], tuple[str, str]]
 PairKind = Literal["label", "rationale", "swapped label", "wrong rationale"]
 
 
@@ -106,7 +104,7 @@ def label_pairs(
     wrong = wrong_labels(task, examples, rule, confused=confused, seed=seed)
     right = [one.label for one in examples]
     ours, theirs = source(examples, right), source(examples, wrong)
-    report, kept = PairReport("label", source.name, rule), list[Side]()
+    report, kept = PairReport("label", source.name, rule), list[Argued]()
     for one, label, why, why_not in zip(examples, wrong, ours, theirs, strict=True):
         if why is None or why_not is None:
             report.dropped["no rationale for both labels"] += 1
@@ -144,7 +142,7 @@ def control_pairs(
     wrong = wrong_labels(task, examples, rule, confused=confused, seed=seed)
     ours = source(examples, [one.label for one in examples])
     theirs = source(examples, wrong)
-    report, kept = PairReport(kind, source.name, rule), list[Side]()
+    report, kept = PairReport(kind, source.name, rule), list[Argued]()
     for one, label, why, why_not in zip(examples, wrong, ours, theirs, strict=True):
         if why is None or (kind == "wrong rationale" and why_not is None):
             report.dropped["no rationale"] += 1
@@ -250,7 +248,7 @@ def check_label_pairs(task: Task, rows: Sequence[dict[str, Any]], examples: Sequ
             )
 
 
-def _weighed(task: Task, kept: list[Side], report: PairReport) -> tuple[list[Side], np.ndarray | None]:
+def _weighed(task: Task, kept: list[Argued], report: PairReport) -> tuple[list[Argued], np.ndarray | None]:
     """Return the pairs that can be balanced, and their weights; all as they are where each has its own choices."""
     if task.kind == "choices":
         return kept, None
@@ -262,7 +260,7 @@ def _weighed(task: Task, kept: list[Side], report: PairReport) -> tuple[list[Sid
 
 def _records(
     task: Task,
-    kept: Sequence[Side],
+    kept: Sequence[Argued],
     report: PairReport,
     template: int,
     weights: np.ndarray | None,

@@ -115,7 +115,7 @@ class Remembered:
     Parameters
     ----------
     source
-        Remembered for what is new; by itself it may answer anew every time.
+        Asked for what is new; by itself it may answer anew every time.
     """
 
     def __init__(self, source: RationaleSource) -> None:

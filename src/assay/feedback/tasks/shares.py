@@ -33,6 +33,8 @@ class TaskShares:
         Judged.
     removed
         Examples of the other shares that were taken out because a text of the test is theirs too.
+    repeated
+        Examples beside the test that were taken out because an earlier one has the same texts.
     """
 
     teaching: list[Example]
