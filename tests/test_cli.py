@@ -31,6 +31,7 @@ REQUIRED = {
     "curriculum": ["p", "--tasks", "a", "b", "--out", "c"],
     "compare": ["p", "d.jsonl", "--out", "c", "--by", "m"],
     "study": ["d.jsonl", "--out", "s"],
+    "serve": ["m"],
     "export": ["m", "--out", "r"],
     "run": ["demo"],
     "demo": [],

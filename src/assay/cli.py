@@ -30,6 +30,7 @@ VERBS: dict[str, str] = {
     "curriculum": "Let a policy learn several tasks online, at once or in the order of what they do to each other.",
     "compare": "Compare what two policies write: who is preferred, at equal length too, and how far they are apart.",
     "study": "Compare methods on fractions of the judgements, and say which to use.",
+    "serve": "Score over HTTP in the peers' wire formats, with a page to look inside and to judge pairs.",
     "export": "Write a plain transformers sequence classifier with equal scores.",
     "run": "Run the stages of a recipe in order.",
     "demo": "Do the main job on the bundled sample, without network.",
@@ -51,11 +52,17 @@ def verb_named(name: str) -> Verb:
             expected=", ".join(VERBS),
             remedy=f"assay {near[0]}" if near else "assay --help",
         )
+    from assay.serving.serve_settings import ServeSettings
+    from assay.serving.serve_verb import run_server
     from assay.workflows.recipe_stages import RunRecipeSettings
     from assay.workflows.recipes import DemoSettings, run_demo, run_recipe
     from assay.workflows.verbs import STAGES, Verb
 
-    others = {"run": Verb(RunRecipeSettings, run_recipe), "demo": Verb(DemoSettings, run_demo)}
+    others = {
+        "run": Verb(RunRecipeSettings, run_recipe),
+        "demo": Verb(DemoSettings, run_demo),
+        "serve": Verb(ServeSettings, run_server),
+    }
     return (STAGES | others)[name]
 
 

@@ -28,7 +28,7 @@ def model(tiny_causal: Path, learned: Any) -> RewardModel:
 
 
 def test_a_reward_function_of_trl(model: RewardModel) -> None:
-    """The call of peers.md section 3.1: strings and conversations, by keyword, columns beside."""
+    """The call as TRL makes it: strings and conversations, by keyword, columns beside."""
     reward = TrlReward(model)
     expected = model.score(PROMPTS, TEXTS).tolist()
     ids = [[1, 2], [3]]
@@ -95,7 +95,7 @@ def test_twenty_steps_of_trl_with_credit_of_tokens(model: RewardModel, tiny_caus
 
 
 def test_a_reward_file_of_openrlhf(model: RewardModel, tmp_path: Path) -> None:
-    """The file form of peers.md section 3.2: positional, templated queries, three keys."""
+    """The file form, as OpenRLHF calls it: positional, templated queries, three keys."""
     queries = [model.encoder.render(prompt, text) for prompt, text in zip(PROMPTS, TEXTS, strict=True)]
     reward_func = reward_function(model)
     found = reward_func(queries, PROMPTS, ["4", None])
@@ -153,7 +153,7 @@ def test_a_hook_that_cannot_be(model: RewardModel, tiny_encoder: Path, tiny_caus
 
 
 class Keyword:
-    """A scorer whose prefixes are known: peers.md section 3.3."""
+    """A scorer whose prefixes are known."""
 
     def __init__(self, model: RewardModel, values: list[float]) -> None:
         self.encoder, self.values = model.encoder, values
@@ -206,7 +206,8 @@ def test_what_verl_cannot_give_is_told(model: RewardModel) -> None:
         RewardManager(model.encoder.tokenizer, model=model, credit="mine")
     compute = score_function(model)
     found = compute("d", "The Baltic.", None, {"prompt": "Name a sea."})
-    assert found == {"score": pytest.approx(float(model.score(["Name a sea."], ["The Baltic."])[0]), abs=1e-5)}
+    expected = pytest.approx(float(model.score(["Name a sea."], ["The Baltic."])[0]), abs=1e-5)
+    assert found == {"score": expected, "truncated": 0.0, "failed": 0.0}
     with pytest.raises(DataError, match="the prompt is not there"):
         compute("d", "The Baltic.", None, {})
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -13,10 +13,19 @@ from assay.credit.answers import Answers, Rewards
 from assay.credit.links import Standard, Standardised
 from assay.credit.redistribution import FirstToken, attention_credit, redistribute, uniform
 from assay.scorers.attention import attending
-from assay.scorers.conversation import Encoded, warn_truncated
+from assay.scorers.conversation import Encoded, Prompt, warn_truncated
 from assay.scorers.evaluating import evaluating
 from assay.scorers.pieces import aligned, ends_in_text, pieces
 from assay.scorers.prefixes import reply_end
+
+
+class ServedTokens(Protocol):
+    """What scores tokens elsewhere, such as `assay.scorers.served.ServedModel`."""
+
+    def token_scores(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> list[tuple[list[str], np.ndarray]]:
+        """Return for each response the text of its tokens, ``[S]``, and the score after each, float64 ``[S + 1]``."""
+        ...
+
 
 #: Where the change of a score is given: to each token, or to the last one of each word or sentence.
 Granularity = Literal["token", "word", "sentence"]
@@ -35,7 +44,7 @@ class Redistributed(Standardised):
     name
         For reports.
     model
-        A reward model with scores of prefixes.
+        A reward model with scores of prefixes, or `ServedTokens`.
     first_token, mix
         See `assay.credit.redistribute`.
     by
@@ -67,16 +76,13 @@ class Redistributed(Standardised):
 
     def __call__(self, answers: Answers) -> Rewards:
         """Score all prefixes of the responses."""
-        encoder = self.model.encoder
-        encoded = encoder.encode(answers.prompts, answers.texts)
-        warn_truncated(encoded)
-        scores = self.model.prefix_scores_encoded(encoded, token_budget=self.token_budget)
+        found = self._asked(answers) if hasattr(self.model, "token_scores") else self._read(answers)
+        scores = [values for values, _ in found]
         last = np.array([values[-1] for values in scores], np.float64)
         if self.standard is not None:
             self.standard.see(last)
         tokens, offsets = [], []
-        for row, (one, values) in enumerate(zip(encoded, scores, strict=True)):
-            at = at_policy_tokens(encoder, answers, row, one, values.astype(np.float64))
+        for row, (_, at) in enumerate(found):
             if self.standard is not None:
                 at = self.standard(at)
             if self.by != "token":
@@ -86,6 +92,25 @@ class Redistributed(Standardised):
         spread = np.array([np.diff(values).std() if len(values) > 1 else 0.0 for values in scores])
         parts = {self.name: last, f"{self.name}, spread of prefixes": spread}
         return Rewards(np.concatenate(tokens), parts, np.concatenate(offsets) if self.as_offset else None)
+
+    def _read(self, answers: Answers) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Return scores of prefixes by the model's tokens and by the policy's."""
+        encoder = self.model.encoder
+        encoded = encoder.encode(answers.prompts, answers.texts)
+        warn_truncated(encoded)
+        scores = self.model.prefix_scores_encoded(encoded, token_budget=self.token_budget)
+        found = []
+        for row, (one, given) in enumerate(zip(encoded, scores, strict=True)):
+            values = given.astype(np.float64)
+            found.append((values, at_policy_tokens(encoder, answers, row, one, values)))
+        return found
+
+    def _asked(self, answers: Answers) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Return the same of a model that is elsewhere: its tokens are known by their texts."""
+        found = []
+        for row, (own, values) in enumerate(self.model.token_scores(answers.prompts, answers.texts)):
+            found.append((values, aligned(values, _ends(own, answers.texts[row]), answers.ends(row))))
+        return found
 
     def _credit(self, at: np.ndarray, cycle: int, row: int) -> np.ndarray:
         if self.even:
@@ -100,9 +125,14 @@ def at_policy_tokens(encoder: Any, answers: Answers, row: int, encoded: Encoded,
     if np.array_equal(ids, answers.ids(row)):
         return values
     own = pieces(encoder.tokenizer, ids[: reply_end(encoder, encoded) - encoded.prompt_tokens])
+    return aligned(values, _ends(own, answers.texts[row]), answers.ends(row))
+
+
+def _ends(own: Sequence[str], text: str) -> np.ndarray:
+    """Return after how many characters of a response each of a model's tokens ends, int64."""
     # a template may write more before a response than a blank (an empty train of thought)
-    before = max("".join(own).lstrip().find(answers.texts[row].strip()), 0)
-    return aligned(values, ends_in_text(own) - before, answers.ends(row))
+    before = max("".join(own).lstrip().find(text.strip()), 0)
+    return ends_in_text(own) - before
 
 
 @dataclass

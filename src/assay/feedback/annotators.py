@@ -171,9 +171,30 @@ def agreement(given: Votes, *, resamples: int = 1000, seed: int = 0) -> dict[str
     if len(counts):
         random = np.random.default_rng(seed)
         drawn = [_alpha(counts[random.integers(len(counts), size=len(counts))]) for _ in range(resamples)]
-        low, high = np.nanquantile(drawn, [0.025, 0.975])
+        known = [alpha for alpha in drawn if not np.isnan(alpha)] or [float("nan")]
+        low, high = np.quantile(known, [0.025, 0.975])
         result |= {"alpha": _alpha(counts), "ci95": [float(low), float(high)]}
     return result
+
+
+def agreement_of_each(given: Votes) -> dict[str, tuple[float | None, int]]:
+    """Return for each annotator how often the others' decided votes on the same pairs agree with his, and of how many.
+
+    Each pair counts once; None where nobody else judged what he judged.
+    """
+    sums = np.zeros((len(given.first), 2))
+    decided = given.verdict != 0.5
+    side = (given.verdict > 0.5).astype(int)
+    np.add.at(sums, (given.unit[decided], side[decided]), 1)
+    found: dict[str, tuple[float | None, int]] = {}
+    for number, name in enumerate(given.names):
+        own = np.flatnonzero(decided & (given.annotator == number))
+        others = sums[given.unit[own]].sum(axis=1) - 1
+        agreeing = sums[given.unit[own], side[own]] - 1
+        shared = others > 0
+        share = float((agreeing[shared] / others[shared]).mean()) if shared.any() else None
+        found[name] = (share, int(shared.sum()))
+    return found
 
 
 def _alpha(counts: np.ndarray) -> float:

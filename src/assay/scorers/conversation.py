@@ -84,13 +84,19 @@ class ConversationEncoder:
         self.leading_token = self._leading_token(until)
         self._bos_id = self._token_id(self.leading_token) if self.leading_token else None
         self._tail = self._tail_of(until, after)
+        self.refuse_short(settings.max_length_tokens)
+
+    def refuse_short(self, limit: int) -> None:
+        """Refuse a maximum length that holds no reply with what stands around it.
+
+        Raises
+        ------
+        ModelError
+            If it is below 8 tokens, or below what ends every sequence and two more.
+        """
         smallest = max(8, 2 + len(self._tail))
-        if settings.max_length_tokens < smallest:
-            raise ModelError(
-                "the maximum length is too small",
-                expected=f"at least {smallest} tokens",
-                got=str(settings.max_length_tokens),
-            )
+        if limit < smallest:
+            raise ModelError("the maximum length is too small", expected=f"at least {smallest} tokens", got=str(limit))
 
     @property
     def tail(self) -> list[int]:
@@ -140,12 +146,35 @@ class ConversationEncoder:
         """Encode prompts alone, each as a reply to nothing; one that is too long is cut on the side of prompts."""
         return self.encode_text([self.render("", prompt_text(as_messages(prompt))) for prompt in prompts])
 
-    def encode_text(self, texts: Sequence[str]) -> list[Encoded]:
+    def encode_text(self, texts: Sequence[str], limit: int | None = None) -> list[Encoded]:
         """Encode text that is templated already: no template, no second leading token, end token only where missing.
 
-        A text over the maximum length is cut on the left (right with ``truncation="right"``), its leading token kept.
+        A text over the maximum length, or a ``limit`` below it, is cut on the left (right with
+        ``truncation="right"``), its leading token kept.
         """
-        return self._tokenise([(text, len(text), len(text)) for text in texts])
+        return self._tokenise([(text, len(text), len(text)) for text in texts], limit)
+
+    def encode_ids(self, sequences: Sequence[Sequence[int]], limit: int | None = None) -> list[Encoded]:
+        """Encode token ids as text that is templated already: what begins and ends them is added only where missing.
+
+        Raises
+        ------
+        ModelError
+            If a sequence is empty, or holds what is no token of the tokenizer.
+        """
+        encoded = []
+        for row, given in enumerate(sequences):
+            ids = self._with_end(self._with_bos([int(token) for token in given]))
+            wrong = next((token for token in ids if not 0 <= token < len(self.tokenizer)), None)
+            if wrong is not None or not given:
+                raise ModelError(
+                    "these are no token ids of this model",
+                    where=f"text {row + 1} of {len(sequences)}",
+                    expected=f"one or more whole numbers from 0 to {len(self.tokenizer) - 1}",
+                    got="none" if wrong is None else str(wrong),
+                )
+            encoded.append(self._truncate(ids, len(ids), len(ids), limit))
+        return encoded
 
     def _ids(self, texts: list[str]) -> Any:
         try:
@@ -168,7 +197,7 @@ class ConversationEncoder:
     def _with_end(self, ids: list[int]) -> list[int]:
         return ids if self._end_id is None or ids[-1:] == [self._end_id] else [*ids, self._end_id]
 
-    def _tokenise(self, parts: list[tuple[str, int, int]]) -> list[Encoded]:
+    def _tokenise(self, parts: list[tuple[str, int, int]], limit: int | None = None) -> list[Encoded]:
         if not parts:
             return []
         batch = self._ids([text for text, _, _ in parts])
@@ -181,12 +210,12 @@ class ConversationEncoder:
             ids = self._with_end(self._with_bos(ids))
             if not ids:
                 raise ModelError("a conversation has no token at all", got=repr(text), remedy="set --end-token")
-            encoded.append(self._truncate(ids, at_body + shift, at_reply + shift))
+            encoded.append(self._truncate(ids, at_body + shift, at_reply + shift, limit))
         return encoded
 
-    def _truncate(self, ids: list[int], body: int, reply: int) -> Encoded:
+    def _truncate(self, ids: list[int], body: int, reply: int, limit: int | None = None) -> Encoded:
         """Cut the prompt's own tokens ``[keep, body)`` first, then the reply from its end; what ends it stays."""
-        limit = self.settings.max_length_tokens
+        limit = min(limit or self.settings.max_length_tokens, self.settings.max_length_tokens)
         over = len(ids) - limit
         if over <= 0:
             return Encoded(ids, reply)
@@ -242,7 +271,15 @@ def chat_of(prompt: Prompt) -> list[dict[str, Any]]:
 
 
 def reply_of(reply: Reply) -> list[dict[str, Any]]:
-    """Return a reply as message dicts; a string is one assistant message."""
+    """Return a reply as message dicts; a string is one assistant message.
+
+    Raises
+    ------
+    ModelError
+        If it holds no message: an empty reply is an empty text.
+    """
+    if not isinstance(reply, str) and not reply:
+        raise ModelError("a reply holds no message", expected="a text, or one message or more", got="an empty list")
     return [{"role": "assistant", "content": reply}] if isinstance(reply, str) else chat_of(reply)
 
 

@@ -130,6 +130,18 @@ def base_fingerprint(state: dict[str, torch.Tensor]) -> str:
     return digest.hexdigest()
 
 
+def model_fingerprint(model: Any) -> str:
+    """Return 16 hex digits that tell scorers apart: weights, conversations, what scores are made of, calibration."""
+    record = model.record
+    told = {
+        "conversation": conversation_fingerprint(model.encoder),
+        "weights": base_fingerprint(model.state_dict()),
+        "calibration": record.calibration,
+        "policy": record.policy,
+    }
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+
+
 def refuse_changed(folder: str, what: str, stored: str | None, found: str) -> None:
     """Refuse a part of a model whose fingerprint is not the stored one.
 

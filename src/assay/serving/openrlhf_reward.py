@@ -22,6 +22,8 @@ from assay.scorers import RewardModel
 from assay.scorers.conversation import Encoded
 from assay.scorers.loading import load_reward_model
 from assay.scorers.prefixes import why_no_prefix_scores
+from assay.scorers.served import is_address
+from assay.serving.client import Failure, known_failure, scored_or, scorer_at
 from assay.workflows import hardware
 
 _FILE = '''"""Rewards for OpenRLHF by a model of assay."""
@@ -32,21 +34,34 @@ reward_func = reward_function({model})
 '''
 
 
-def reward_function(model: RewardModel | str) -> Callable[..., dict[str, Any]]:
+def reward_function(
+    model: RewardModel | str, *, failure: Failure = "raise", **options: Any
+) -> Callable[..., dict[str, Any]]:
     """Return ``reward_func(queries, prompts, labels, **_)``.
 
     Queries are templated texts, prompt and response together with their special tokens, as OpenRLHF sends them; they
     are scored as they are (`RewardModel.score_text`). Rewards are raw scores, as float32 tensors; ``scores``, from 0 to
     1, which OpenRLHF filters by, are their logistic function.
+
+    Parameters
+    ----------
+    model
+        A model, its folder, run folder or Hub id, or the address of `assay serve`.
+    failure
+        Where the model cannot be asked: raise an error, or a number that stands for the rewards of the whole call.
+    options
+        Of `assay.scorers.served.ServedModel`, for an address.
     """
-    loaded: RewardModel = load_reward_model(model) if isinstance(model, str) else model
-    loaded.to(hardware.best_device())
+    known_failure(failure, number=True)
+    scorer = scorer_at(model, **options)
 
     def reward_func(
         queries: Sequence[str], prompts: Sequence[str] | None = None, labels: Sequence[Any] | None = None, **_: Any
     ) -> dict[str, Any]:
         del prompts, labels
-        found = torch.from_numpy(loaded.score_text(list(queries))) if len(queries) else torch.zeros(0)
+        given = list(queries)
+        scored = scored_or(failure, lambda: scorer.score_text(given), len(given)) if given else np.zeros(0, np.float32)
+        found = torch.full((len(given),), float(failure or 0.0)) if scored is None else torch.from_numpy(scored)
         scores = torch.sigmoid(found)
         return {"rewards": found, "scores": scores, "extra_logs": {"assay": found}}
 
@@ -117,7 +132,7 @@ class CreditHook:
 
 
 def write_reward_file(model: str, path: str, *, overwrite: bool = False) -> None:
-    """Write the file that OpenRLHF loads; the model's folder is named in it by its whole path.
+    """Write the file that OpenRLHF loads, for a model's folder, which is named in it by its whole path, or an address.
 
     Raises
     ------
@@ -126,4 +141,5 @@ def write_reward_file(model: str, path: str, *, overwrite: bool = False) -> None
     """
     check_new(path, overwrite=overwrite)
     place = Path(model).expanduser()
-    write_atomic(path, _FILE.format(model=json.dumps(str(place.resolve()) if place.exists() else model)))
+    named = str(place.resolve()) if not is_address(model) and place.exists() else model
+    write_atomic(path, _FILE.format(model=json.dumps(named)))

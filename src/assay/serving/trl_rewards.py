@@ -20,9 +20,9 @@ from assay.credit.redistribution import FirstToken
 from assay.credit.spreading import Redistributed
 from assay.errors import ConfigError, ModelError
 from assay.scorers import RewardModel
-from assay.scorers.loading import load_reward_model
 from assay.scorers.prefixes import why_no_prefix_scores
-from assay.workflows import hardware
+from assay.scorers.served import ServedModel
+from assay.serving.client import Failure, known_failure, scored_or, scorer_at
 
 
 class TrlReward:
@@ -31,14 +31,27 @@ class TrlReward:
     Parameters
     ----------
     model
-        A `RewardModel`, or a folder, run folder or Hub id.
+        A model, its folder, run folder or Hub id, or the address of `assay serve`.
     first_token, mix
         Of token credit, which `token_credit_trainer` asks for (`assay.credit.redistribute`).
+    failure
+        Where the model cannot be asked: raise an error, a number that stands for the scores of the whole call, or None,
+        which TRL leaves out of its sum.
+    options
+        Of `assay.scorers.served.ServedModel`, for an address.
     """
 
-    def __init__(self, model: RewardModel | str, first_token: FirstToken = "subtract_prompt", mix: float = 1.0) -> None:
-        loaded = load_reward_model(model) if isinstance(model, str) else model
-        self.model: RewardModel = loaded.to(hardware.best_device())
+    def __init__(
+        self,
+        model: RewardModel | str,
+        first_token: FirstToken = "subtract_prompt",
+        mix: float = 1.0,
+        *,
+        failure: Failure = "raise",
+        **options: Any,
+    ) -> None:
+        self.failure = known_failure(failure)
+        self.model: Any = scorer_at(model, **options)
         self.link = Redistributed("assay", self.model, first_token, mix)
 
     @property
@@ -47,7 +60,10 @@ class TrlReward:
 
     def __call__(self, prompts: Sequence[Any], completions: Sequence[Any], **_: Any) -> list[float | None]:
         """Return the raw scores; None where one is no number."""
-        found = self.model.score(list(prompts), list(completions))
+        given = list(prompts), list(completions)
+        found = scored_or(self.failure, lambda: self.model.score(*given), len(given[0]))
+        if found is None:
+            return [None if self.failure is None else float(self.failure)] * len(given[0])
         return [float(value) if np.isfinite(value) else None for value in found]
 
     def spent(
@@ -108,7 +124,9 @@ def token_credit_trainer() -> type:
             if self.multi_objective_aggregation != "sum_then_normalize":
                 raise ConfigError("token credit needs multi_objective_aggregation='sum_then_normalize'")
             self._credited = found[0]
-            reason = why_no_prefix_scores(self.reward_funcs[self._credited].model)
+            credited = self.reward_funcs[self._credited].model
+            served = isinstance(credited, ServedModel)  # which says so itself when it is asked
+            reason = None if served else why_no_prefix_scores(credited)
             if reason is not None:
                 raise ModelError("this reward model cannot tell what each token earned", got=reason)
 

@@ -19,8 +19,8 @@ from assay.credit.links import Link
 from assay.credit.spreading import Redistributed
 from assay.errors import ConfigError, DataError
 from assay.scorers import RewardModel
-from assay.scorers.loading import load_reward_model
-from assay.workflows import hardware
+from assay.scorers.served import ServedModel
+from assay.serving.client import Failure, known_failure, scored_or, scorer_at
 
 #: verl's estimators of advantages that add up each row first.
 SUMMED = ("grpo", "rloo", "opo", "gpg", "reinforce_plus_plus_baseline")
@@ -36,7 +36,7 @@ class RewardManager:
     num_examine, compute_score, reward_fn_key
         As verl passes them; not used.
     model
-        A `RewardModel`, or a folder, run folder or Hub id.
+        A model, its folder, run folder or Hub id, or the address of `assay serve`.
     credit
         ``redistributed``: each token gets what it changed; ``terminal``: the last one gets the score.
     estimator
@@ -61,8 +61,7 @@ class RewardManager:
         **_: Any,
     ) -> None:
         del num_examine, compute_score, reward_fn_key
-        loaded: RewardModel = load_reward_model(model) if isinstance(model, str) else model
-        loaded.to(hardware.best_device())
+        loaded = scorer_at(model)
         if credit not in ("redistributed", "terminal"):
             raise ConfigError("there is no such credit", expected="redistributed or terminal", got=credit)
         if credit == "redistributed" and estimator in SUMMED:
@@ -113,16 +112,29 @@ class RewardManager:
         return {"reward_tensor": rewards, "reward_extra_info": {"score": found.parts["assay"].tolist()}}
 
 
-def score_function(model: RewardModel | str) -> Any:
+def score_function(model: RewardModel | str, *, failure: Failure = "raise", **options: Any) -> Any:
     """Return verl's ``compute_score``, which reads the prompt from ``extra_info["prompt"]``.
+
+    Every call gives the same keys, since verl takes their names from the first one: ``score``, and, as 0 or 1,
+    ``truncated`` and ``failed``.
+
+    Parameters
+    ----------
+    model
+        A model, its folder, run folder or Hub id, or the address of `assay serve`, which scores calls of many workers
+        together.
+    failure
+        Where the model cannot be asked: raise an error, or a number that stands for the score.
+    options
+        Of `assay.scorers.served.ServedModel`, for an address.
 
     Raises
     ------
     DataError
         In the call, if the prompt is not there: verl passes the response alone.
     """
-    loaded: RewardModel = load_reward_model(model) if isinstance(model, str) else model
-    loaded.to(hardware.best_device())
+    known_failure(failure, number=True)
+    scorer = scorer_at(model, **options)
 
     def compute_score(
         data_source: str, solution_str: str, ground_truth: Any = None, extra_info: Any = None, **_: Any
@@ -131,6 +143,19 @@ def score_function(model: RewardModel | str) -> Any:
         prompt = (extra_info or {}).get("prompt")
         if prompt is None:
             raise DataError("the prompt is not there", expected='extra_info["prompt"], a text or messages')
-        return {"score": float(loaded.score([prompt], [solution_str])[0])}
+        found = scored_or(failure, lambda: _one(scorer, prompt, solution_str), 1)
+        if found is None:
+            return {"score": float(failure or 0.0), "truncated": 0.0, "failed": 1.0}
+        return {"score": found[0], "truncated": found[1], "failed": 0.0}
 
     return compute_score
+
+
+def _one(scorer: Any, prompt: Any, response: str) -> tuple[float, float]:
+    """Return the score of a response, and whether it was truncated."""
+    if isinstance(scorer, ServedModel):
+        values, cut = scorer.asked([prompt], [response])
+        return float(values[0]), float(cut[0])
+    encoded = scorer.encoder.encode([prompt], [response])
+    value = scorer.score_conversations(encoded, [prompt])[0]
+    return float(value), float(bool(encoded[0].cut_prompt or encoded[0].cut_reply))

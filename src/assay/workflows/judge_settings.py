@@ -7,31 +7,38 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from assay.config import Positional
+from assay.config import Positional, Settings
+from assay.evaluation.benchmarks import BENCHMARKS, Benchmark
+from assay.scorers.served import is_address
 from assay.workflows.feedback_settings import Ensemble
 from assay.workflows.run_settings import ReadingSettings, RunSettings
 
 
-class JudgeSettings(RunSettings, ReadingSettings):
-    """What is judged on what."""
+class ClassifierSettings(Settings):
+    """What a plain classifier cannot tell about its training."""
 
-    model: Annotated[str, Positional] = Field(
-        description="run or model folder, Hub id, or any sequence classifier with one label"
-    )
-    data: Annotated[str, Positional] = Field(description="judgements: a file, a folder, or a Hub id")
     template: str = Field(default="auto", description="for plain classifiers: as in training")
     end_token: str = Field(default="auto", description="for plain classifiers: as in training")
     max_length_tokens: int | None = Field(default=None, ge=8, description="for plain classifiers: as in training")
     truncation: Literal["left", "right"] | None = Field(
         default=None, description="for plain classifiers: as in training; none: left"
     )
-    token_budget: int = Field(default=8192, ge=16, description="padded tokens per forward pass")
 
     def encoder_options(self) -> dict[str, Any]:
-        """Return what a plain classifier cannot tell about its training."""
+        """Return what was given of it."""
         names = ("template", "end_token", "max_length_tokens", "truncation")
         given = {name: getattr(self, name) for name in names}
         return {name: value for name, value in given.items() if value not in ("auto", None)}
+
+
+class JudgeSettings(RunSettings, ReadingSettings, ClassifierSettings):
+    """What is judged on what."""
+
+    model: Annotated[str, Positional] = Field(
+        description="run or model folder, Hub id, or any sequence classifier with one label"
+    )
+    data: Annotated[str, Positional] = Field(description="judgements: a file, a folder, or a Hub id")
+    token_budget: int = Field(default=8192, ge=16, description="padded tokens per forward pass")
 
 
 class EvaluateSettings(JudgeSettings):
@@ -51,10 +58,27 @@ class EvaluateSettings(JudgeSettings):
     )
     good_from: float | None = Field(default=None, description="with --graded: a grade from here on is good")
     resamples: int = Field(default=2000, ge=100, description="bootstrap resamples behind every interval")
+    reference: str | None = Field(
+        default=None, description="what MODEL, any causal language model, is compared with: the log-ratio is its score"
+    )
+    beta: float = Field(default=0.1, gt=0, description="with --reference: scale of that score")
     out: str | None = Field(default=None, description="folder for metrics.json and report.html")
+
+    @property
+    def benchmark(self) -> Benchmark | None:
+        """The public benchmark that ``--format`` names, if it is one."""
+        return BENCHMARKS.get(self.format)
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
         """Yield settings that would be accepted and then ignored."""
+        if self.reference is None and self.beta != type(self).model_fields["beta"].default:
+            yield "beta", "goes with --reference"
+        if self.benchmark is not None:
+            for name in ("against", "train", "unlabelled", "graded", "mapping", "group", "tokenizer", "include_seen"):
+                if getattr(self, name):
+                    yield name, f"is not used for a benchmark ({self.format}), which is judged whole"
+        elif is_address(self.model):
+            yield "model", "is a server's address: that is asked for public benchmarks only (--format rewardbench …)"
         if self.graded:
             for name in ("against", "train", "unlabelled"):
                 if getattr(self, name) is not None:

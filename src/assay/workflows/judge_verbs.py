@@ -42,6 +42,7 @@ from assay.workflows.judging import (
     judge,
     leave_out_seen,
     line_of_cycles,
+    load_judged,
     load_models,
     margins_on,
     scores_on,
@@ -61,7 +62,7 @@ def evaluate_model(settings: EvaluateSettings) -> dict[str, Any]:
     if settings.out:
         check_new(settings.out, overwrite=settings.overwrite)
     names = [name for name in (settings.model, settings.against) if name]
-    model, *others = load_models(settings, names)
+    model, *others = load_judged(settings)
     data, report = read_judgements(settings.data, settings, split=settings.split, graded=settings.graded)
     say("\n".join(report.lines()))
     train = read_judgements(settings.train, settings)[0] if settings.train else None

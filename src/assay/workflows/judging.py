@@ -27,16 +27,18 @@ from assay.scorers import RewardModel
 from assay.scorers.encoding import EncodedRecords, encode_records, score_records, scores_in, spread_records
 from assay.scorers.features import FeatureCache
 from assay.scorers.loading import load_reward_model, load_scorer
+from assay.scorers.policy_loading import PolicyOptions, create_policy
 from assay.scorers.preference import cyclic_share, native_margins
+from assay.scorers.references import FrozenReference
 from assay.scorers.uncertainty import Spread
 from assay.workflows import hardware
 from assay.workflows.data import seen_groups, unseen
-from assay.workflows.judge_settings import JudgeSettings
+from assay.workflows.judge_settings import ClassifierSettings, EvaluateSettings
 
 BASELINES: dict[str, Any] = {"length": LengthBaseline, "bag_of_words": BagOfWords}
 
 
-def load_models(settings: JudgeSettings, names: Sequence[str], *, policies: bool = True) -> list[RewardModel]:
+def load_models(settings: ClassifierSettings, names: Sequence[str], *, policies: bool = True) -> list[RewardModel]:
     """Load models; what only plain classifiers can be told is refused where all of them know it themselves.
 
     With ``policies`` these may be scorers too: they have what judging and scoring ask for.
@@ -63,6 +65,28 @@ def load_models(settings: JudgeSettings, names: Sequence[str], *, policies: bool
             remedy="leave them out",
         )
     return models
+
+
+def load_judged(settings: EvaluateSettings) -> list[Any]:
+    """Load what `assay evaluate` judges, and what it is judged against.
+
+    It is a model, a policy as it was trained, or a policy with the reference that is named.
+
+    Raises
+    ------
+    ModelError
+        As `load_models`, or if one of both is no causal language model.
+    """
+    others = [settings.against] if settings.against else []
+    if settings.reference is None:
+        return [*load_models(settings, [settings.model, *others])]
+    length = settings.max_length_tokens
+    options = {"template": settings.template, "end_token": settings.end_token, "max_length_tokens": length}
+    if settings.truncation is not None:
+        options["truncation"] = settings.truncation
+    policy = create_policy(PolicyOptions(settings.model, beta=settings.beta, **options))  # type: ignore[arg-type]
+    policy.reference = FrozenReference(create_policy(PolicyOptions(settings.reference, **options)))  # type: ignore[arg-type]
+    return [policy.to(hardware.best_device()).eval(), *load_models(settings, others)]
 
 
 def leave_out_seen(data: Dataset, models: Sequence[str], include: bool) -> tuple[Dataset, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -46,12 +47,54 @@ def select(settings: SelectSettings) -> dict[str, Any]:
     check_new(settings.out, overwrite=settings.overwrite)
     (model,) = load_models(settings, [settings.model], policies=False)
     method = _method(settings, model)
+    data, seen = read_unjudged(settings)
+    if settings.dry_run:
+        return {"dry_run": True, "candidates": len(candidates(data).row), "method": method}
+    found = choose(settings, model, data)
+    metrics = found.metrics | {"left_out_because_seen": seen}
+    with new_folder(settings.out, overwrite=settings.overwrite) as folder:
+        for name, lines in (("pairs.jsonl", found.rows), ("ranking.jsonl", found.reasons)):
+            text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+            (folder / name).write_bytes(as_bytes(text))
+        write_json(folder / "metrics.json", metrics)
+    return metrics
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Pairs to judge, the most worthy first.
+
+    Attributes
+    ----------
+    rows
+        What annotators see: ``id``, the prompt with two responses in random order, an empty ``winner``.
+    reasons
+        Why each was chosen.
+    method
+        By what.
+    metrics
+        How many of how many, how worthy, and what chose them.
+    """
+
+    rows: list[dict[str, Any]]
+    reasons: list[dict[str, Any]]
+    method: str
+    metrics: dict[str, Any]
+
+
+def read_unjudged(settings: SelectSettings) -> tuple[Dataset, int]:
+    """Read data with pairs that nobody has judged; return it and how many records were left out as seen in training.
+
+    Raises
+    ------
+    DataError
+        If there are no unjudged pairs.
+    """
     data, report = read_with_report(settings.data, **settings.reading() | {"ratings": "responses"})
     say("\n".join(report.lines()))
     data = _without_judged(settings, data)
     data, seen = leave_out_seen(data, [settings.model], settings.include_seen)
-    given = candidates(data)
-    if len(given.row) == 0:
+    if len(candidates(data).row) == 0:
         raise DataError(
             "there is no pair left to judge",
             where=settings.data,
@@ -59,38 +102,42 @@ def select(settings: SelectSettings) -> dict[str, Any]:
             got=f"{len(data)} prompts, whose pairs are all judged, or which have one response each",
             remedy="bring more prompts, or sample responses for them: assay label --generate",
         )
-    if settings.dry_run:
-        return {"dry_run": True, "candidates": len(given.row), "method": method}
+    return data, seen
+
+
+def choose(settings: SelectSettings, model: RewardModel, data: Dataset) -> Chosen:
+    """Choose pairs of data that `read_unjudged` read, by what their judgements are worth to a model.
+
+    Raises
+    ------
+    ModelError
+        If the model cannot do what the method asks for.
+    """
+    method, given = _method(settings, model), candidates(data)
     records = encode_records(data, model.encoder, prompts=model.reads_prompts)
     features = FeatureCache(model, token_budget=settings.token_budget).features_of(records)
     value, told = values_of(model, method, records, features, given, settings.seed)
     first = best_of_prompts(given, value, settings.per_prompt)
     given, value, told = given.take(first), value[first], {name: column[first] for name, column in told.items()}
+    diverse = settings.diverse and method != "random"
     count = min(settings.count, len(value))
     order = np.argsort(-value, kind="stable")[:count]
-    if settings.diverse and method != "random":
+    if diverse:
         a, b = given.texts(records)
         pool = min(POOL * count, len(value) // 2)  # the less worthy half is asked only where all are
         order = spread_out(features[a] - features[b], value, count, pool)
     metrics = {
         "method": method,
-        "diverse": settings.diverse and method != "random",
-        "candidates": len(given.row),
+        "diverse": diverse,
+        "candidates": len(value),
         "selected": len(order),
-        "left_out_because_seen": seen,
         "value": {"selected": float(value[order].mean()), "all": float(value.mean())},
         "seed": settings.seed,
         "model": settings.model,
         "versions": current_versions(),
     }
-    with new_folder(settings.out, overwrite=settings.overwrite) as folder:
-        ranked = {name: column[order] for name, column in {"value": value, **told}.items()}
-        rows, reasons = _rows(data, given.take(order), ranked, settings.seed)
-        for name, lines in (("pairs.jsonl", rows), ("ranking.jsonl", reasons)):
-            text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-            (folder / name).write_bytes(as_bytes(text))
-        write_json(folder / "metrics.json", metrics)
-    return metrics
+    ranked = {name: column[order] for name, column in {"value": value, **told}.items()}
+    return Chosen(*_rows(data, given.take(order), ranked, settings.seed), method, metrics)
 
 
 def values_of(

@@ -232,9 +232,15 @@ def _strength(settings: StrengthSettings) -> int:
 
 
 def _evaluate(settings: EvaluateSettings) -> int:
+    from assay.workflows.benchmark_verb import evaluate_benchmark
     from assay.workflows.judge_verbs import evaluate_model
     from assay.workflows.summary import show_evaluation_end
 
+    if settings.benchmark is not None:
+        found = evaluate_benchmark(settings, settings.benchmark)
+        if found.get("dry_run"):
+            show(f"would judge on {found['items']:,} prompts of {found['benchmark']}; nothing was written")
+        return 0
     show_evaluation_end(settings, evaluate_model(settings))
     return 0
 

@@ -1,0 +1,441 @@
+"""The one scoring core: conversations in, scores out, with all that a scorer knows of each.
+
+Servers, clients and pages are thin projections of `ScoringCore.score`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from assay.errors import ModelError
+from assay.scorers.batches import DEFAULT_TOKEN_BUDGET, TokenIds
+from assay.scorers.calibrated import calibrated_probability
+from assay.scorers.conversation import Encoded, Prompt, Reply
+from assay.scorers.encoding import scores_in
+from assay.scorers.pieces import pieces
+from assay.scorers.preference import native_margins
+from assay.scorers.prefixes import why_no_prefix_scores
+from assay.scorers.provenance import model_fingerprint
+from assay.scorers.uncertainty import Spread
+
+
+class NoNumber(ModelError):
+    """Raised when a model gives a score that is no number."""
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """What is scored, in one of three forms: ``prompt`` and ``response``, or ``text``, or ``ids``.
+
+    Attributes
+    ----------
+    prompt, response
+        Strings or message lists, which the model's own template writes.
+    text
+        Templated already: scored as it stands.
+    ids
+        Tokens of such a text.
+    limit
+        Cut text or ids to so many tokens, if that is less than the model's own length.
+    """
+
+    prompt: Prompt | None = None
+    response: Reply | None = None
+    text: str | None = None
+    ids: Sequence[int] | None = None
+    limit: int | None = None
+
+
+@dataclass(frozen=True)
+class Item:
+    """A conversation as token ids, ready to be scored.
+
+    Attributes
+    ----------
+    conversation
+        As it came.
+    encoded
+        Its tokens.
+    alone
+        Those of its prompt alone, where the head reads them.
+    """
+
+    conversation: Conversation
+    encoded: Encoded
+    alone: TokenIds | None = None
+
+
+@dataclass(frozen=True)
+class Score:
+    """What a scorer says of one conversation.
+
+    Attributes
+    ----------
+    value
+        Raw score; the mean of several members. Differences are log-odds, the zero has no meaning.
+    std
+        Standard deviation of the value against other responses to the same prompt in the same call, or against
+        training responses where there is none; None where the model does not tell.
+    cut_prompt, cut_response
+        Tokens that truncation took.
+    length
+        Tokens that were read.
+    fingerprint
+        Of the model (`assay.scorers.provenance.model_fingerprint`).
+    tokens, prefix_scores
+        On request: the text of each token of the response, ``[T]``, and the score after each, ``[T + 1]``, that of the
+        bare prompt first.
+    prototypes
+        On request: those that weigh most in the score (`RewardModel.explain`).
+    read
+        On request: the text that was read, template and marks included.
+    evidence, spread
+        What margins and their deviations are computed from.
+    """
+
+    value: float
+    std: float | None
+    cut_prompt: int
+    cut_response: int
+    length: int
+    fingerprint: str
+    tokens: list[str] | None = None
+    prefix_scores: list[float] | None = None
+    prototypes: list[dict[str, Any]] | None = None
+    read: str | None = None
+    evidence: np.ndarray = field(default_factory=lambda: np.zeros(()), repr=False, compare=False)
+    spread: Spread | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def truncated(self) -> bool:
+        """Whether anything was cut."""
+        return bool(self.cut_prompt or self.cut_response)
+
+
+@dataclass(frozen=True)
+class Preference:
+    """What a scorer says of two responses to one prompt.
+
+    Attributes
+    ----------
+    margin
+        Of the first over the second.
+    probability
+        Calibrated probability that the first is better.
+    std
+        Standard deviation of the margin; None where the model does not tell.
+    """
+
+    margin: float
+    probability: float
+    std: float | None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Raw numbers of some items: what a forward pass gives, before they are seen against each other.
+
+    Attributes
+    ----------
+    values
+        float32 ``[n]``.
+    evidence
+        ``[n]`` or ``[n, members, c]``.
+    spread
+        Of models that tell how sure they are.
+    """
+
+    values: np.ndarray
+    evidence: np.ndarray
+    spread: Spread | None = None
+
+    def __getitem__(self, part: slice) -> Measured:
+        """Return those of some items."""
+        spread = None if self.spread is None else Spread(self.spread.vectors[part], self.spread.apart)
+        return Measured(self.values[part], self.evidence[part], spread)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Measured]) -> Measured:
+        """Return several as one."""
+        first, *rest = parts
+        if not rest:
+            return first
+        spread = None
+        if first.spread is not None:
+            spread = first.spread.joined(*(part.spread for part in rest if part.spread is not None))
+        values, evidence = (np.concatenate([getattr(part, name) for part in parts]) for name in ("values", "evidence"))
+        return cls(values, evidence, spread)
+
+
+class ScoringCore:
+    """Scores conversations of all forms with one model.
+
+    Encoding may run beside scoring, in another thread; each of them runs in one thread at a time.
+
+    Parameters
+    ----------
+    model
+        A `RewardModel`, an ensemble, or a policy with its reference.
+    token_budget
+        Padded tokens of a forward pass.
+    """
+
+    def __init__(self, model: Any, token_budget: int = DEFAULT_TOKEN_BUDGET) -> None:
+        self.model, self.token_budget = model, token_budget
+        self.fingerprint = model_fingerprint(model)
+        self._tokenising = threading.Lock()  # tokenizers may be used by one thread at a time
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether probabilities were calibrated; else they are those of a temperature of 1."""
+        return self.model.record.calibration is not None
+
+    @property
+    def why_no_tokens(self) -> str | None:
+        """Why there is no score per token in one pass, or None where there is."""
+        return why_no_prefix_scores(self.model)
+
+    def score(
+        self,
+        conversations: Sequence[Conversation],
+        *,
+        tokens: bool = False,
+        truncated: bool = False,
+        prototypes: int = 0,
+        read: bool = False,
+    ) -> list[Score]:
+        """Score conversations.
+
+        Parameters
+        ----------
+        conversations
+            In any mix of forms.
+        tokens
+            Also the score after each token of the response.
+        truncated
+            With ``tokens``: score the response cut after each token, one pass for each; for any model.
+        prototypes
+            How many of those that weigh most in a score to name.
+        read
+            Also the text that was read.
+
+        Raises
+        ------
+        ModelError
+            If a conversation has no form, or one that this model cannot score, or token scores or prototypes are asked
+            for where there are none.
+        """
+        items = self.encode(conversations)
+        found = self.finish(items, self.measure(items))
+        return self.explain(items, found, tokens=tokens, truncated=truncated, prototypes=prototypes, read=read)
+
+    def encode(self, conversations: Sequence[Conversation]) -> list[Item]:
+        """Return conversations as token ids."""
+        conversations = list(conversations)
+        forms = [_form(one, row, len(conversations)) for row, one in enumerate(conversations)]
+        self._refuse_text(forms)
+        kinds: dict[tuple[str, int | None], list[int]] = {}
+        for row, (form, one) in enumerate(zip(forms, conversations, strict=True)):
+            kinds.setdefault((form, one.limit), []).append(row)
+        made: dict[int, Encoded] = {}
+        alone: Any = [None] * len(conversations)
+        with self._tokenising:
+            for (form, limit), rows in kinds.items():
+                made |= dict(zip(rows, self._encoded([conversations[row] for row in rows], form, limit), strict=True))
+            if self.model.reads_prompts:
+                alone = [e.ids for e in self.model.encoder.encode_prompts([c.prompt for c in conversations])]
+        return [Item(one, made[row], alone[row]) for row, one in enumerate(conversations)]
+
+    def _encoded(self, some: list[Conversation], form: str, limit: int | None) -> list[Encoded]:
+        """Encode conversations of one form and one limit."""
+        encoder: Any = self.model.encoder
+        if limit is not None:
+            encoder.refuse_short(limit)
+        found: list[Encoded]
+        if form == "text":
+            found = encoder.encode_text([c.text for c in some], limit)
+        elif form == "ids":
+            found = encoder.encode_ids([c.ids for c in some], limit)
+        else:
+            found = encoder.encode([c.prompt for c in some], [c.response for c in some])
+        return found
+
+    def _refuse_text(self, forms: Sequence[str]) -> None:
+        """Refuse text where a score depends on where the prompt ends."""
+        if any(form != "chat" for form in forms) and (self.model.reads_replies or self.model.reads_prompts):
+            what = "a policy" if self.model.reads_replies else "a head that reads the prompt"
+            raise ModelError(
+                f"{what} must know where the prompt ends, which text that is templated already does not tell",
+                expected="conversations: a prompt and a response",
+                got="text" if "text" in forms else "token ids",
+            )
+
+    def measure(self, items: Sequence[Item]) -> Measured:
+        """Return the raw numbers of items; those of the same tokens are computed once."""
+        model, budget = self.model, self.token_budget
+        ids = [item.encoded.ids for item in items]
+        if model.reads_replies:
+            starts = np.array([item.encoded.prompt_tokens for item in items], np.int64)
+            model.refuse_empty(starts, np.array([len(own) for own in ids], np.int64))
+            values = model.score_features(model.features(ids, starts, token_budget=budget))
+            return Measured(values, values)
+        alone = [item.alone for item in items] if model.reads_prompts else None
+        if model.is_uncertain:
+            values, spread = model.spread_encoded(ids, alone, token_budget=budget)
+            return Measured(values, values, spread)
+        evidence = model.score_encoded(ids, alone, token_budget=budget, native=True)
+        return Measured(scores_in(evidence), evidence)
+
+    def finish(self, items: Sequence[Item], measured: Measured) -> list[Score]:
+        """Return scores of the items of one call.
+
+        Raises
+        ------
+        NoNumber
+            If a score is none.
+        """
+        deviations: Sequence[float | None] = [None] * len(items)
+        spread = measured.spread
+        if spread is not None and len(items):
+            spread = spread.against(_groups(items), self.model.usual_spread())
+            deviations = spread.deviations().tolist()
+        wrong = np.flatnonzero(~np.isfinite(measured.values))
+        if len(wrong):
+            raise NoNumber(
+                "the model gave a score that is no number",
+                where=f"conversation {wrong[0] + 1} of {len(items)}",
+                got=str(measured.values[wrong[0]]),
+                remedy="look for weights that are not finite, or load the model in float32",
+            )
+        return [
+            Score(
+                value=float(measured.values[row]),
+                std=deviations[row],
+                cut_prompt=item.encoded.cut_prompt,
+                cut_response=item.encoded.cut_reply,
+                length=len(item.encoded.ids),
+                fingerprint=self.fingerprint,
+                evidence=measured.evidence[row],
+                spread=measured[row : row + 1].spread,
+            )
+            for row, item in enumerate(items)
+        ]
+
+    def explain(
+        self,
+        items: Sequence[Item],
+        scores: Sequence[Score],
+        *,
+        tokens: bool = False,
+        truncated: bool = False,
+        prototypes: int = 0,
+        read: bool = False,
+    ) -> list[Score]:
+        """Return scores with what was asked for beside them; see `score`."""
+        found = list(scores)
+        if tokens:
+            told = self._of_tokens(items, truncated)
+            found = [replace(s, tokens=t, prefix_scores=v) for s, (t, v) in zip(found, told, strict=True)]
+        if prototypes:
+            _refuse_forms(items, "prototypes")
+            with self._tokenising:
+                chats = [item.conversation for item in items]
+                why = self._prototypes([c.prompt for c in chats], [c.response for c in chats], prototypes)
+            found = [replace(s, prototypes=w) for s, w in zip(found, why, strict=True)]
+        if read:
+            with self._tokenising:
+                texts = [self.model.encoder.tokenizer.decode(list(item.encoded.ids)) for item in items]
+            found = [replace(s, read=text) for s, text in zip(found, texts, strict=True)]
+        return found
+
+    def _prototypes(self, prompts: Any, responses: Any, count: int) -> list[list[dict[str, Any]]]:
+        if not hasattr(self.model, "explain"):
+            raise ModelError("a policy has no prototypes to explain a score by")
+        told: list[list[dict[str, Any]]] = self.model.explain(
+            prompts, responses, top=count, token_budget=self.token_budget
+        )
+        return told
+
+    def _of_tokens(self, items: Sequence[Item], truncated: bool) -> list[tuple[list[str], list[float]]]:
+        """Return the text of each token of the responses, and the score after each."""
+        _refuse_forms(items, "scores of tokens")
+        model, budget = self.model, self.token_budget
+        encoded = [item.encoded for item in items]
+        if truncated:
+            if model.reads_replies:
+                raise ModelError("this model has no score per token", got=self.why_no_tokens)
+            values = [
+                model.truncated_scores_encoded(item.encoded, item.conversation.prompt, token_budget=budget)
+                for item in items
+            ]
+        else:
+            if self.why_no_tokens is not None:
+                raise ModelError(
+                    "this model has no score per token in one pass",
+                    got=self.why_no_tokens,
+                    remedy="ask for truncated ones: the response cut after each token, one pass for each",
+                )
+            values = model.prefix_scores_encoded(encoded, token_budget=budget)
+        found = []
+        with self._tokenising:
+            for one, scores in zip(encoded, values, strict=True):
+                ids = one.ids[one.prompt_tokens : one.prompt_tokens + len(scores) - 1]
+                found.append((pieces(model.encoder.tokenizer, ids), [float(score) for score in scores]))
+        return found
+
+    def prefer(self, a: Score, b: Score) -> Preference:
+        """Compare two scores of responses to one prompt."""
+        if a.evidence.ndim:
+            margin = float(native_margins(a.evidence[None], b.evidence[None]).mean())
+        else:
+            margin = float(np.float64(a.value) - np.float64(b.value))
+        probability = float(calibrated_probability(np.array(margin), self.model.record.calibration))
+        std = None
+        if a.spread is not None and b.spread is not None:
+            std = float(a.spread.joined(b.spread).of_margins(np.array([0]), np.array([1]))[0])
+        return Preference(margin, probability, std)
+
+
+def _form(one: Conversation, row: int, count: int) -> str:
+    """Return which of its forms a conversation has."""
+    forms = {
+        "chat": one.prompt is not None and one.response is not None,
+        "text": one.text is not None,
+        "ids": one.ids is not None,
+    }
+    given = [name for name, there in forms.items() if there]
+    half = (one.prompt is None) != (one.response is None)
+    if len(given) != 1 or half or (given == ["chat"] and one.limit is not None):
+        raise ModelError(
+            "a conversation comes in one form",
+            where=f"conversation {row + 1} of {count}",
+            expected="prompt and response, or text, or ids; a limit goes with the latter two",
+            got=" and ".join(
+                name for name in ("prompt", "response", "text", "ids", "limit") if getattr(one, name) is not None
+            )
+            or "none of them",
+        )
+    return given[0]
+
+
+def _refuse_forms(items: Sequence[Item], what: str) -> None:
+    if any(item.conversation.response is None for item in items):
+        raise ModelError(
+            f"{what} need a prompt and a response apart",
+            got="text that is templated already",
+            expected="prompt and response",
+        )
+
+
+def _groups(items: Sequence[Item]) -> np.ndarray:
+    """Return which items answer one prompt; texts stand alone."""
+    names = [
+        str(row) if item.conversation.prompt is None else f"prompt {item.conversation.prompt!r}"
+        for row, item in enumerate(items)
+    ]
+    return np.array(names)
