@@ -208,7 +208,7 @@ def faults(data: Path) -> dict[str, Any]:
             told["full queue"] = sorted({str(answer) for answer in answers})
             told["afterwards"] = ask(good, **held)
             asked = [pool.submit(ask, body, **held) for body in many[:16]]
-            time.sleep(0.3)
+            time.sleep(0.1)
             process.send_signal(signal.SIGKILL)
             told["killed under load"] = sorted({str(one.result()) for one in asked})
         with keyed_server(words, port):

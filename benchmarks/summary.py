@@ -23,6 +23,8 @@ TARGETS: dict[str, dict[str, float]] = {
 }
 #: Steps of online RL per second, over TRL.
 ONLINE = 2.0
+#: Serving: share of the offline rate, and times the rate of a plain server.
+SERVED = {"offline": 0.8, "distinct prompts": 1.3, "eight candidates": 3.0}
 #: Weighing votes: seconds at most, microseconds a vote at most, and times as fast as snorkel's applier.
 WEIGHING = {"seconds": 0.2, "per_vote": 0.1, "applier": 100.0}
 WHAT = {
@@ -190,6 +192,47 @@ def online(result: dict[str, Any]) -> list[str]:
     return [*lines, ""]
 
 
+def serving(result: dict[str, Any]) -> list[str]:
+    """Return how fast scores are served, and how faults are answered."""
+    lines = [
+        "## Scores over HTTP",
+        "",
+        "| work | texts/s offline, served, plain | of offline, by processor | by the clock | over the plain server "
+        "| p50, p95 |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, work in result["works"].items():
+        rates = ", ".join(f"{rate:.1f}" for rate in work["texts_per_second"].values())
+        shares = [work[key] for key in ("of_offline_by_processor", "of_offline", "over_plain")]
+        aims = (SERVED["offline"], None, SERVED[name])
+        cells = [
+            f"{of(own['median'], aim)}, {own['least']:.2f} to {own['most']:.2f}"
+            for own, aim in zip(shares, aims, strict=True)
+        ]
+        times = work["latency_seconds"]["assay serve"]
+        lines.append(f"| {name} | {rates} | {' | '.join(cells)} | {times['p50']:.2f} s, {times['p95']:.2f} s |")
+    gate = max(work["gate"] for work in result["works"].values())
+    clients = ", ".join(f"{work['clients']} ({name})" for name, work in result["works"].items())
+    statuses = sorted({status for work in result["works"].values() for status in work["statuses"]["assay serve"]})
+    most = max(work["client_share"]["most"] for work in result["works"].values())
+    answers = "; ".join(f"{fault}: {_answer(answer)}" for fault, answer in result["faults"].items())
+    return [
+        *lines,
+        "",
+        f"* Clients at once: {clients}; each request once. Statuses: {', '.join(map(str, statuses))}. By processor: "
+        f"seconds of the serving process against those of scoring the same texts without a server; clients took "
+        f"{most:.1%} of both at most. Largest difference of a score: {gate:.1g}.",
+        f"* Faults: {answers}.",
+        f"* {result['hardware']['cpu']}, {result['threads']} threads, float32.",
+        "",
+    ]
+
+
+def _answer(answer: Any) -> str:
+    parts = answer if isinstance(answer, list) else [answer]
+    return " ".join(str(part) for part in parts if part is not None)
+
+
 def redistribution(result: dict[str, Any]) -> list[str]:
     """Return what it costs to give rewards to tokens."""
     low, high = result["ci95"]
@@ -227,6 +270,8 @@ def main() -> None:
             lines += section(results[name])
     if "online_rl causal-39m" in results:
         lines += online(results["online_rl causal-39m"])
+    if "serving" in results:
+        lines += serving(results["serving"])
     if "redistribution causal-39m" in results:
         lines += redistribution(results["redistribution causal-39m"])
     if profiled := [result for name, result in results.items() if name.startswith("profile ")]:

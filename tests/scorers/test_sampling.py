@@ -10,6 +10,7 @@ import torch
 
 from assay.errors import ModelError
 from assay.scorers import Policy, PolicyOptions, create_policy
+from assay.scorers.adapters import LoraOptions
 from assay.scorers.sampling import Sampling, continuations, ends_of, replies
 
 PROMPTS = ["Name a sea.", "What is 2 + 2?", "Name a very long river of the north."]
@@ -47,6 +48,27 @@ def test_draws_follow_the_seed_and_the_distribution(policy: Policy) -> None:
         shares = policy.language_model(input_ids=torch.tensor(begun)).logits[0, -1].softmax(-1).numpy()
     counts = np.bincount(drawn, minlength=len(shares)) / 4000
     assert np.abs(counts - shares).max() < 4 * np.sqrt(shares.max() / 4000)
+
+
+@pytest.mark.parametrize("lora", [False, True])
+def test_a_beginning_that_is_read_once_is_continued_alike(tiny_causal: Path, lora: bool) -> None:
+    """The same draws as where every response reads its beginning itself, also where the left is filled up."""
+    options = LoraOptions() if lora else None
+    policy = create_policy(PolicyOptions(str(tiny_causal), max_length_tokens=64, lora=options)).eval()
+    begun = [[5, 6, 7, 8, 9, 10, 11], [12, 13], [14]]
+    how = Sampling(responses=4, max_new_tokens=6, temperature=1.5)
+    torch.manual_seed(3)
+    found = [(row, new) for row, new, _ in continuations(policy.language_model, begun, set(), 0, how)]
+    tokens = torch.tensor([[0] * (7 - len(own)) + own for own in begun])
+    mask = torch.tensor([[0] * (7 - len(own)) + [1] * len(own) for own in begun])
+    torch.manual_seed(3)
+    expected = policy.language_model.generate(
+        input_ids=tokens, attention_mask=mask, num_return_sequences=4, max_new_tokens=6, pad_token_id=0, do_sample=True,
+        temperature=1.5, top_k=0, eos_token_id=None,
+    )  # fmt: skip
+    rows = [row for row, _ in found]
+    assert rows == [0] * 4 + [1] * 4 + [2] * 4
+    assert [new for _, new in found] == expected[:, 7:].tolist()
 
 
 def test_prompts_without_room_are_refused(policy: Policy) -> None:

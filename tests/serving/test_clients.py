@@ -182,6 +182,50 @@ def test_tries_are_bounded_and_worth_it() -> None:
     assert server.asked == 2, "what was refused is not sent again"
 
 
+def test_the_manager_of_verl_has_a_value_for_failure(causal: RewardModel) -> None:
+    from types import SimpleNamespace
+
+    ids = torch.tensor([causal.encoder.tokenizer(TEXTS[0], add_special_tokens=False)["input_ids"]])
+    prompts = torch.ones(1, 3, dtype=torch.int64)
+    data = SimpleNamespace(
+        batch={"prompts": prompts, "responses": ids, "attention_mask": torch.ones(1, 3 + ids.shape[1])},
+        non_tensor_batch={"raw_prompt": [[{"role": "user", "content": PROMPTS[0]}]]},
+    )
+    with listening(causal) as place:
+        manager = RewardManager(causal.encoder.tokenizer, model=place, failure=-2.0, timeout=2.0, tries=1)
+        whole = float(manager(data).sum())
+        prefixes = causal.prefix_scores(PROMPTS[0], TEXTS[0])
+        assert whole == pytest.approx(float(prefixes[-1] - prefixes[0]), abs=1e-4)
+    with pytest.warns(UserWarning, match="1 scores are missing"):
+        found = manager(data, return_dict=True)
+    assert found["reward_tensor"][0].tolist() == [0.0] * (ids.shape[1] - 1) + [-2.0]
+    assert found["reward_extra_info"] == {"score": [-2.0]}
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_the_trainer_of_trl_asks_a_server(address: str, tiny_causal: Path, tmp_path: Path) -> None:
+    trl = pytest.importorskip("trl")
+    from datasets import Dataset
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    told: dict[str, Any] = {
+        "output_dir": str(tmp_path), "per_device_train_batch_size": 4, "num_generations": 2, "max_steps": 3,
+        "max_completion_length": 8, "report_to": [], "use_cpu": True, "bf16": False, "logging_steps": 1,
+        "save_strategy": "no",
+    }  # fmt: skip
+    trainer = trl.GRPOTrainer(
+        AutoModelForCausalLM.from_pretrained(tiny_causal),
+        reward_funcs=TrlReward(address),
+        args=trl.GRPOConfig(**told),
+        train_dataset=Dataset.from_list([{"prompt": f"Name thing {k}."} for k in range(16)]),
+        processing_class=AutoTokenizer.from_pretrained(tiny_causal),
+    )
+    trainer.train()
+    rewards = [row["rewards/assay/mean"] for row in trainer.state.log_history if "rewards/assay/mean" in row]
+    assert len(rewards) == 3 and np.isfinite(rewards).all()
+
+
 def test_a_key_is_sent(causal: RewardModel, monkeypatch: pytest.MonkeyPatch) -> None:
     with listening(causal, key="s3cret") as place:
         with pytest.raises(ModelError, match="ASSAY_SERVE_KEY"):

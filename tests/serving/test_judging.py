@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from assay.errors import AssayError, ConfigError, DataError
-from assay.feedback import pairs, read, read_with_report
+from assay.errors import ConfigError, DataError, ModelError
+from assay.feedback import pairs, read_with_report
 from assay.feedback.records import as_messages
 from assay.scorers import RewardModel
 from assay.serving.judging.desk import HELD, Desk, agreed
@@ -283,8 +283,12 @@ def test_dialogues_and_lines_that_are_none() -> None:
         pairs_of_lines([], "f")
 
 
-def test_a_policy_cannot_choose_pairs(tmp_path: Path, pairs_file: Path) -> None:
-    settings = ServeSettings(model="m", judging=JudgingSettings(pairs=str(pairs_file)))
-    with pytest.raises(AssayError):  # all are judged
-        pairs_to_judge(settings, None)  # type: ignore[arg-type]
-    assert read(pairs_file)
+def test_who_cannot_choose_pairs_and_what_holds_none(tiny_chat: Path, causal: RewardModel, pairs_file: Path) -> None:
+    from assay.scorers.policy_loading import PolicyOptions, create_policy
+
+    settings = ServeSettings(model=str(tiny_chat), judging=JudgingSettings(pairs=str(pairs_file)))
+    policy: Any = create_policy(PolicyOptions(str(tiny_chat)))
+    with pytest.raises(ModelError, match="a policy cannot choose"):
+        pairs_to_judge(settings, policy)
+    with pytest.raises(DataError, match="no pair left to judge"):
+        pairs_to_judge(settings, causal)

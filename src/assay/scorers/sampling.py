@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from transformers import GenerationConfig
+from transformers import DynamicCache, GenerationConfig
 
 from assay.errors import ModelError
 from assay.scorers.batches import cut
@@ -98,20 +99,42 @@ def continuations(
     # every block takes as many steps as its longest response, so a block more costs more than what it would pad less
     for block in cut(work, sampling.token_budget, overhead_tokens=sampling.token_budget):
         rows = [int(k) for k in block]
-        tokens, mask = _padded_on_the_left([begun[row] for row in rows], pad_id)
+        tokens, mask = (part.to(model.device) for part in _padded_on_the_left([begun[row] for row in rows], pad_id))
         with torch.inference_mode(), _only_as_told(model):
             out = model.generate(
-                input_ids=tokens.to(model.device),
-                attention_mask=mask.to(model.device),
+                **_read_once(model, tokens, mask, sampling.responses),
                 max_new_tokens=sampling.max_new_tokens,
                 pad_token_id=pad_id,
                 eos_token_id=sorted(ends) or None,
-                num_return_sequences=sampling.responses,
                 use_cache=True,
                 **sampling.options(),
             )
         for k, new in enumerate(out[:, tokens.shape[1] :].tolist()):
             yield rows[k // sampling.responses], *up_to_the_end(new, ends)
+
+
+def _read_once(model: Any, tokens: torch.Tensor, mask: torch.Tensor, responses: int) -> dict[str, Any]:
+    """Return what ``generate`` begins with: a beginning that several responses share is read once, and its keys copied.
+
+    Models that keep a state other than keys and values read it once for each response.
+    """
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    if responses == 1 or tokens.shape[1] == 1 or getattr(inner, "_is_stateful", False):
+        return {"input_ids": tokens, "attention_mask": mask, "num_return_sequences": responses}
+    cache = DynamicCache(config=inner.config)
+    given: dict[str, Any] = {"input_ids": tokens[:, :-1], "attention_mask": mask[:, :-1]}
+    known = inspect.signature(inner.forward).parameters
+    if "position_ids" in known:  # as `generate` counts them where the left is filled up
+        given["position_ids"] = (mask.cumsum(dim=-1) - 1).clamp_min(0)[:, :-1]
+    if "logits_to_keep" in known:
+        given["logits_to_keep"] = 1
+    model(**given, past_key_values=cache, use_cache=True)
+    cache.batch_repeat_interleave(responses)
+    many = {
+        name: part.repeat_interleave(responses, dim=0)
+        for name, part in (("input_ids", tokens), ("attention_mask", mask))
+    }
+    return many | {"past_key_values": cache}
 
 
 def up_to_the_end(new: Sequence[int], ends: Collection[int]) -> tuple[list[int], bool]:

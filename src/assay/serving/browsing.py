@@ -25,7 +25,7 @@ from assay.serving.service import Service
 
 #: How pairs are put in order: see `Source.order`.
 Order = Literal["file", "mistakes", "uncertain", "disagreement"]
-_RECORDS_AT_ONCE = 8
+_TEXTS_AT_ONCE = 32
 _SHOWN_AT_MOST = 100
 
 
@@ -81,6 +81,18 @@ class Source:
         q = np.array([self.other[k].probability for k in known])
         return known[np.argsort(-np.abs(p - q), kind="stable")]
 
+    def sides(self, index: int) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Return record and number of both responses of a pair."""
+        row = int(self.view.row[index])
+        return (row, int(self.view.a[index])), (row, int(self.view.b[index]))
+
+    def conversation(self, row: int, response: int) -> Conversation:
+        """Return one response to the prompt of a record."""
+        record = self.data[row]
+        packed = (record["response_messages"] or [None] * len(record["responses"]))[response]
+        said = json.loads(packed) if packed else record["responses"][response]
+        return Conversation(as_chat(record["prompt"]), said)
+
     def shown(self, index: int) -> dict[str, Any]:
         """Return a pair as JSON values."""
         view = self.view
@@ -133,18 +145,16 @@ class Browser:
         return self.sources[number]
 
     async def _score(self, source: Source) -> None:
-        view = source.view
-        numbers = np.argsort(view.row, kind="stable")
         try:
-            for some in _of_records(view.row[numbers], numbers):
-                given = [one for index in some for one in _conversations(source, index)]
-                own = await self._patiently(partial(self._service.score, given))
-                for k, index in enumerate(some):
-                    source.said[index] = self._service.core.prefer(own[2 * k], own[2 * k + 1])
+            for some in _of_records(source):
+                sides = {side: None for index in some for side in source.sides(index)}  # each response once
+                given = [source.conversation(*side) for side in sides]
+                own = dict(zip(sides, await self._patiently(partial(self._service.score, given)), strict=True))
+                source.said |= {index: _preferred(self._service.core, source, index, own) for index in some}
                 if self._against is not None:
-                    other = await asyncio.wrap_future(self._service.batcher.call(partial(self._against.score, given)))
-                    for k, index in enumerate(some):
-                        source.other[index] = self._against.prefer(other[2 * k], other[2 * k + 1])
+                    call = self._service.batcher.call(partial(self._against.score, given))
+                    other = dict(zip(sides, await asyncio.wrap_future(call), strict=True))
+                    source.other |= {index: _preferred(self._against, source, index, other) for index in some}
         except Closing:
             return
         except (AssayError, TimeoutError) as error:
@@ -161,20 +171,25 @@ class Browser:
                 await asyncio.sleep(0.5)
 
 
-def _of_records(rows: np.ndarray, numbers: np.ndarray) -> Iterator[list[int]]:
-    """Yield the pairs of a few records at once, so that what they share is computed once."""
-    changes = np.flatnonzero(np.diff(rows, prepend=-1))
-    for start in range(0, len(changes), _RECORDS_AT_ONCE):
-        end = changes[start + _RECORDS_AT_ONCE] if start + _RECORDS_AT_ONCE < len(changes) else len(rows)
-        yield numbers[changes[start] : end].tolist()
+def _preferred(core: ScoringCore, source: Source, index: int, scores: dict[tuple[int, int], Score]) -> Preference:
+    one, other = source.sides(index)
+    return core.prefer(scores[one], scores[other])
 
 
-def _conversations(source: Source, index: int) -> list[Conversation]:
-    view, record = source.view, source.data[int(source.view.row[index])]
-    prompt = as_chat(record["prompt"])
-    packed = record["response_messages"] or [None] * len(record["responses"])
-    sides = [int(view.a[index]), int(view.b[index])]
-    return [Conversation(prompt, json.loads(packed[k]) if packed[k] else record["responses"][k]) for k in sides]
+def _of_records(source: Source) -> Iterator[list[int]]:
+    """Yield the pairs of a few records at once, so that what their responses share is computed once."""
+    some: list[int] = []
+    texts: set[tuple[int, int]] = set()
+    for index in np.argsort(source.view.row, kind="stable").tolist():
+        new = source.sides(index)
+        begins = not some or source.view.row[index] != source.view.row[some[-1]]
+        if begins and len(texts) >= _TEXTS_AT_ONCE:
+            yield some
+            some, texts = [], set()
+        some.append(index)
+        texts.update(new)
+    if some:
+        yield some
 
 
 def read_sources(files: Sequence[str], rows: int, reading: dict[str, Any]) -> tuple[list[Source], list[str]]:

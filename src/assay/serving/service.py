@@ -16,7 +16,7 @@ from assay.serving.counters import Counters
 from assay.serving.problems import TooMany
 
 #: Tokens of a batch where nothing else is said: on a CPU more are no faster, and only wait longer.
-BATCH_TOKENS_CPU, BATCH_TOKENS_ELSEWHERE = 2048, 16384
+BATCH_TOKENS_CPU, BATCH_TOKENS_ELSEWHERE = 4096, 16384
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from assay.credit.answers import Answers
+from assay.credit.answers import Answers, Rewards
 from assay.credit.functions import by_model
 from assay.credit.links import Link
 from assay.credit.spreading import Redistributed
 from assay.errors import ConfigError, DataError
 from assay.scorers import RewardModel
-from assay.scorers.served import ServedModel
+from assay.scorers.served import ServedModel, is_address
 from assay.serving.client import Failure, known_failure, scored_or, scorer_at
 
 #: verl's estimators of advantages that add up each row first.
@@ -39,6 +39,11 @@ class RewardManager:
         A model, its folder, run folder or Hub id, or the address of `assay serve`.
     credit
         ``redistributed``: each token gets what it changed; ``terminal``: the last one gets the score.
+    failure
+        Where the model cannot be asked: raise an error, or a number that stands at the end of every response of the
+        batch.
+    timeout, tries
+        Of an address: see `assay.scorers.served.ServedModel`.
     estimator
         verl's name of how advantages are worked out; where that adds up rows, a redistributed reward is warned of.
 
@@ -58,10 +63,14 @@ class RewardManager:
         model: RewardModel | str,
         credit: str = "redistributed",
         estimator: str | None = None,
+        failure: Failure = "raise",
+        timeout: float = 60.0,
+        tries: int = 5,
         **_: Any,
     ) -> None:
         del num_examine, compute_score, reward_fn_key
-        loaded = scorer_at(model)
+        self.failure = known_failure(failure, number=True)
+        loaded = scorer_at(model, **({"timeout": timeout, "tries": tries} if is_address(model) else {}))
         if credit not in ("redistributed", "terminal"):
             raise ConfigError("there is no such credit", expected="redistributed or terminal", got=credit)
         if credit == "redistributed" and estimator in SUMMED:
@@ -102,7 +111,10 @@ class RewardManager:
             np.arange(len(ids)),
             self.tokenizer,
         )
-        found = self.link(answers)
+        found = scored_or(self.failure, lambda: self.link(answers), len(answers))
+        if found is None:
+            values = np.full(len(answers), float(self.failure or 0.0))
+            found = Rewards(answers.at_the_end(values), {"assay": values})
         rewards = torch.zeros(responses.shape, dtype=torch.float32)
         for row, own in enumerate(np.split(found.tokens, answers.offsets[1:-1])):
             rewards[row, : len(own)] = torch.from_numpy(own).float()

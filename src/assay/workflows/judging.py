@@ -56,7 +56,7 @@ def load_models(settings: ClassifierSettings, names: Sequence[str], *, policies:
     for name, model in zip(names, models, strict=True):
         if not model.record.fingerprint and model.encoder.settings.template == "plain" and "template" not in options:
             say(f"{name} does not tell how prompt and response were joined: taken as one text (two: --template pair)")
-    if options and all(model.record.fingerprint for model in models):
+    if options and models and all(model.record.fingerprint for model in models):
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in options)
         raise ConfigError(
             f"{flags}: this model was trained by assay and carries its own",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from assay.errors import DataError
+from assay.errors import DataError, ModelError
 from assay.feedback.records import as_messages, identity, message
 from assay.scorers import RewardModel
 from assay.serving.serve_settings import ServeSettings
@@ -58,6 +58,13 @@ def pairs_to_judge(settings: ServeSettings, model: RewardModel) -> tuple[list[Pa
     if path.name == _FILE and path.is_file():
         lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
         return pairs_of_lines(lines, str(path)), f"{len(lines):,} pairs to judge, in the order of {path.name}"
+    if model.reads_replies:
+        raise ModelError(
+            "a policy cannot choose what to judge",
+            where=settings.model,
+            expected="a reward model, or a folder that assay select made",
+            remedy="assay select REWARD_MODEL DATA --out next, then --judging.pairs next",
+        )
     wanted = SelectSettings(
         model=settings.model,
         data=source,
