@@ -48,7 +48,7 @@ def test_rewardbench_by_hand() -> None:
     assert found["Chat"] == pytest.approx(chat) and found["Safety"] == 1.0 and found["Prior Sets"] == 0.5
     assert found["Score"] == pytest.approx((chat + 1.0 + 0.5 * 0.5) / 2.5)
     assert found["my own"] == 1.0 and "Reasoning" not in found
-    assert lines[0].name == "Score" and lines[0].count == 9 and [line.level for line in lines[:2]] == [0, 1]
+    assert lines[0].name == "Score" and lines[0].count == 8 and [line.level for line in lines[:2]] == [0, 1]
 
 
 def test_weights_of_rewardbench() -> None:
@@ -90,6 +90,8 @@ def test_ties_by_hand() -> None:
 def test_rewardbench2_is_the_mean_of_its_subsets() -> None:
     given = [scored("Math", [3], [1, 1, 1]), scored("Safety", [1], [3, 1, 1]), scored("Safety", [3], [1, 1, 3])]
     lines = BENCHMARKS["rewardbench2"].table(given)
+    with_own = BENCHMARKS["rewardbench2"].table([*given, scored("mine", [1], [2])])
+    assert with_own[0] == lines[0] and values(with_own)["mine"] == 0.0
     assert values(lines) == {"Score": (1.0 + 0.25) / 2, "Math": 1.0, "Safety": 0.25}
 
 

@@ -46,7 +46,7 @@ def test_a_served_model_gives_what_the_model_gives(address: str, causal: RewardM
     )
     lists = served.ranked(["Name a sea.", "a"], [TEXTS, TEXTS[:2]])
     np.testing.assert_allclose(lists[0][0], causal.score(["Name a sea."] * 4, TEXTS), atol=1e-5)
-    assert lists[0][1].shape == (4, 4) and lists[1][1].shape == (2, 2)
+    assert lists[0][1].shape == (4, 4) and lists[1][1].shape == (2, 2) and lists[0][2] == 0
     assert served.name == "rm" and served.calibrated and served.score([], []).shape == (0,)
     with pytest.warns(UserWarning, match="1 of 1 texts were longer"):
         served.score(["a"], ["certainly " * 200])
@@ -232,6 +232,9 @@ def test_a_key_is_sent(causal: RewardModel, monkeypatch: pytest.MonkeyPatch) -> 
             ServedModel(place, **SOON)
         monkeypatch.setenv("ASSAY_SERVE_KEY", "s3cret")
         assert len(ServedModel(place).score(PROMPTS, TEXTS)) == 4
+        monkeypatch.delenv("ASSAY_SERVE_KEY")
+        named = ServedModel(place.replace("http://", "http://assay:s3cret@"))
+        assert len(named.score(PROMPTS, TEXTS)) == 4 and "s3cret" not in named.url
 
 
 def test_the_file_of_openrlhf_may_name_a_server(address: str, tmp_path: Path) -> None:

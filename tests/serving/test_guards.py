@@ -48,7 +48,7 @@ def test_the_key_opens(causal: RewardModel, headers: dict[str, str]) -> None:
         {"Authorization": "Basic " + base64.b64encode(b"s3cret").decode()},
         {"X-API-Key": "s3cre"},
         {"Cookie": "assay_session=s3cret"},
-        {"Cookie": "assay_session"},
+        {"Cookie": "assay_session; a=="},
     ],
 )
 def test_nothing_else_does(causal: RewardModel, headers: dict[str, str]) -> None:
@@ -70,6 +70,9 @@ def test_a_browser_gives_the_key_once(causal: RewardModel) -> None:
         told = reply.headers["set-cookie"].lower()
         assert "httponly" in told and "samesite=strict" in told and "s3cret" not in told
         assert client.get("/model").status_code == 200
+        held = reply.headers["set-cookie"].partition(";")[0]
+        other = {"Cookie": f'a={{"x":1}}; {held}'}  # what another program on this machine left
+        assert client.get("/model", headers=other).status_code == 200
 
 
 def test_names_of_the_host(causal: RewardModel) -> None:
@@ -83,12 +86,13 @@ def test_names_of_the_host(causal: RewardModel) -> None:
 
 
 def test_bodies_that_are_too_large(causal: RewardModel) -> None:
+    json_headers = {"Content-Type": "application/json"}
     with serving(causal, most_bytes=2000) as client:
         body = {"conversations": [{"prompt": "a", "response": "b" * 3000}]}
         reply = client.post("/v1/score", json=body)
         assert reply.status_code == 413 and "2,000 bytes" in error_of(reply)["expected"]
         unknown = (b"x" * 500 for _ in range(20))  # a length that nobody tells beforehand
-        assert client.post("/v1/score", content=unknown).status_code == 413
+        assert client.post("/v1/score", content=unknown, headers=json_headers).status_code == 413
         assert client.post("/v1/score", json=BODY).status_code == 200
 
 
@@ -130,7 +134,28 @@ def test_a_body_says_that_it_is_json(causal: RewardModel) -> None:
     with serving(causal) as client:
         for headers in ({"Content-Type": "text/plain"}, {"Content-Type": "application/x-www-form-urlencoded"}):
             reply = client.post("/v1/score", content=json.dumps(BODY), headers=headers)
-            assert reply.status_code == 422 and "application/json" in error_of(reply)["expected"]
+            assert reply.status_code == 415 and "application/json" in error_of(reply)["expected"]
+        assert client.post("/v1/score", content=json.dumps(BODY)).status_code == 415
+        headers = {"Content-Type": "application/json; charset=utf-8"}
+        assert client.post("/v1/score", content=json.dumps(BODY), headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Origin": "http://evil.example"},
+        {"Origin": "null"},
+        {"Origin": "http://testserver:81"},
+    ],
+)
+def test_pages_of_other_sites_ask_in_vain(causal: RewardModel, headers: dict[str, str]) -> None:
+    with serving(causal) as client:
+        for reply in (client.post("/v1/score", json=BODY, headers=headers), client.get("/model", headers=headers)):
+            assert reply.status_code == 403 and error_of(reply)["type"] == "cross_site"
+        assert client.get("/", headers=headers).status_code == 200, "a link may lead here"
+        own = {"Origin": "http://testserver", "Sec-Fetch-Site": "same-origin"}
+        assert client.post("/v1/score", json=BODY, headers=own).status_code == 200
 
 
 def test_paths_and_methods_that_are_not_there(causal: RewardModel) -> None:

@@ -84,7 +84,7 @@ def test_what_is_next(store: JudgementStore) -> None:
     assert desk.next("ann")["pair"]["id"] == "p0"
     for k, pair in enumerate(("p0", "p1", "p2", "p3")):
         desk.judge(f"c{k}", pair, "cem", 0)
-    assert desk.next("ann") == {"pair": None, "last": None, "reason": "all is judged"}
+    assert desk.next("ann") == {"pair": None, "last": None, "reason": "nothing is left for you"}
 
 
 def test_others_are_told_that_all_is_taken(store: JudgementStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,7 +103,7 @@ def test_others_are_told_that_all_is_taken(store: JudgementStore, monkeypatch: p
 def test_shared_pairs_are_judged_by_all(tmp_path: Path) -> None:
     store = JudgementStore(str(tmp_path / "j.db"))
     store.bring(some(10), shared=0.2)
-    assert [pair.id for pair in some(10) if store.is_shared(pair.id)] == ["p0", "p5"]
+    assert store.shared() == ["p0", "p5"]
     desk = Desk(store)
     assert desk.next("ann")["pair"]["id"] == desk.next("bob")["pair"]["id"] == "p0"
     desk.judge("t1", "p0", "ann", 3)
@@ -113,7 +113,10 @@ def test_shared_pairs_are_judged_by_all(tmp_path: Path) -> None:
 def test_new_pairs_join_those_that_are_there(store: JudgementStore) -> None:
     store.record(Judgement("t1", "p2", "ann", 1))
     assert store.bring(some(6)) == 6 and store.bring(some(3)) == 6
-    assert [pair.id for pair in store.open_pairs("ann", 1, 9)] == ["p0", "p1", "p3", "p4", "p5"]
+    seen: list[str] = []
+    while (pair := store.next_pair("ann", 1, seen)) is not None:
+        seen.append(pair.id)
+    assert seen == ["p0", "p1", "p3", "p4", "p5"]
     assert store.standing() == [("p2", "ann", 1)]
 
 
@@ -265,9 +268,34 @@ def test_pairs_of_a_folder_of_select_and_of_plain_data(
 
     for place in (tmp_path / "s", tmp_path / "s" / "pairs.jsonl", data):
         found, told = pairs_to_judge(settings(place), causal)
-        assert [pair.id for pair in found] == [line["id"] for line in lines] and "4 pairs to judge" in told
-        assert found[0].a == lines[0]["response_a"]
+        assert [pair.a for pair in found] == [line["response_a"] for line in lines] and "4 pairs to judge" in told
     assert [turn["content"] for turn in found[0].prompt] == [lines[0]["prompt"]]
+
+
+def test_a_pair_is_the_same_whoever_chose_it(tmp_path: Path) -> None:
+    """Other numbers, sides turned round, a second round with new texts under an old name."""
+    line = {"id": "x.0.1", "prompt": "Name a sea.", "response_a": "One.", "response_b": "Other."}
+    turned = {"id": "x.1.0", "prompt": "Name a sea.", "response_a": "Other.", "response_b": "One."}
+    renewed = {"id": "x.0.1", "prompt": "Name a sea.", "response_a": "One.", "response_b": "Third."}
+    store = JudgementStore(str(tmp_path / "j.db"))
+    assert [store.bring(pairs_of_lines([one], "f")) for one in (line, turned, renewed)] == [1, 1, 2]
+    store.close()
+
+
+def test_who_says_nothing_of_the_order_is_not_misread(store: JudgementStore) -> None:
+    desk = Desk(store, votes=9)
+    names = [name for name in map(str, range(40)) if Desk.turned("p0", name)][:2]
+    desk.judge("t1", "p0", names[0], 3)
+    assert store.standing() == [("p0", names[0], -3)], "what was shown first to him is b"
+    with pytest.raises(Conflict, match="another order"):
+        desk.judge("t2", "p0", names[1], 3, turned=False)
+
+
+def test_a_damaged_file_of_pairs_is_told_by_its_line(model_folder: Path, causal: RewardModel, tmp_path: Path) -> None:
+    (tmp_path / "pairs.jsonl").write_text('{"prompt": "a", "response_a": "b", "response_b": "c"}\n{"prompt"\n', "utf-8")
+    settings = ServeSettings(model=str(model_folder), judging=JudgingSettings(pairs=str(tmp_path)))
+    with pytest.raises(DataError, match=r"pairs\.jsonl:2"):
+        pairs_to_judge(settings, causal)
 
 
 def test_dialogues_and_lines_that_are_none() -> None:
@@ -283,10 +311,11 @@ def test_dialogues_and_lines_that_are_none() -> None:
         pairs_of_lines([], "f")
 
 
-def test_who_cannot_choose_pairs_and_what_holds_none(tiny_chat: Path, causal: RewardModel, pairs_file: Path) -> None:
+def test_who_cannot_choose_pairs_and_what_holds_none(tiny_chat: Path, causal: RewardModel, tmp_path: Path) -> None:
     from assay.scorers.policy_loading import PolicyOptions, create_policy
 
-    settings = ServeSettings(model=str(tiny_chat), judging=JudgingSettings(pairs=str(pairs_file)))
+    (tmp_path / "d.jsonl").write_text('{"prompt": "a", "chosen": "b", "rejected": "c"}\n', "utf-8")
+    settings = ServeSettings(model=str(tiny_chat), judging=JudgingSettings(pairs=str(tmp_path / "d.jsonl")))
     policy: Any = create_policy(PolicyOptions(str(tiny_chat)))
     with pytest.raises(ModelError, match="a policy cannot choose"):
         pairs_to_judge(settings, policy)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from assay.scorers import RewardModel
@@ -154,18 +155,31 @@ def test_judging_with_undo_and_export(page: Any, place: str, tmp_path: Path) -> 
     assert better.strip() == shown[0].strip(), "the one that was shown first"
 
 
-def test_a_judgement_outlives_a_server_that_is_gone(page: Any) -> None:
+def test_a_judgement_outlives_a_server_that_is_gone(page: Any, place: str) -> None:
     page.click("#tab-judge")
     page.fill("#annotator", "Bob")
     page.keyboard.press("Enter")
     page.wait_for_selector("#strength")
-    page.route("**/judge", lambda route: route.abort())
-    page.keyboard.press("1")
-    page.get_by_text("is kept in this browser").wait_for()
-    page.unroute("**/judge")
-    page.keyboard.press("Enter")
-    expect(page.locator("#progress tbody")).to_contain_text("Bob")
-    assert page.evaluate("localStorage.getItem('assay-unsent')") is None
+    for lost_before in (True, False):  # the judgement on its way there, and the acknowledgement on its way back
+
+        def cut(route: Any, before: bool = lost_before) -> None:
+            if not before:
+                headers = {"Authorization": "Bearer s3cret", "Content-Type": "application/json"}
+                kept = httpx.post(f"{place}/judge", content=route.request.post_data, headers=headers)
+                assert kept.json() == {"kept": True, "new": True}
+            route.abort()
+
+        shown = page.inner_text("#first")
+        page.route("**/judge", cut)
+        page.keyboard.press("1")
+        page.get_by_text("is kept in this browser").wait_for()
+        page.unroute("**/judge")
+        page.keyboard.press("Enter")  # sends what was lost, and judges nothing else
+        expect(page.locator("#first")).not_to_have_text(shown)
+        assert page.evaluate("localStorage.getItem('assay-unsent')") is None
+    expect(page.locator("#progress tbody tr", has_text="Bob")).to_contain_text("Bob2")
+    page.keyboard.press("u")
+    expect(page.locator("#progress tbody tr", has_text="Bob")).to_contain_text("Bob1")
 
 
 def test_runs_the_card_and_the_theme(page: Any) -> None:

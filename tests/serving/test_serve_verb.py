@@ -87,6 +87,13 @@ def test_what_was_accepted_is_answered_before_the_end(model_folder: Path) -> Non
             server.send_signal(signal.SIGTERM)
             reply = asked.result()
         assert reply.status_code == 200 and len(reply.json()["scores"]) == 200
+        assert server.wait(20) in (0, -signal.SIGTERM)
+
+
+def test_data_that_is_being_scored_does_not_keep_the_server(model_folder: Path, pairs_file: Path) -> None:
+    with process(str(model_folder), "--data", str(pairs_file), "--batch-tokens", "16") as (server, place):
+        assert httpx.get(f"{place}/data/0").json()["scored"] < 60
+        server.send_signal(signal.SIGTERM)
         server.wait(20)
 
 

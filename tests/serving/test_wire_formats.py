@@ -132,6 +132,8 @@ def test_vllm_takes_texts_ids_and_messages(
         ({"input": ids[0]}, scores[:1]),
         ({"input": ids}, scores[:2]),
         ({"messages": chat}, scores[:1]),
+        ({"messages": [{"role": "user", "content": [{"type": "text", "text": PROMPTS[0]}]}, chat[1]]}, scores[:1]),
+        ({"input": texts[0], "activation": None, "softmax": True}, scores[:1]),
         ({"input": texts[0], "add_special_tokens": True}, scores[:1]),
         ({"input": texts[0], "truncate_prompt_tokens": -1}, scores[:1]),
         ({"input": []}, []),
@@ -145,7 +147,8 @@ def test_vllm_takes_texts_ids_and_messages(
 def test_vllm_activates_unless_told_otherwise_by_any_of_three_names(
     client: Any, texts: list[str], scores: list[float], name: str
 ) -> None:
-    for given, expected in (({}, expit(scores[0])), ({name: True}, expit(scores[0])), ({name: False}, scores[0])):
+    on, off = float(expit(scores[0])), scores[0]
+    for given, expected in (({}, on), ({name: None}, on), ({name: True}, on), ({name: False}, off)):
         found = client.post("/classify", json={"input": texts[0], **given}).json()
         close(found["data"][-1]["probs"][-1], expected)
 
@@ -218,6 +221,17 @@ def test_pairs_and_lists(client: Any, causal: RewardModel, scores: list[float]) 
     close(probabilities + probabilities.T, np.ones((5, 5)))
     assert probabilities[0, 4] == 0.5 and "stds" not in found
     assert empty == {"scores": [], "order": [], "probabilities": [], "margins": []}
+
+
+def test_a_long_list_is_refused_and_a_long_one_with_tokens_comes_in_pieces(client: Any) -> None:
+    many = [f"The Baltic {k}." for k in range(300)]
+    reply = client.post("/v1/lists", json={"lists": [{"prompt": "a", "responses": many}]})
+    assert reply.status_code == 413 and "256 responses" in reply.json()["error"]["expected"]
+    (found,) = client.post(
+        "/v1/lists", json={"lists": [{"prompt": "a", "responses": many[:40]}], "tokens": True}
+    ).json()["lists"]
+    ends = [score["prefix_scores"][-1] for score in found["scores"]]
+    close(ends, [score["value"] for score in found["scores"]])
 
 
 def test_how_sure(ensemble: RewardModel) -> None:

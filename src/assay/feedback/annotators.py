@@ -154,8 +154,9 @@ def agreement(given: Votes, *, resamples: int = 1000, seed: int = 0) -> dict[str
     Returns
     -------
     dict
-        ``alpha`` and ``ci95``; ``agreeing``: of two decided votes on one pair, how often they agree, each pair counting
-        once; ``units`` with two or more votes; ``annotators``. None where no pair has two votes.
+        ``alpha`` and ``ci95`` (None without resamples); ``agreeing``: of two decided votes on one pair, how often they
+        agree, each pair counting once; ``units`` with two or more votes; ``annotators``. None where no pair has two
+        votes.
     """
     level = np.rint(2 * given.verdict).astype(int)
     counts = np.zeros((len(given.first), 3))
@@ -173,7 +174,7 @@ def agreement(given: Votes, *, resamples: int = 1000, seed: int = 0) -> dict[str
         drawn = [_alpha(counts[random.integers(len(counts), size=len(counts))]) for _ in range(resamples)]
         known = [alpha for alpha in drawn if not np.isnan(alpha)] or [float("nan")]
         low, high = np.quantile(known, [0.025, 0.975])
-        result |= {"alpha": _alpha(counts), "ci95": [float(low), float(high)]}
+        result |= {"alpha": _alpha(counts), "ci95": [float(low), float(high)] if resamples else None}
     return result
 
 

@@ -41,6 +41,8 @@ class Postman:
         Seconds until a reply must be there.
     noted
         Called with ``"requests"`` and ``"retries"``.
+    key
+        Instead of the variable's.
     """
 
     who: str
@@ -51,6 +53,7 @@ class Postman:
     wait: float = 1.0
     timeout: float = 60.0
     noted: Callable[[str], None] = lambda _: None
+    key: str | None = None
 
     def send(
         self,
@@ -78,7 +81,7 @@ class Postman:
             If no reply can be read.
         """
         headers = {"Content-Type": "application/json"}
-        if key := os.environ.get(self.key_variable):
+        if key := self.key or os.environ.get(self.key_variable):
             headers["Authorization"] = f"Bearer {key}"
         attempt, problem = 0, ""
         while attempt < self.tries:

@@ -230,9 +230,34 @@ class ScoringCore:
             If a conversation has no form, or one that this model cannot score, or token scores or prototypes are asked
             for where there are none.
         """
+        self.refuse_unable(conversations, tokens=tokens, truncated=truncated, prototypes=prototypes)
         items = self.encode(conversations)
         found = self.finish(items, self.measure(items))
         return self.explain(items, found, tokens=tokens, truncated=truncated, prototypes=prototypes, read=read)
+
+    def refuse_unable(
+        self, conversations: Sequence[Conversation], *, tokens: bool, truncated: bool, prototypes: int
+    ) -> None:
+        """Refuse to tell what this model cannot, before anything is computed.
+
+        Raises
+        ------
+        ModelError
+            As `score`.
+        """
+        if tokens:
+            _refuse_forms(conversations, "scores of tokens")
+            if self.why_no_tokens is not None and (not truncated or self.model.reads_replies):
+                raise ModelError(
+                    "this model has no score per token" + ("" if truncated else " in one pass"),
+                    got=self.why_no_tokens,
+                    remedy="ask for truncated ones: the response cut after each token, one pass for each",
+                )
+        if prototypes:
+            _refuse_forms(conversations, "prototypes")
+            if self.model.reads_replies:
+                raise ModelError("a policy has no prototypes to explain a score by")
+            self.model.explain_encoded([])
 
     def encode(self, conversations: Sequence[Conversation]) -> list[Item]:
         """Return conversations as token ids."""
@@ -342,10 +367,8 @@ class ScoringCore:
             told = self._of_tokens(items, truncated)
             found = [replace(s, tokens=t, prefix_scores=v) for s, (t, v) in zip(found, told, strict=True)]
         if prototypes:
-            _refuse_forms(items, "prototypes")
-            with self._tokenising:
-                chats = [item.conversation for item in items]
-                why = self._prototypes([c.prompt for c in chats], [c.response for c in chats], prototypes)
+            ids = [item.encoded.ids for item in items]
+            why = self.model.explain_encoded(ids, top=prototypes, token_budget=self.token_budget)
             found = [replace(s, prototypes=w) for s, w in zip(found, why, strict=True)]
         if read:
             with self._tokenising:
@@ -353,33 +376,16 @@ class ScoringCore:
             found = [replace(s, read=text) for s, text in zip(found, texts, strict=True)]
         return found
 
-    def _prototypes(self, prompts: Any, responses: Any, count: int) -> list[list[dict[str, Any]]]:
-        if not hasattr(self.model, "explain"):
-            raise ModelError("a policy has no prototypes to explain a score by")
-        told: list[list[dict[str, Any]]] = self.model.explain(
-            prompts, responses, top=count, token_budget=self.token_budget
-        )
-        return told
-
     def _of_tokens(self, items: Sequence[Item], truncated: bool) -> list[tuple[list[str], list[float]]]:
         """Return the text of each token of the responses, and the score after each."""
-        _refuse_forms(items, "scores of tokens")
         model, budget = self.model, self.token_budget
         encoded = [item.encoded for item in items]
         if truncated:
-            if model.reads_replies:
-                raise ModelError("this model has no score per token", got=self.why_no_tokens)
             values = [
                 model.truncated_scores_encoded(item.encoded, item.conversation.prompt, token_budget=budget)
                 for item in items
             ]
         else:
-            if self.why_no_tokens is not None:
-                raise ModelError(
-                    "this model has no score per token in one pass",
-                    got=self.why_no_tokens,
-                    remedy="ask for truncated ones: the response cut after each token, one pass for each",
-                )
             values = model.prefix_scores_encoded(encoded, token_budget=budget)
         found = []
         with self._tokenising:
@@ -390,15 +396,32 @@ class ScoringCore:
 
     def prefer(self, a: Score, b: Score) -> Preference:
         """Compare two scores of responses to one prompt."""
-        if a.evidence.ndim:
-            margin = float(native_margins(a.evidence[None], b.evidence[None]).mean())
+        margins, probabilities, stds = self.prefer_all([a, b])
+        return Preference(float(margins[0, 1]), float(probabilities[0, 1]), None if stds is None else float(stds[0, 1]))
+
+    def prefer_all(self, scores: Sequence[Score]) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """Compare all scores of responses to one prompt with each other.
+
+        Returns
+        -------
+        tuple
+            Margins, calibrated probabilities, and standard deviations of the margins where the model tells how sure it
+            is, else None; of row over column, float64 ``[k, k]`` each.
+        """
+        k = len(scores)
+        if k == 0:
+            return np.zeros((0, 0)), np.zeros((0, 0)), None
+        a, b = np.divmod(np.arange(k * k), k)
+        evidence = np.stack([score.evidence for score in scores])
+        if evidence.ndim > 1:
+            margins = native_margins(evidence[a], evidence[b]).mean(axis=1)
         else:
-            margin = float(np.float64(a.value) - np.float64(b.value))
-        probability = float(calibrated_probability(np.array(margin), self.model.record.calibration))
-        std = None
-        if a.spread is not None and b.spread is not None:
-            std = float(a.spread.joined(b.spread).of_margins(np.array([0]), np.array([1]))[0])
-        return Preference(margin, probability, std)
+            values = np.array([score.value for score in scores], np.float64)
+            margins = values[a] - values[b]
+        probabilities = calibrated_probability(margins, self.model.record.calibration)
+        spreads = [score.spread for score in scores if score.spread is not None]
+        stds = spreads[0].joined(*spreads[1:]).of_margins(a, b).reshape(k, k) if len(spreads) == k else None
+        return margins.reshape(k, k), probabilities.reshape(k, k), stds
 
 
 def _form(one: Conversation, row: int, count: int) -> str:
@@ -423,8 +446,8 @@ def _form(one: Conversation, row: int, count: int) -> str:
     return given[0]
 
 
-def _refuse_forms(items: Sequence[Item], what: str) -> None:
-    if any(item.conversation.response is None for item in items):
+def _refuse_forms(conversations: Sequence[Conversation], what: str) -> None:
+    if any(one.response is None for one in conversations):
         raise ModelError(
             f"{what} need a prompt and a response apart",
             got="text that is templated already",
@@ -433,9 +456,9 @@ def _refuse_forms(items: Sequence[Item], what: str) -> None:
 
 
 def _groups(items: Sequence[Item]) -> np.ndarray:
-    """Return which items answer one prompt; texts stand alone."""
-    names = [
-        str(row) if item.conversation.prompt is None else f"prompt {item.conversation.prompt!r}"
-        for row, item in enumerate(items)
+    """Return the number of the prompt that each item answers, int64; texts stand alone."""
+    known: dict[Any, int] = {}
+    keys = [
+        row if item.conversation.prompt is None else repr(item.conversation.prompt) for row, item in enumerate(items)
     ]
-    return np.array(names)
+    return np.array([known.setdefault(key, len(known)) for key in keys], np.int64)

@@ -87,6 +87,14 @@ class ScoringMixin(CalibratedMixin, SpreadMixin, PrefixMixin):
         ModelError
             If the head has no prototypes.
         """
+        same_length(prompts, responses)
+        encoded = self._model.encoder.encode(prompts, responses)
+        return self.explain_encoded([e.ids for e in encoded], top=top, token_budget=token_budget)
+
+    def explain_encoded(
+        self, ids: Sequence[TokenIds], *, top: int = 3, token_budget: int = DEFAULT_TOKEN_BUDGET
+    ) -> list[list[dict[str, Any]]]:
+        """Return the same for conversations that were encoded before."""
         model = self._model
         head, described = model.head, model.record.prototypes
         if not isinstance(head, PrototypeHead) or not described:
@@ -95,8 +103,8 @@ class ScoringMixin(CalibratedMixin, SpreadMixin, PrefixMixin):
                 got=f"head {model.config.head}, {len(described)} prototypes",
                 remedy="train with --head prototypes, or leave --explain out",
             )
-        same_length(prompts, responses)
-        ids = [e.ids for e in model.encoder.encode(prompts, responses)]
+        if not ids:
+            return []
         states = torch.from_numpy(self.features(ids, token_budget=token_budget)).to(model.device)
         with evaluating(model):
             weights, distances = (part[:, 0].cpu() for part in head.weights_and_distances(states))

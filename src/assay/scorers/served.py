@@ -6,6 +6,7 @@ import json
 import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import numpy as np
 from pydantic import BaseModel, Field
@@ -14,6 +15,8 @@ from assay.errors import ConfigError, ModelError
 from assay.feedback.records import as_chat, as_messages
 from assay.scorers.conversation import Prompt, Reply, same_length
 from assay.scorers.posting import Postman
+
+_LARGEST = 4 * 2**20  # bytes of a request: half of what a server takes by default
 
 
 class _Score(BaseModel):
@@ -90,7 +93,10 @@ class ServedModel:
     ) -> None:
         if not is_address(url):
             raise ConfigError("a server's address is a URL", expected="http://… or https://…", got=url)
-        self.url, self._at_once = url.rstrip("/"), at_once
+        parts = urlsplit(url.rstrip("/"))
+        # a key that stands in the address is sent as one, and told nowhere
+        self.url = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+        self._at_once = at_once
         self._postman = Postman(
             "the scoring server",
             "assay serve, at this address",
@@ -99,6 +105,7 @@ class ServedModel:
             tries,
             wait,
             timeout,
+            key=unquote(parts.password) if parts.password else None,
         )
         self.fingerprint: str | None = None
         told = self._score([])
@@ -160,8 +167,14 @@ class ServedModel:
 
     def ranked(
         self, prompts: Sequence[Prompt], responses: Sequence[Sequence[Reply]]
-    ) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Return for the responses to each prompt their scores ``[k]`` and margins, row over column, ``[k, k]``."""
+    ) -> list[tuple[np.ndarray, np.ndarray, int]]:
+        """Compare the responses to each prompt.
+
+        Returns
+        -------
+        list
+            Of each prompt the scores ``[k]``, the margins, row over column, ``[k, k]``, and how many were truncated.
+        """
         same_length(prompts, responses)
         bodies = [
             {"prompt": _json(prompt), "responses": [_json(one) for one in some]}
@@ -182,13 +195,22 @@ class ServedModel:
                 self._refuse_number(len(values), len(body["responses"]))
                 if margins.shape != (len(values), len(values)):
                     raise ModelError("the scoring server gave no margins", where=self.url)
-                found.append((values, margins))
+                found.append((values, margins, sum(score.truncated for score in one.scores)))
             start = end
         return found
 
     def _parts(self, bodies: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-        for start in range(0, len(bodies), self._at_once):
-            yield bodies[start : start + self._at_once]
+        some: list[dict[str, Any]] = []
+        size = 0
+        for body in bodies:
+            length = len(json.dumps(body))
+            if some and (len(some) == self._at_once or size + length > _LARGEST):
+                yield some
+                some, size = [], 0
+            some.append(body)
+            size += length
+        if some:
+            yield some
 
     def _score(self, some: list[dict[str, Any]], *, tokens: bool = False) -> _Scores:
         reply: _Scores = self._send("/v1/score", {"conversations": some, "tokens": tokens}, _Scores)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -15,7 +15,7 @@ from assay import __version__
 from assay.scorers.card import card_text
 from assay.serving import page
 from assay.serving.formats import llama_factory, native, openrlhf, vllm
-from assay.serving.guards import COOKIE, Guards, Keys, Rules
+from assay.serving.guards import Guards, Keys, Rules
 from assay.serving.problems import add_answers, problem
 from assay.serving.service import Service
 
@@ -29,7 +29,9 @@ class KeyIn(BaseModel):
     key: str
 
 
-def create_app(service: Service, rules: Rules, more: Sequence[APIRouter] = ()) -> FastAPI:
+def create_app(
+    service: Service, rules: Rules, more: Sequence[APIRouter] = (), closing: Sequence[Callable[[], None]] = ()
+) -> FastAPI:
     """Return the application.
 
     Parameters
@@ -40,12 +42,16 @@ def create_app(service: Service, rules: Rules, more: Sequence[APIRouter] = ()) -
         What requests must keep to.
     more
         Further routes, such as those of the page.
+    closing
+        Called at the end.
     """
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
-        service.close()
+        await service.close()
+        for close in closing:
+            close()
 
     app = FastAPI(
         title="assay",
@@ -140,7 +146,7 @@ def _sessions(keys: Keys) -> APIRouter:
             return problem(401, "no_key", "this is not the key")
         found = JSONResponse({"ok": True})
         secure = request.url.scheme == "https"
-        found.set_cookie(COOKIE, keys.session, httponly=True, samesite="strict", secure=secure)
+        found.set_cookie(keys.cookie, keys.session, httponly=True, samesite="strict", secure=secure)
         return found
 
     return routes

@@ -132,9 +132,9 @@ class Batcher:
         with self._changed:
             self._reserved -= count
 
-    def submit(self, items: Sequence[Item], reserved: int = 0) -> Future[Measured]:
-        """Score items; ``reserved`` places are given back."""
-        return self._append(items, self._costs(items), None, reserved)
+    def submit(self, items: Sequence[Item], reserved: int = 0, costs: list[int] | None = None) -> Future[Measured]:
+        """Score items; ``reserved`` places are given back. ``costs``: as `costs` gives them, if they are known."""
+        return self._append(items, self.costs(items) if costs is None else costs, None, reserved)
 
     def call(self, function: Callable[[], Any], reserved: int = 0) -> Future[Any]:
         """Run a function in the thread that scores."""
@@ -160,7 +160,7 @@ class Batcher:
             self._changed.notify()
         self._thread.join()
 
-    def _costs(self, items: Sequence[Item]) -> list[int]:
+    def costs(self, items: Sequence[Item]) -> list[int]:
         """Return how many tokens each item adds to the batch."""
         costs: list[int] = []
         before = np.zeros(0, np.int64)

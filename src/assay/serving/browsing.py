@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -26,6 +27,7 @@ from assay.serving.service import Service
 #: How pairs are put in order: see `Source.order`.
 Order = Literal["file", "mistakes", "uncertain", "disagreement"]
 _TEXTS_AT_ONCE = 32
+log = logging.getLogger(__name__)
 _SHOWN_AT_MOST = 100
 
 
@@ -43,12 +45,15 @@ class Source:
         Records beyond those that are scored.
     error
         Why scoring stopped, if it did.
+    refused
+        Number of a pair that cannot be scored -> why.
     """
 
     name: str
     data: Dataset
     left_out: int = 0
     error: str | None = None
+    refused: dict[int, str] = field(default_factory=dict)
     said: dict[int, Preference] = field(default_factory=dict)
     other: dict[int, Preference] = field(default_factory=dict)
 
@@ -141,24 +146,38 @@ class Browser:
         if not 0 <= number < len(self.sources):
             raise NotThere("there is no such data", got=str(number), expected=f"0 to {len(self.sources) - 1}")
         if number not in self._tasks:
-            self._tasks[number] = asyncio.get_running_loop().create_task(self._score(self.sources[number]))
+            self._tasks[number] = self._service.background(self._score(self.sources[number]))
         return self.sources[number]
 
     async def _score(self, source: Source) -> None:
         try:
             for some in _of_records(source):
-                sides = {side: None for index in some for side in source.sides(index)}  # each response once
-                given = [source.conversation(*side) for side in sides]
-                own = dict(zip(sides, await self._patiently(partial(self._service.score, given)), strict=True))
-                source.said |= {index: _preferred(self._service.core, source, index, own) for index in some}
-                if self._against is not None:
-                    call = self._service.batcher.call(partial(self._against.score, given))
-                    other = dict(zip(sides, await asyncio.wrap_future(call), strict=True))
-                    source.other |= {index: _preferred(self._against, source, index, other) for index in some}
+                try:
+                    await self._score_some(source, some)
+                except AssayError:  # one that a template refuses must not end the file
+                    for index in some:
+                        await self._score_one(source, index)
         except Closing:
             return
-        except (AssayError, TimeoutError) as error:
-            source.error = str(error) or "scoring took too long"
+        except Exception as error:
+            log.exception("scoring %s", source.name)
+            source.error = f"scoring stopped: {type(error).__name__}; see the server's log"
+
+    async def _score_one(self, source: Source, index: int) -> None:
+        try:
+            await self._score_some(source, [index])
+        except AssayError as error:
+            source.refused[index] = str(error)
+
+    async def _score_some(self, source: Source, some: list[int]) -> None:
+        sides = list({side: None for index in some for side in source.sides(index)})  # each response once
+        given = [source.conversation(*side) for side in sides]
+        own = dict(zip(sides, await self._patiently(partial(self._service.score, given)), strict=True))
+        source.said |= {index: _preferred(self._service.core, source, index, own) for index in some}
+        if self._against is not None:
+            call = self._service.batcher.call(partial(self._against.score, given))
+            other = dict(zip(sides, await asyncio.wrap_future(call), strict=True))
+            source.other |= {index: _preferred(self._against, source, index, other) for index in some}
 
     @staticmethod
     async def _patiently(score: Callable[[], Any]) -> list[Score]:
@@ -167,7 +186,7 @@ class Browser:
             try:
                 found: list[Score] = await score()
                 return found
-            except Full:
+            except (Full, TimeoutError):
                 await asyncio.sleep(0.5)
 
 
@@ -243,6 +262,7 @@ def router(browser: Browser) -> APIRouter:
             "name": source.name,
             "pairs_in_all": len(source.view),
             "scored": len(source.said),
+            "refused": len(source.refused),
             "left_out": source.left_out,
             "error": source.error,
             "against": browser.has_second,

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import threading
 import warnings
 from collections.abc import Callable
 from typing import Any, Literal, TypeVar
+
+from torch import nn
 
 from assay.errors import ConfigError, ModelError
 from assay.scorers import RewardModel
@@ -40,7 +44,27 @@ def scorer_at(where: Any, **options: Any) -> Any:
             "these options are of a server", where=", ".join(options), expected="an address", got=str(where)
         )
     model: RewardModel = load_reward_model(where) if isinstance(where, str) else where
-    return model.to(hardware.best_device())
+    model = model.to(hardware.best_device())
+    return model.eval() if isinstance(model, nn.Module) else model
+
+
+class OneAtATime:
+    """A scorer that threads may share: a model here takes its callers one after another, a server takes them together.
+
+    Parameters
+    ----------
+    scorer
+        As `scorer_at` gives it.
+    """
+
+    def __init__(self, scorer: Any) -> None:
+        self.scorer = scorer
+        self._turn: Any = contextlib.nullcontext() if isinstance(scorer, ServedModel) else threading.Lock()
+
+    def __call__(self, work: Callable[[Any], Found]) -> Found:
+        """Return what a function makes of the scorer."""
+        with self._turn:
+            return work(self.scorer)
 
 
 def known_failure(failure: Failure, *, number: bool = False) -> Failure:

@@ -5,20 +5,21 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import hashlib
 import hmac
 import secrets
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from http.cookies import CookieError, SimpleCookie
 from typing import Any
+from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
+from starlette.requests import cookie_parser
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from assay.serving.problems import problem
 
-COOKIE = "assay_session"
 #: What is read and thrown away of a body that is too large, so that the client reads the answer: bytes and seconds.
 _DRAINED, _DRAINING = 64 * 2**20, 5.0
 
@@ -36,8 +37,10 @@ class Keys:
     """
 
     def __init__(self, key: str | None) -> None:
-        self._key = None if key is None else key.encode()
+        self._key = None if key is None else key.strip().encode()
         self._session = secrets.token_urlsafe(32).encode()
+        # browsers share cookies between all ports of a host: a server must not overwrite that of another
+        self.cookie = f"assay_{hashlib.sha256(self._session).hexdigest()[:12]}"
 
     @property
     def needed(self) -> bool:
@@ -64,11 +67,8 @@ class Keys:
             return True
         if "x-api-key" in headers and self.fits(headers["x-api-key"]):
             return True
-        try:
-            cookie = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
-        except CookieError:
-            return False
-        return cookie is not None and hmac.compare_digest(cookie.value.encode(), self._session)
+        held = cookie_parser(headers.get("cookie", "")).get(self.cookie, "")
+        return hmac.compare_digest(held.encode("utf-8", "surrogatepass"), self._session)
 
 
 def _password(value: str) -> str:
@@ -89,8 +89,8 @@ class Rules:
     open_paths
         Answered without a key.
     hosts
-        Names that the header ``Host`` may hold; None: any. It keeps pages of other sites, whose names were pointed
-        here, from reading what a server without a key answers.
+        Names that the header ``Host`` may hold, without port; None: any. It keeps pages of other sites, whose names
+        were pointed here, from reading what a server without a key answers.
     most_bytes
         Of a body.
     body_seconds
@@ -144,8 +144,14 @@ class Guards:
         refusal = None
         if rules.hosts is not None and _host(headers.get("host", "")) not in rules.hosts:
             refusal = problem(
-                403, "wrong_host", "this server does not answer under this name", expected=", ".join(rules.hosts)
+                403,
+                "wrong_host",
+                "this server does not answer under this name",
+                expected=", ".join(rules.hosts),
+                remedy="--allowed-hosts NAME where it is to be known by another one",
             )
+        elif scope["path"] not in rules.open_paths and _of_another_site(headers):
+            refusal = problem(403, "cross_site", "a page of another site asked this", expected="this server's own page")
         elif scope["path"] not in rules.open_paths and not rules.keys.allow(headers):
             refusal = problem(
                 401,
@@ -171,7 +177,26 @@ class Guards:
             await _drain(receive)
             await _too_large(rules.most_bytes)(scope, receive, send)
             return
+        kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+        if body and kind != "application/json" and not kind.endswith("+json"):
+            wrong = problem(
+                415,
+                "no_json",
+                "the body does not say that it is JSON",
+                expected="Content-Type: application/json",
+                got=kind or "nothing",
+            )
+            await wrong(scope, receive, send)
+            return
         await self._app(scope, _replayed(body, receive), send)
+
+
+def _of_another_site(headers: Headers) -> bool:
+    """Whether a browser says that a page from elsewhere asks; programs say nothing of the kind."""
+    if headers.get("sec-fetch-site") == "cross-site":
+        return True
+    origin = headers.get("origin")
+    return origin is not None and urlsplit(origin).netloc.lower() != headers.get("host", "").lower()
 
 
 def _too_large(most: int) -> Any:

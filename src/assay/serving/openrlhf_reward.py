@@ -23,7 +23,7 @@ from assay.scorers.conversation import Encoded
 from assay.scorers.loading import load_reward_model
 from assay.scorers.prefixes import why_no_prefix_scores
 from assay.scorers.served import is_address
-from assay.serving.client import Failure, known_failure, scored_or, scorer_at
+from assay.serving.client import Failure, OneAtATime, known_failure, scored_or, scorer_at
 from assay.workflows import hardware
 
 _FILE = '''"""Rewards for OpenRLHF by a model of assay."""
@@ -53,14 +53,16 @@ def reward_function(
         Of `assay.scorers.served.ServedModel`, for an address.
     """
     known_failure(failure, number=True)
-    scorer = scorer_at(model, **options)
+    scorer = OneAtATime(scorer_at(model, **options))  # OpenRLHF calls from several threads
 
     def reward_func(
         queries: Sequence[str], prompts: Sequence[str] | None = None, labels: Sequence[Any] | None = None, **_: Any
     ) -> dict[str, Any]:
         del prompts, labels
         given = list(queries)
-        scored = scored_or(failure, lambda: scorer.score_text(given), len(given)) if given else np.zeros(0, np.float32)
+        scored: np.ndarray | None = np.zeros(0, np.float32)
+        if given:
+            scored = scored_or(failure, lambda: scorer(lambda own: own.score_text(given)), len(given))
         found = torch.full((len(given),), float(failure or 0.0)) if scored is None else torch.from_numpy(scored)
         scores = torch.sigmoid(found)
         return {"rewards": found, "scores": scores, "extra_logs": {"assay": found}}

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,25 +39,34 @@ def serve(settings: ServeSettings) -> dict[str, Any]:
     from assay.serving.guards import Keys, Rules
     from assay.serving.service import Limits, Service
 
-    (model,) = load_models(settings, [settings.model])
-    more, told = _page(settings, model)
-    if settings.dry_run:
-        return {"dry_run": True, "model": settings.model}
-    listener = _listen(settings)
-    limits = Limits(settings.timeout_s, settings.waiting, settings.wait_ms, settings.batch_tokens)
-    service = Service(ScoringCore(model, settings.token_budget), settings.name or name_of(settings.model), limits)
-    rules = Rules(Keys(key), OPEN, _hosts(settings), int(settings.body_mb * 2**20), settings.body_s)
+    with _address(settings) as listener:  # before anything slow begins
+        (model,) = load_models(settings, [settings.model])
+        more, told, closing = _page(settings, model)
+        if listener is None:
+            return {"dry_run": True, "model": settings.model}
+        limits = Limits(settings.timeout_s, settings.waiting, settings.wait_ms, settings.batch_tokens)
+        service = Service(ScoringCore(model, settings.token_budget), settings.name or name_of(settings.model), limits)
+        rules = Rules(Keys(key), OPEN, _hosts(settings), int(settings.body_mb * 2**20), settings.body_s)
+        _announce(service, listener, [_who_may(settings, key), *told])
+        _run(create_app(service, rules, more(service), closing), listener, settings)
+    return {"served": True}
+
+
+def _announce(service: Service, listener: socket.socket, told: list[str]) -> None:
     host, port = listener.getsockname()[:2]
     place = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     show(f"{service.name} at {place} (fingerprint {service.core.fingerprint}); a page for people is at {place}/")
-    say("a key is needed" if key else "no key is needed" + ("" if settings.host in LOOPBACK else ": anybody may ask"))
+    sys.stdout.flush()  # a program that waits for the address reads a pipe
     if not service.core.calibrated:
-        say("this model is not calibrated: probabilities are those of temperature 1 (assay calibrate)")
+        told = [*told, "this model is not calibrated: probabilities are those of temperature 1 (assay calibrate)"]
     for line in told:
         say(line)
-    sys.stdout.flush()  # a program that waits for the address reads a pipe
-    _run(create_app(service, rules, more(service)), listener, settings)
-    return {"served": True}
+
+
+def _who_may(settings: ServeSettings, key: str | None) -> str:
+    if key:
+        return "a key is needed"
+    return "no key is needed" + ("" if settings.host in LOOPBACK else ": anybody may ask")
 
 
 def run_server(settings: ServeSettings) -> int:
@@ -84,7 +94,11 @@ def _refuse_missing() -> None:
 
 def _key(settings: ServeSettings) -> str | None:
     """Return the key, and refuse to serve other machines without one."""
-    key = os.environ.get(settings.key_variable) or None
+    key = os.environ.get(settings.key_variable, "").strip() or None
+    if key is not None and not key.isascii():
+        raise ConfigError(
+            "this key cannot be sent in a header", where=settings.key_variable, expected="letters and digits of ASCII"
+        )
     if key is None and settings.host not in LOOPBACK and not settings.open:
         raise ConfigError(
             "other machines would be served without a key",
@@ -98,12 +112,16 @@ def _key(settings: ServeSettings) -> str | None:
 
 def _hosts(settings: ServeSettings) -> list[str] | None:
     if settings.allowed_hosts is not None:
-        return [name.lower() for name in settings.allowed_hosts]
+        return [_host_of(name) for name in settings.allowed_hosts]
     return ["127.0.0.1", "localhost", "[::1]"] if settings.host in LOOPBACK else None
 
 
-def _listen(settings: ServeSettings) -> socket.socket:
-    """Open the address, before anything slow begins."""
+@contextlib.contextmanager
+def _address(settings: ServeSettings) -> Iterator[socket.socket | None]:
+    """Take the address for as long as it lasts; nobody is listened to yet. None where nothing is to be served."""
+    if settings.dry_run:
+        yield None
+        return
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -117,12 +135,12 @@ def _listen(settings: ServeSettings) -> socket.socket:
             got=str(error),
             remedy="another --port (0: a free one), or an address of this machine",
         ) from error
-    listener.listen(2048)
-    return listener
+    with listener:
+        yield listener
 
 
-def _page(settings: ServeSettings, model: Any) -> tuple[Callable[[Service], list[APIRouter]], list[str]]:
-    """Read what the page shows; return what makes its routes, and what to say of it."""
+def _page(settings: ServeSettings, model: Any) -> tuple[Callable[[Service], list[APIRouter]], list[str], list[Any]]:
+    """Read what the page shows; return what makes its routes, what to say of it, and what to call at the end."""
     from assay.serving import browsing, reports
     from assay.serving.judging import routes as judging
     from assay.serving.judging.desk import Desk
@@ -140,7 +158,9 @@ def _page(settings: ServeSettings, model: Any) -> tuple[Callable[[Service], list
         if not settings.dry_run:
             desk = Desk(JudgementStore(settings.judging.database), settings.judging.votes)
             there = desk.store.bring(pairs, settings.judging.shared)
-            told.append(f"judgements are kept in {desk.store.shown}, for {there:,} pairs in all")
+            before = there - len(pairs)
+            more = f", {before:,} of them from before, which come first" if before > 0 else ""
+            told.append(f"judgements are kept in {desk.store.shown}, for {there:,} pairs in all{more}")
 
     def make(service: Service) -> list[APIRouter]:
         found = []
@@ -153,7 +173,13 @@ def _page(settings: ServeSettings, model: Any) -> tuple[Callable[[Service], list
             found.append(reports.router(settings.runs))
         return found
 
-    return make, told
+    return make, told, [] if desk is None else [desk.store.close]
+
+
+def _host_of(name: str) -> str:
+    """Return a host as the header holds it, without a port."""
+    bare = name.strip().lower().removeprefix("[").partition("]")[0] if name.count(":") != 1 else name.partition(":")[0]
+    return f"[{bare}]" if ":" in bare else bare.lower()
 
 
 def _run(app: Any, listener: socket.socket, settings: ServeSettings) -> None:

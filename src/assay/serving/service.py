@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from typing import Any, TypeVar
 
 import torch
 
-from assay.scorers.scored import Conversation, Score, ScoringCore
+from assay.scorers.scored import Conversation, Item, Score, ScoringCore
 from assay.serving.batching import Batcher
 from assay.serving.counters import Counters
 from assay.serving.problems import TooMany
 
 #: Tokens of a batch where nothing else is said: on a CPU more are no faster, and only wait longer.
 BATCH_TOKENS_CPU, BATCH_TOKENS_ELSEWHERE = 4096, 16384
+_EXPLAINED_AT_ONCE = 16
+Done = TypeVar("Done")
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,7 @@ class Service:
             noted=self.counters.batch,
         )
         self.counters.watch(self.batcher)
+        self._background: set[asyncio.Task[None]] = set()
         # beside scoring, so that the next batch is tokenised while one is computed
         self._encoding = ThreadPoolExecutor(1, "assay-encoding")
 
@@ -105,31 +109,52 @@ class Service:
                 got=f"{count:,}",
                 remedy="send several requests, one after another",
             )
+        self.core.refuse_unable(conversations, tokens=tokens, truncated=truncated, prototypes=prototypes)
         self.batcher.reserve(count)
         async with asyncio.timeout(self.limits.timeout_s):
             try:
-                encode = partial(self.core.encode, conversations)
-                items = await asyncio.get_running_loop().run_in_executor(self._encoding, encode)
+                items, costs = await self.aside(lambda: self._encoded(conversations))
             except BaseException:
                 self.batcher.release(count)
                 raise
-            measured = await asyncio.wrap_future(self.batcher.submit(items, reserved=count))
+            measured = await asyncio.wrap_future(self.batcher.submit(items, reserved=count, costs=costs))
             scores = self.core.finish(items, measured)
             if tokens or prototypes or read:
-                explain = partial(
-                    self.core.explain,
-                    items,
-                    scores,
-                    tokens=tokens,
-                    truncated=truncated,
-                    prototypes=prototypes,
-                    read=read,
+                wanted = partial(
+                    self.core.explain, tokens=tokens, truncated=truncated, prototypes=prototypes, read=read
                 )
-                scores = await asyncio.wrap_future(self.batcher.call(explain))
+                # in small pieces: others come between them, and what was given up is not begun
+                size = 1 if truncated else _EXPLAINED_AT_ONCE
+                parts = [slice(start, start + size) for start in range(0, count, size)]
+                told = [
+                    await asyncio.wrap_future(self.batcher.call(partial(wanted, items[part], scores[part])))
+                    for part in parts
+                ]
+                scores = [score for part in told for score in part]
         self.counters.scored(scores)
         return scores
 
-    def close(self) -> None:
-        """Finish what was accepted."""
-        self.batcher.close()
+    def _encoded(self, conversations: Sequence[Conversation]) -> tuple[list[Item], list[int]]:
+        items = self.core.encode(conversations)
+        return items, self.batcher.costs(items)
+
+    async def aside(self, work: Callable[[], Done]) -> Done:
+        """Do something beside the event loop, in the thread that encodes."""
+        return await asyncio.get_running_loop().run_in_executor(self._encoding, work)
+
+    def background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Do something for as long as the server lives."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+        return task
+
+    async def close(self) -> None:
+        """Finish what was accepted; work in the background is given up."""
+        tasks = list(self._background)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        # beside the loop: requests that are being encoded still need it
+        await asyncio.to_thread(self.batcher.close)
         self._encoding.shutdown()

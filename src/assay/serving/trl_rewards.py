@@ -90,7 +90,10 @@ class TrlReward:
             np.arange(len(texts)),
             tokenizer,
         )
-        tokens = self.link(answers).tokens
+        found = scored_or(self.failure, lambda: self.link(answers), len(texts))
+        if found is None:  # all of the reward stands at the end, whatever stands for it
+            return [np.zeros(int(length)) for length in answers.lengths]
+        tokens = found.tokens
         parts = np.split(tokens, answers.offsets[1:-1])
         return [np.concatenate([[0.0], np.cumsum(part)[:-1]]) for part in parts]
 

@@ -20,7 +20,7 @@ from assay.credit.spreading import Redistributed
 from assay.errors import ConfigError, DataError
 from assay.scorers import RewardModel
 from assay.scorers.served import ServedModel, is_address
-from assay.serving.client import Failure, known_failure, scored_or, scorer_at
+from assay.serving.client import Failure, OneAtATime, known_failure, scored_or, scorer_at
 
 #: verl's estimators of advantages that add up each row first.
 SUMMED = ("grpo", "rloo", "opo", "gpg", "reinforce_plus_plus_baseline")
@@ -89,6 +89,9 @@ class RewardManager:
         DataError
             If prompts do not come as messages, or a response has no token.
         """
+        if "rm_scores" in data.batch:  # rewards of tokens that are there already are used as they are
+            there = data.batch["rm_scores"]
+            return {"reward_tensor": there, "reward_extra_info": {}} if return_dict else there
         raw = data.non_tensor_batch.get("raw_prompt")
         if raw is None:
             raise DataError(
@@ -146,7 +149,7 @@ def score_function(model: RewardModel | str, *, failure: Failure = "raise", **op
         In the call, if the prompt is not there: verl passes the response alone.
     """
     known_failure(failure, number=True)
-    scorer = scorer_at(model, **options)
+    scorer = OneAtATime(scorer_at(model, **options))
 
     def compute_score(
         data_source: str, solution_str: str, ground_truth: Any = None, extra_info: Any = None, **_: Any
@@ -155,7 +158,7 @@ def score_function(model: RewardModel | str, *, failure: Failure = "raise", **op
         prompt = (extra_info or {}).get("prompt")
         if prompt is None:
             raise DataError("the prompt is not there", expected='extra_info["prompt"], a text or messages')
-        found = scored_or(failure, lambda: _one(scorer, prompt, solution_str), 1)
+        found = scored_or(failure, lambda: scorer(lambda own: _one(own, prompt, solution_str)), 1)
         if found is None:
             return {"score": float(failure or 0.0), "truncated": 0.0, "failed": 1.0}
         return {"score": found[0], "truncated": found[1], "failed": 0.0}

@@ -68,7 +68,7 @@ class Lists:
     fingerprint
         Of the model.
     truncated
-        How many responses were cut so far, or lost part of their prompt; a server's client warns of its own.
+        How many responses were cut so far, or lost part of their prompt.
     """
 
     def __init__(self, settings: EvaluateSettings) -> None:
@@ -82,7 +82,9 @@ class Lists:
     ) -> list[tuple[np.ndarray, np.ndarray]]:
         """Return scores ``[k]`` and margins ``[k, k]``, row over column, of the responses to each prompt."""
         if self._server is not None:
-            return self._server.ranked(prompts, responses)
+            told = self._server.ranked(prompts, responses)
+            self.truncated += sum(cut for _, _, cut in told)
+            return [(values, margins) for values, margins, _ in told]
         assert self._core is not None
         given = [Conversation(prompt, text) for prompt, some in zip(prompts, responses, strict=True) for text in some]
         scores = self._core.score(given)
@@ -91,8 +93,7 @@ class Lists:
         for some in responses:
             own = scores[start : start + len(some)]
             start += len(some)
-            margins = [[self._core.prefer(one, other).margin for other in own] for one in own]
-            found.append((np.array([score.value for score in own]), np.array(margins)))
+            found.append((np.array([score.value for score in own]), self._core.prefer_all(own)[0]))
         return found
 
 

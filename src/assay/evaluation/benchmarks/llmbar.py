@@ -40,5 +40,6 @@ def table(scored: Sequence[Scored]) -> list[Line]:
     lines += [Line(name, right[name], len(parts[name])) for name in held]
     others = [name for name in parts if name != NATURAL and name not in ADVERSARIAL]
     lines += [Line(name, right[name], len(parts[name])) for name in others]
-    published = [right[name] for name in (NATURAL, *ADVERSARIAL) if name in parts]
-    return [Line("Average", mean(published or list(right.values())), len(scored), 0), *lines]
+    published = [name for name in (NATURAL, *ADVERSARIAL) if name in parts] or list(parts)
+    count = sum(len(parts[name]) for name in published)
+    return [Line("Average", mean([right[name] for name in published]), count, 0), *lines]

@@ -79,7 +79,8 @@ def table(scored: Sequence[Scored]) -> list[Line]:
         lines.append(Line(section, values[section], sum(len(parts[name]) for name in held), 1))
         lines += [Line(name, right[name], len(parts[name])) for name in held]
     known = {name for weights in sections.values() for name in weights}
+    counted = sum(line.count for line in lines if line.level == 1) or len(scored)
     lines += [Line(name, right[name], len(some)) for name, some in parts.items() if name not in known]
     shares = [PRIOR_WEIGHT if section == "Prior Sets" else 1.0 for section in values]
     whole = float(np.average(list(values.values()), weights=shares)) if values else mean(list(right.values()))
-    return [Line("Score", whole, len(scored), 0), *lines]
+    return [Line("Score", whole, counted, 0), *lines]

@@ -58,7 +58,7 @@ def ties_score(scored: Sequence[Scored]) -> float | None:
 
 
 def table(scored: Sequence[Scored]) -> list[Line]:
-    """Return the score of each subset, and their mean."""
+    """Return the score of each subset, and the mean of the published ones; others are shown and count nowhere."""
     parts = by_subset(scored)
     names = [*(name for name in SUBSETS if name in parts), *(name for name in parts if name not in SUBSETS)]
     lines = []
@@ -66,4 +66,5 @@ def table(scored: Sequence[Scored]) -> list[Line]:
         some = parts[name]
         value = ties_score(some) if name == TIES else float(np.mean([best_of(one) for one in some]))
         lines.append(Line(name, value, len(some)))
-    return [Line("Score", mean([line.value for line in lines]), len(scored), 0), *lines]
+    known = [line for line in lines if line.name in SUBSETS] or lines
+    return [Line("Score", mean([line.value for line in known]), sum(line.count for line in known), 0), *lines]

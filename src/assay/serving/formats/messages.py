@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
+
+
+class Part(BaseModel):
+    """A part of a turn; only text can be scored."""
+
+    type: Literal["text"]
+    text: str
 
 
 class Message(BaseModel):
@@ -13,9 +20,16 @@ class Message(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     role: str
-    content: str | None = None
+    content: str | list[Part] | None = None
+
+    def plain(self) -> dict[str, Any]:
+        """Return what templates read: parts of text joined."""
+        found = self.model_dump()
+        if isinstance(self.content, list):
+            found["content"] = "".join(part.text for part in self.content)
+        return found
 
 
 def plain(messages: str | list[Message]) -> Any:
     """Return messages as the dicts that templates read, and text as it is."""
-    return messages if isinstance(messages, str) else [message.model_dump() for message in messages]
+    return messages if isinstance(messages, str) else [message.plain() for message in messages]

@@ -10,9 +10,12 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from assay.scorers.scored import Conversation, Preference, Score
 from assay.serving.formats.messages import Message, plain
+from assay.serving.problems import TooMany
 from assay.serving.service import Service
 
 _ROUND = 9  # decimals: a float32 has fewer
+#: Responses of a list, whose comparisons grow with the square.
+LONGEST_LIST = 256
 
 
 class _Strict(BaseModel):
@@ -167,17 +170,14 @@ def shown(score: Score) -> dict[str, Any]:
 
 def ranked(service: Service, scores: list[Score]) -> dict[str, Any]:
     """Return what a list of scores of responses to one prompt says of their order."""
-    over = [[service.core.prefer(one, other) for other in scores] for one in scores]
-    order = sorted(range(len(scores)), key=lambda k: -scores[k].value)
+    margins, probabilities, stds = service.core.prefer_all(scores)
     found: dict[str, Any] = {
         "scores": [shown(score) for score in scores],
-        "order": order,
-        "probabilities": [[round(each.probability, _ROUND) for each in row] for row in over],
-        "margins": [[each.margin for each in row] for row in over],
+        "order": sorted(range(len(scores)), key=lambda k: -scores[k].value),
+        "probabilities": probabilities.round(_ROUND).tolist(),
+        "margins": margins.tolist(),
     }
-    if scores and scores[0].std is not None:
-        found["stds"] = [[each.std for each in row] for row in over]
-    return found
+    return found if stds is None else found | {"stds": stds.tolist()}
 
 
 def compared(found: Preference, a: Score, b: Score) -> dict[str, Any]:
@@ -208,8 +208,17 @@ def router(service: Service) -> APIRouter:
 
     @routes.post("/v1/lists", response_model=ListsReply, response_model_exclude_none=True, summary="Rank lists")
     async def lists(body: ListsRequest) -> JSONResponse:
+        longest = max((len(one.responses) for one in body.lists), default=0)
+        if longest > LONGEST_LIST:
+            raise TooMany(
+                "a list is too long to compare all its responses with each other",
+                expected=f"at most {LONGEST_LIST} responses",
+                got=str(longest),
+                remedy="score them by /v1/score, which compares nothing",
+            )
         given = [Conversation(plain(one.prompt), plain(said)) for one in body.lists for said in one.responses]
         found = iter(await service.score(given, **body.wanted()))
-        return told(lists=[ranked(service, [next(found) for _ in one.responses]) for one in body.lists])
+        own = [[next(found) for _ in one.responses] for one in body.lists]
+        return await service.aside(lambda: told(lists=[ranked(service, scores) for scores in own]))
 
     return routes

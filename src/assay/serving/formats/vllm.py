@@ -12,7 +12,7 @@ from uuid import uuid4
 
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
-from pydantic import AliasChoices, BaseModel, Field
+from pydantic import BaseModel, Field
 from scipy.special import expit
 
 from assay.scorers.scored import Conversation, Score
@@ -61,11 +61,17 @@ class Inputs(BaseModel):
 class ClassifyRequest(Inputs):
     """What ``/classify`` is sent."""
 
-    use_activation: bool = Field(
-        default=True,
-        validation_alias=AliasChoices("use_activation", "activation", "softmax"),
-        description="logistic function of the score; false: the raw score",
+    use_activation: bool | None = Field(
+        default=None, description="logistic function of the score; false: the raw score; null: as if it were true"
     )
+    activation: bool | None = Field(default=None, description="an older name of it")
+    softmax: bool | None = Field(default=None, description="a still older one")
+
+    @property
+    def activates(self) -> bool:
+        """The first of the three that is said."""
+        said = [value for value in (self.use_activation, self.activation, self.softmax) if value is not None]
+        return said[0] if said else True
 
 
 class Usage(BaseModel):
@@ -156,7 +162,7 @@ def router(service: Service) -> APIRouter:
             classified(
                 body.model or service.name,
                 found,
-                activation=body.use_activation,
+                activation=body.activates,
                 number=uuid4().hex,
                 created=int(time.time()),
             )

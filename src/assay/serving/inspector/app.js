@@ -17,7 +17,7 @@ const panel = document.getElementById("panel");
 const tabs = document.getElementById("tabs");
 const themes = ["system", "light", "dark"];
 const dark = matchMedia("(prefers-color-scheme: dark)");
-let leave = null;
+let gone = new AbortController();
 let served = null;
 
 function stored(name) { try { return localStorage.getItem(name); } catch { return null; } }
@@ -36,7 +36,10 @@ function now() {
 
 async function open() {
   const name = now();
-  if (leave) { leave(); leave = null; }
+  // what listens or waits for the part before is told that it is gone
+  gone.abort();
+  gone = new AbortController();
+  const { signal } = gone;
   notice("");
   for (const tab of tabs.children) {
     const own = tab.dataset.part === name;
@@ -46,8 +49,9 @@ async function open() {
   panel.setAttribute("aria-labelledby", `tab-${name}`);
   const [, , render] = PARTS.find(([part]) => part === name);
   try {
-    leave = (await render(panel, served)) || null;
+    await render(panel, served, signal);
   } catch (error) {
+    if (signal.aborted) return;
     show(panel);
     notice(error.message);
   }

@@ -12,37 +12,40 @@ const ORDERS = [
 const PAGE = 20;
 const state = { file: 0, by: "mistakes", search: "", start: 0 };
 
-export async function render(panel, served) {
+export async function render(panel, served, signal) {
   if (!served.page.includes("data")) {
     show(panel, el("h1", {}, "Data"), el("p", { cls: "lead" },
       "No file of judgements is served. Start with assay serve MODEL --data FILE to see where the model is wrong."));
-    return null;
+    return;
   }
   const files = await api("/data");
+  if (signal.aborted) return;
   state.file = Math.min(state.file, files.length - 1);
   const list = el("div", { id: "pairs" });
   const facts = el("p", { cls: "muted small", "aria-live": "polite" });
   const pages = el("div", { cls: "row" });
-  let timer = null, gone = false;
+  let timer = null;
+  signal.addEventListener("abort", () => clearTimeout(timer));
 
   const load = async () => {
     clearTimeout(timer);
     try {
       const query = new URLSearchParams({ by: state.by, search: state.search, start: state.start, count: PAGE });
       const found = await api(`/data/${state.file}?${query}`);
-      if (gone) return;
+      if (signal.aborted) return;
       notice(found.error || "");
-      const part = found.scored < found.pairs_in_all && !found.error ? `${count(found.scored)} of ${count(found.pairs_in_all)} pairs scored so far` : `${count(found.pairs_in_all)} pairs`;
-      facts.textContent = `${part}; ${count(found.found)} shown here${found.left_out ? `; ${count(found.left_out)} records of the file are left out (--rows)` : ""}`;
+      const done = found.scored + found.refused >= found.pairs_in_all || found.error;
+      const part = !done ? `${count(found.scored)} of ${count(found.pairs_in_all)} pairs scored so far` : `${count(found.pairs_in_all)} pairs`;
+      facts.textContent = `${part}; ${count(found.found)} shown here${found.refused ? `; ${count(found.refused)} cannot be scored` : ""}${found.left_out ? `; ${count(found.left_out)} records of the file are left out (--rows)` : ""}`;
       show(list, found.pairs.length ? found.pairs.map((pair) => row(pair)) : el("p", { cls: "muted" }, found.scored ? "None." : "Scoring has begun…"));
       show(pages, found.found > PAGE && [
         el("button", { type: "button", disabled: state.start === 0, onclick: () => { state.start = Math.max(0, state.start - PAGE); load(); } }, "Earlier"),
         el("span", { cls: "muted small" }, `${count(state.start + 1)} to ${count(Math.min(found.found, state.start + PAGE))}`),
         el("button", { type: "button", disabled: state.start + PAGE >= found.found, onclick: () => { state.start += PAGE; load(); } }, "Later"),
       ]);
-      if (found.scored < found.pairs_in_all && !found.error) timer = setTimeout(load, 2000);
+      if (!done) timer = setTimeout(load, 2000);
     } catch (error) {
-      notice(error.message);
+      if (!signal.aborted) notice(error.message);
     }
   };
   const change = (name, value) => { state[name] = value; state.start = 0; return load(); };
@@ -66,7 +69,6 @@ export async function render(panel, served) {
         } }))),
     facts, list, pages);
   await load();
-  return () => { gone = true; clearTimeout(timer); };
 }
 
 function row(pair) {

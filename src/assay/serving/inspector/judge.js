@@ -9,14 +9,17 @@ const STEPS = [
 ];
 const PENDING = "assay-unsent", NAME = "assay-annotator";
 const stored = (name) => { try { return localStorage.getItem(name); } catch { return null; } };
-const store = (name, value) => { try { value === null ? localStorage.removeItem(name) : localStorage.setItem(name, value); } catch { /* kept in memory only */ } };
-const state = { annotator: stored(NAME) || "" };
+const store = (name, value) => { try { value === null ? localStorage.removeItem(name) : localStorage.setItem(name, value); } catch { /* kept here only */ } };
+const listed = () => { try { return JSON.parse(stored(PENDING) || "[]"); } catch { return []; } };
+// What was not acknowledged: here, and in the browser's store for the case that the page is closed.
+const state = { annotator: stored(NAME) || "", unsent: listed() };
+const keep = (unsent) => { state.unsent = unsent; store(PENDING, unsent.length ? JSON.stringify(unsent) : null); };
 
-export async function render(panel, served) {
+export async function render(panel, served, signal) {
   if (!served.page.includes("judge")) {
     show(panel, el("h1", {}, "Judge"), el("p", { cls: "lead" },
       "No pairs are served for judging. Start with assay serve MODEL --judging.pairs DATA: the folder that assay select made, or data with unjudged pairs."));
-    return null;
+    return;
   }
   let now = null, chosen = 0, began = 0, busy = null, last = null, asked = 0;
   const work = el("div", { id: "work" });
@@ -48,13 +51,14 @@ export async function render(panel, served) {
 
   const next = async () => {
     const told = await api(`/judge/next?annotator=${encodeURIComponent(state.annotator)}`);
+    if (signal.aborted) return;
     now = told.pair; last = told.last; chosen = 0; began = performance.now();
     draw(told.reason);
   };
 
   const draw = (reason) => {
     if (!now) {
-      show(work, el("div", { cls: "card" }, el("p", { cls: "verdict" }, reason === "all is judged" ? "All pairs are judged. Thank you!" : "Others are judging all that is left."),
+      show(work, el("div", { cls: "card" }, el("p", { cls: "verdict" }, reason === "nothing is left for you" ? "Nothing is left for you. Thank you!" : "Others are judging all that is left."),
         el("div", { cls: "row" }, el("button", { type: "button", onclick: () => guarded(next) }, "Look again"), undoButton())));
       return;
     }
@@ -89,35 +93,44 @@ export async function render(panel, served) {
   };
 
   const send = async (strength = chosen) => {
+    if (await settle()) return proceed(); // what was lost on the way is there now: look at what is next
     if (!now) return;
     const body = {
       token: crypto.randomUUID ? crypto.randomUUID() : [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join(""),
       pair: now.id, annotator: state.annotator, strength, turned: now.turned, seconds: (performance.now() - began) / 1000,
     };
-    store(PENDING, JSON.stringify(body));
+    keep([...state.unsent, body]);
     await settle();
+    await proceed();
+  };
+
+  const proceed = async () => {
     await next();
     later();
   };
 
+  // Send what was not acknowledged, and say whether there was any. Tokens make sure that it counts once.
   const settle = async () => {
-    const unsent = stored(PENDING);
-    if (!unsent) return;
-    try {
-      await api("/judge", JSON.parse(unsent));
-    } catch (error) {
-      if (error.status === 0 || error.status >= 500 || error.status === 429) throw error;
-      store(PENDING, null);
-      throw error;
+    if (!state.unsent.length) return false;
+    while (state.unsent.length) {
+      const [first, ...rest] = state.unsent;
+      try {
+        await api("/judge", first);
+      } catch (error) {
+        if (error.status === 0 || error.status >= 500 || error.status === 429) throw error;
+        keep(rest);
+        if (error.status !== 409) throw error; // judged already: what stands is what counts
+      }
+      keep(rest);
     }
-    store(PENDING, null);
+    return true;
   };
 
   const undo = async () => {
+    if (await settle()) await next(); // the last one is the one that was lost on the way
     if (!last) return;
     await api("/judge/undo", { token: last, annotator: state.annotator });
-    await next();
-    later();
+    await proceed();
   };
 
   // One thing at a time. A judgement while another one is under way is dropped: its pair was not seen yet.
@@ -128,10 +141,9 @@ export async function render(panel, served) {
     busy = new Promise((resolve) => { done = resolve; });
     notice("");
     try {
-      if (act !== send) await settle();
       await act();
     } catch (error) {
-      notice(error.status === 0 || error.status >= 500 ? `${error.message}\nYour judgement is kept in this browser and is sent again.` : error.message);
+      notice(state.unsent.length ? `${error.message}\nYour judgement is kept in this browser, and sent with the next key.` : error.message);
     } finally {
       busy = null;
       done();
@@ -139,7 +151,7 @@ export async function render(panel, served) {
   };
 
   const keys = (event) => {
-    if (whenTyping(event) || event.ctrlKey || event.metaKey || event.altKey || !state.annotator) return;
+    if (event.repeat || whenTyping(event) || event.ctrlKey || event.metaKey || event.altKey || !state.annotator) return;
     const onButton = event.target instanceof HTMLButtonElement;
     if (event.key >= "1" && event.key <= "7" && now) { choose(STEPS[Number(event.key) - 1][0]); guarded(send); }
     else if (event.key === "Enter" && !onButton) guarded(send);
@@ -155,7 +167,7 @@ export async function render(panel, served) {
     const field = document.getElementById("annotator");
     state.annotator = field.value.trim();
     store(NAME, state.annotator || null);
-    if (state.annotator) await guarded(async () => { await next(); later(); });
+    if (state.annotator) await guarded(async () => { await settle(); await proceed(); });
     else show(work, el("p", { cls: "muted" }, "Give your name to begin: judgements of several people are kept apart."));
   };
 
@@ -167,8 +179,7 @@ export async function render(panel, served) {
           onchange: begin, onkeydown: (event) => { if (event.key === "Enter") { event.preventDefault(); event.target.blur(); } } })),
       el("p", { cls: "muted small grow", style: { margin: 0 } }, "Pairs come in the order in which a judgement helps the model most. The two responses are shown in random order.")),
     work, facts);
-  document.addEventListener("keydown", keys);
+  document.addEventListener("keydown", keys, { signal });
   await status();
-  await begin();
-  return () => document.removeEventListener("keydown", keys);
+  if (!signal.aborted) await begin();
 }

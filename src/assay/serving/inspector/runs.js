@@ -2,13 +2,14 @@
 
 import { api, el, percent, show } from "./kit.js";
 
-export async function renderRuns(panel, served) {
+export async function renderRuns(panel, served, signal) {
   if (!served.page.includes("runs")) {
     show(panel, el("h1", {}, "Runs"), el("p", { cls: "lead" },
       "No folder of runs is served. Start with assay serve MODEL --runs FOLDER to read their reports here."));
-    return null;
+    return;
   }
   const runs = await api("/runs");
+  if (signal.aborted) return;
   show(panel,
     el("h1", {}, "Reports of runs"),
     runs.length === 0 && el("p", { cls: "lead" }, "No report lies below this folder yet: train, study, align and evaluate --out write them."),
@@ -20,11 +21,11 @@ export async function renderRuns(panel, served) {
         el("td", { cls: "number" }, run.figures.accuracy === undefined ? "" : percent(run.figures.accuracy)),
         el("td", { cls: "number" }, run.figures.ece === undefined ? "" : run.figures.ece.toFixed(3)),
         el("td", { cls: "muted" }, run.changed.replace("T", " ").slice(0, 16))))))));
-  return null;
 }
 
-export async function renderModel(panel) {
+export async function renderModel(panel, served, signal) {
   const told = await api("/model");
+  if (signal.aborted) return;
   const rows = [
     ["Name", told.name], ["Fingerprint", told.fingerprint], ["Kind", told.kind], ["Backbone", told.backbone], ["Head", told.head],
     ["Members", told.members], ["Tells how sure it is", told.uncertain ? "yes" : "no"],
@@ -41,5 +42,4 @@ export async function renderModel(panel) {
       rows.filter(([, value]) => value !== null && value !== undefined && value !== "").map(([name, value]) =>
         el("tr", {}, el("th", { scope: "row" }, name), el("td", { cls: "text" }, String(value))))))),
     el("p", { cls: "muted small" }, "For programs: ", el("a", { href: "/openapi.json" }, "/openapi.json"), ", ", el("a", { href: "/metrics" }, "/metrics"), "."));
-  return null;
 }

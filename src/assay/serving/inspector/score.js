@@ -12,7 +12,7 @@ export function openWith(prompt, responses) {
   location.hash = "score";
 }
 
-export async function render(panel, served) {
+export async function render(panel, served, signal) {
   const results = el("div", { id: "results", "aria-live": "polite" });
   const fields = el("div", { cls: "columns" });
   const go = el("button", { type: "button", cls: "main", id: "go" }, "Score");
@@ -42,7 +42,7 @@ export async function render(panel, served) {
       });
       show(results, shown(found.lists[0], served));
     } catch (error) {
-      notice(error.message);
+      if (!signal.aborted) notice(error.message);
     } finally {
       go.disabled = false;
       go.textContent = "Score";
@@ -52,7 +52,9 @@ export async function render(panel, served) {
   const keys = (event) => {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) { event.preventDefault(); run(); }
   };
-  document.addEventListener("keydown", keys);
+  const own = new AbortController(); // also where this part is drawn anew
+  signal.addEventListener("abort", () => own.abort());
+  document.addEventListener("keydown", keys, { signal: own.signal });
 
   show(panel,
     el("h1", {}, "What does the model prefer, and why?"),
@@ -61,7 +63,7 @@ export async function render(panel, served) {
       draft.chat
         ? [el("h3", {}, "Conversation"), el("div", { cls: "tall" }, draft.chat.map((turn) => el("div", { cls: "turn" },
             el("div", { cls: "role" }, turn.role), el("div", { cls: "text" }, turn.content)))),
-          el("button", { type: "button", cls: "quiet", onclick: () => { draft.chat = null; render(panel, served); } }, "Write another prompt")]
+          el("button", { type: "button", cls: "quiet", onclick: () => { draft.chat = null; own.abort(); render(panel, served, signal); } }, "Write another prompt")]
         : [el("label", { for: "prompt" }, "Prompt"),
           el("textarea", { id: "prompt", rows: 3, value: draft.prompt, spellcheck: "false",
             oninput: (event) => { draft.prompt = event.target.value; } })]),
@@ -76,7 +78,6 @@ export async function render(panel, served) {
     results);
   draw();
   if (draft.responses.some((text) => text) && (draft.prompt || draft.chat)) await run();
-  return () => document.removeEventListener("keydown", keys);
 }
 
 function shown(list, served) {

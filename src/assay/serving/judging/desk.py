@@ -12,12 +12,10 @@ import numpy as np
 from assay.feedback.annotators import Votes, agreement, agreement_of_each
 from assay.serving.judging.pairs import Pair
 from assay.serving.judging.store import STRONGEST, Judgement, JudgementStore
-from assay.serving.problems import BadRequest
+from assay.serving.problems import BadRequest, Conflict
 
 #: Seconds for which a pair that was shown to one annotator is not shown to others.
 HELD = 600.0
-_LOOKED_AT = 64
-_RESAMPLES = 200
 _LONGEST_NAME, _LONGEST_TOKEN = 100, 64
 
 
@@ -36,38 +34,34 @@ class Desk:
         self.store, self.votes = store, votes
         self._held: dict[str, tuple[str, float]] = {}
         self._changed = threading.Lock()
-        self._agreement: tuple[tuple[int, ...], dict[str, Any]] | None = None
+        self._agreement: tuple[tuple[Any, ...], dict[str, Any]] | None = None
 
     def next(self, annotator: str) -> dict[str, Any]:
         """Return the next pair for an annotator, or none with the reason, and how far the work is."""
         name = known_name(annotator)
-        pairs = self.store.open_pairs(name, self.votes, _LOOKED_AT)
-        pair = self._hold(pairs, name)
+        pair = self._hold(name)
         found: dict[str, Any] = {"pair": None, "last": self.store.last_of(name)}
         if pair is not None:
             turned = self.turned(pair.id, name)
             first, second = (pair.b, pair.a) if turned else (pair.a, pair.b)
             prompt = [{"role": turn["role"], "content": turn["content"]} for turn in pair.prompt]
             found["pair"] = {"id": pair.id, "prompt": prompt, "first": first, "second": second, "turned": turned}
-        elif pairs:
+        elif self.store.next_pair(name, self.votes) is not None:
             found["reason"] = "others are judging all that is left"
         else:
-            found["reason"] = "all is judged"
+            found["reason"] = "nothing is left for you"
         return found
 
-    def _hold(self, pairs: list[Pair], annotator: str) -> Pair | None:
+    def _hold(self, annotator: str) -> Pair | None:
         """Choose the first pair that nobody else has before him."""
         now = time.monotonic()
         with self._changed:
             self._held = {pair: own for pair, own in self._held.items() if own[1] > now}
-            for pair in pairs:
-                holder = self._held.get(pair.id)
-                free = holder is None or holder[0] == annotator
-                if free or self.store.is_shared(pair.id):
-                    if free:
-                        self._held[pair.id] = (annotator, now + HELD)
-                    return pair
-        return None
+            held = [pair for pair, (holder, _) in self._held.items() if holder != annotator]
+            pair = self.store.next_pair(annotator, self.votes, held)
+            if pair is not None and pair.id not in held:
+                self._held[pair.id] = (annotator, now + HELD)
+        return pair
 
     @staticmethod
     def turned(pair: str, annotator: str) -> bool:
@@ -81,26 +75,33 @@ class Desk:
         annotator: str,
         strength: int | None,
         *,
-        turned: bool = False,
+        turned: bool | None = None,
         seconds: float | None = None,
     ) -> bool:
         """Keep a judgement of what was shown first over what was shown second; return whether it is new.
+
+        Which response that was is known here; ``turned`` is what the client believes, or None.
 
         Raises
         ------
         BadRequest
             If a value is out of range.
-        NotThere, Conflict
-            As `JudgementStore.record`.
+        NotThere
+            If there is no such pair.
+        Conflict
+            As `JudgementStore.record`, or if the client showed the responses in another order.
         """
         name = known_name(annotator)
+        shown = self.turned(pair, name)
+        if turned is not None and turned != shown:
+            raise Conflict("the responses were shown in another order", where=pair, expected=f"turned: {shown}")
         if strength is not None and not -STRONGEST <= strength <= STRONGEST:
             raise BadRequest("this is no strength", expected=f"-{STRONGEST} to {STRONGEST}, or null", got=str(strength))
-        if not 0 < len(token) <= _LONGEST_TOKEN:
+        if not 0 < len(token) <= _LONGEST_TOKEN or "\0" in token:
             raise BadRequest("a judgement has a token", expected=f"1 to {_LONGEST_TOKEN} characters", got=str(token))
-        if strength is not None and turned:
+        if strength is not None and shown:
             strength = -strength
-        new = self.store.record(Judgement(token, pair, name, strength, turned, seconds))
+        new = self.store.record(Judgement(token, pair, name, strength, shown, seconds))
         with self._changed:
             self._held.pop(pair, None)
         return new
@@ -121,7 +122,7 @@ class Desk:
             "votes": self.votes,
             "judgements": sum(votes * count for votes, count in counts["votes"].items()),
         }
-        key = (*(own["judged"] for own in counts["annotators"].values()), *counts["votes"].values())
+        key = (*counts["latest"], *(own["judged"] for own in counts["annotators"].values()))
         if self._agreement is None or self._agreement[0] != key:
             self._agreement = (key, agreed(self.store.standing()))
         told = self._agreement[1]
@@ -140,7 +141,7 @@ def known_name(annotator: str) -> str:
     BadRequest
         If it is empty or too long.
     """
-    name = " ".join(annotator.split())
+    name = " ".join(annotator.replace("\0", " ").split())
     if not 0 < len(name) <= _LONGEST_NAME:
         raise BadRequest(
             "an annotator has a name", expected=f"1 to {_LONGEST_NAME} characters", got=repr(annotator[:120])
@@ -158,7 +159,7 @@ def agreed(standing: list[tuple[str, str, int]]) -> dict[str, Any]:
     verdict = (np.sign(np.array(strengths)) + 1) / 2
     given = Votes(unit.ravel(), annotator.ravel(), verdict, first, [str(name) for name in known])
     each = {name: {"agreeing": share, "compared": n} for name, (share, n) in agreement_of_each(given).items()}
-    found = agreement(given, resamples=_RESAMPLES)
+    found = agreement(given, resamples=0)
     return {"all": {name: _finite(value) for name, value in found.items()}, "each": each}
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from assay.errors import DataError, ModelError
+from assay.feedback.files import jsonl_rows
+from assay.feedback.problems import RowError
 from assay.feedback.records import as_messages, identity, message
 from assay.scorers import RewardModel
 from assay.serving.serve_settings import ServeSettings
@@ -25,7 +26,7 @@ class Pair:
     Attributes
     ----------
     id
-        Tells pairs apart.
+        Of prompt and both texts, whichever comes first: the same pair is the same whoever chose it, and when.
     prompt
         Messages, as `assay.feedback.records.as_messages` gives them.
     a, b
@@ -55,9 +56,10 @@ def pairs_to_judge(settings: ServeSettings, model: RewardModel) -> tuple[list[Pa
     path = Path(source).expanduser()
     if path.is_dir() and (path / _FILE).is_file():
         path = path / _FILE
-    if path.name == _FILE and path.is_file():
-        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-        return pairs_of_lines(lines, str(path)), f"{len(lines):,} pairs to judge, in the order of {path.name}"
+    rows = [row for _, row in jsonl_rows(path)] if path.name == _FILE and path.is_file() else []
+    if rows and isinstance(rows[0], dict) and {"response_a", "conversation_a"} & set(rows[0]):
+        found = pairs_of_lines(rows, str(path))
+        return found, f"{len(found):,} pairs to judge, in the order of {path.name}"
     if model.reads_replies:
         raise ModelError(
             "a policy cannot choose what to judge",
@@ -74,11 +76,11 @@ def pairs_to_judge(settings: ServeSettings, model: RewardModel) -> tuple[list[Pa
         token_budget=settings.token_budget,
         **settings.reading() | {"split": None},
     )
-    found = choose(wanted, model, read_unjudged(wanted)[0])
-    return pairs_of_lines(found.rows, source), f"{len(found.rows):,} pairs to judge, chosen by {found.method}"
+    chosen = choose(wanted, model, read_unjudged(wanted)[0])
+    return pairs_of_lines(chosen.rows, source), f"{len(chosen.rows):,} pairs to judge, chosen by {chosen.method}"
 
 
-def pairs_of_lines(lines: Iterable[dict[str, Any]], source: str) -> list[Pair]:
+def pairs_of_lines(lines: Iterable[dict[str, Any] | RowError], source: str) -> list[Pair]:
     """Return pairs from what ``assay select`` writes.
 
     Raises
@@ -89,13 +91,15 @@ def pairs_of_lines(lines: Iterable[dict[str, Any]], source: str) -> list[Pair]:
     found: dict[str, Pair] = {}
     for number, line in enumerate(lines):
         try:
+            if isinstance(line, RowError):
+                raise line
             if "conversation_a" in line:
                 *prompt, a = line["conversation_a"]
                 b = line["conversation_b"][-1]
                 texts, turns = (str(a["content"]), str(b["content"])), as_messages(prompt)
             else:
                 texts, turns = (str(line["response_a"]), str(line["response_b"])), as_messages(line["prompt"])
-        except (KeyError, TypeError, IndexError, ValueError) as error:
+        except (KeyError, TypeError, IndexError, ValueError, RowError) as error:
             raise DataError(
                 "this is no pair that assay select wrote",
                 where=f"{source}:{number + 1}",
@@ -103,7 +107,7 @@ def pairs_of_lines(lines: Iterable[dict[str, Any]], source: str) -> list[Pair]:
                 got=f"{type(error).__name__}: {error}",
                 remedy="name the folder that assay select made, or the data itself",
             ) from error
-        name = str(line.get("id") or _name(turns, texts))
+        name = _name(turns, texts)
         found.setdefault(name, Pair(name, [dict(turn) for turn in turns], *texts))
     if not found:
         raise DataError("there is no pair to judge", where=source, expected="one pair or more")
@@ -111,4 +115,4 @@ def pairs_of_lines(lines: Iterable[dict[str, Any]], source: str) -> list[Pair]:
 
 
 def _name(turns: Sequence[Any], texts: tuple[str, str]) -> str:
-    return identity([*turns, *(message("assistant", text) for text in texts)])
+    return identity([*turns, *(message("assistant", text) for text in sorted(texts))])

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
-from fastapi import APIRouter, Query
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi import APIRouter, Query, Response
+from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
@@ -25,7 +24,7 @@ class JudgementIn(BaseModel):
     pair: str
     annotator: str
     strength: int | None = Field(description="3: the first one much better, 0: a tie, -3; null: passed over")
-    turned: bool = Field(default=False, description="as the pair came")
+    turned: bool | None = Field(default=None, description="as the pair came, to be compared with what was shown")
     seconds: float | None = Field(default=None, ge=0)
 
 
@@ -42,9 +41,10 @@ def router(desk: Desk) -> APIRouter:
     """Return the routes; a database that is lost meanwhile is answered with 503, and the client tries again."""
     routes = APIRouter(prefix="/judge", tags=["judging"])
 
-    async def answered(function: Any, *given: Any, **named: Any) -> JSONResponse:
+    async def answered(function: Any, *given: Any) -> Response:
         try:
-            return JSONResponse(await run_in_threadpool(function, *given, **named))
+            found = await run_in_threadpool(function, *given)
+            return found if isinstance(found, Response) else JSONResponse(found)
         except SQLAlchemyError as error:
             return problem(
                 503,
@@ -55,11 +55,11 @@ def router(desk: Desk) -> APIRouter:
             )
 
     @routes.get("/next", summary="The next pair for an annotator")
-    async def following(annotator: str = Query()) -> JSONResponse:
+    async def following(annotator: str = Query()) -> Response:
         return await answered(desk.next, annotator)
 
     @routes.post("", summary="Judge a pair")
-    async def judge(body: JudgementIn) -> JSONResponse:
+    async def judge(body: JudgementIn) -> Response:
         def keep() -> dict[str, Any]:
             new = desk.judge(
                 body.token, body.pair, body.annotator, body.strength, turned=body.turned, seconds=body.seconds
@@ -69,20 +69,21 @@ def router(desk: Desk) -> APIRouter:
         return await answered(keep)
 
     @routes.post("/undo", summary="Withdraw a judgement")
-    async def undo(body: UndoIn) -> JSONResponse:
+    async def undo(body: UndoIn) -> Response:
         return await answered(lambda: {"undone": True, "stood": desk.undo(body.token, body.annotator)})
 
     @routes.get("/status", summary="Progress and agreement")
-    async def status() -> JSONResponse:
+    async def status() -> Response:
         return await answered(desk.status)
 
     @routes.get("/export", summary="All judgements as comparisons, JSON Lines that every verb reads")
-    async def export() -> StreamingResponse:
-        def lines() -> Iterator[str]:
-            for record in desk.store.export():
-                yield json.dumps(record, ensure_ascii=False) + "\n"
+    async def export() -> Response:
+        def written() -> Response:
+            # whole before it is sent: a reader that is slow holds no connection to the database
+            lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in desk.store.export())
+            headers = {"Content-Disposition": 'attachment; filename="comparisons.jsonl"'}
+            return Response(lines, media_type="application/x-ndjson", headers=headers)
 
-        headers = {"Content-Disposition": 'attachment; filename="comparisons.jsonl"'}
-        return StreamingResponse(lines(), media_type="application/x-ndjson", headers=headers)
+        return await answered(written)
 
     return routes

@@ -20,6 +20,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    and_,
     create_engine,
     event,
     exists,
@@ -131,7 +132,18 @@ class JudgementStore:
         """Add pairs that are not there yet, behind those that are; return how many there are in all.
 
         Of every ``1 / shared`` pairs the first one is shared: every annotator judges it.
+
+        Raises
+        ------
+        ConfigError
+            If the database does not take them.
         """
+        try:
+            return self._bring(pairs, shared)
+        except SQLAlchemyError as error:
+            raise _unreachable(self.shown, error) from error
+
+    def _bring(self, pairs: Sequence[Pair], shared: float) -> int:
         with self._engine.begin() as connection:
             known = set(connection.scalars(select(PAIRS.c.id)))
             last = connection.scalar(select(func.max(PAIRS.c.position)))
@@ -143,8 +155,8 @@ class JudgementStore:
                     "position": start + k,
                     "shared": int((start + k) * shared) != int((start + k - 1) * shared) or start + k == 0 < shared,
                     "prompt": json.dumps(pair.prompt, ensure_ascii=False),
-                    "a": pair.a,
-                    "b": pair.b,
+                    "a": pair.a.replace("\0", "\ufffd"),  # which PostgreSQL does not keep
+                    "b": pair.b.replace("\0", "\ufffd"),
                 }
                 for k, pair in enumerate(new)
             ]
@@ -209,8 +221,11 @@ class JudgementStore:
                 raise NotThere("there is no such judgement by this annotator", where=token)
         return False
 
-    def open_pairs(self, annotator: str, votes: int, limit: int) -> list[Pair]:
-        """Return the next pairs for an annotator: neither judged by him nor, unless shared, often enough by others."""
+    def next_pair(self, annotator: str, votes: int, held: Sequence[str] = ()) -> Pair | None:
+        """Return the next pair for an annotator.
+
+        It is not judged by him, nor, unless it is shared, often enough by others, or held by one of them.
+        """
         here = JUDGEMENTS.c.pair == PAIRS.c.id
         judged = exists().where(here, _STANDING, JUDGEMENTS.c.annotator == annotator)
         counted = (
@@ -219,14 +234,16 @@ class JudgementStore:
             .correlate(PAIRS)
             .scalar_subquery()
         )
-        query = select(PAIRS).where(~judged, or_(PAIRS.c.shared, counted < votes)).order_by(PAIRS.c.position)
+        wanted = and_(counted < votes, PAIRS.c.id.not_in(held))
+        query = select(PAIRS).where(~judged, or_(PAIRS.c.shared, wanted)).order_by(PAIRS.c.position).limit(1)
         with self._engine.connect() as connection:
-            return [_pair(row) for row in connection.execute(query.limit(limit))]
+            row = connection.execute(query).first()
+        return None if row is None else _pair(row)
 
-    def is_shared(self, pair: str) -> bool:
-        """Whether every annotator judges a pair."""
+    def shared(self) -> list[str]:
+        """Return the ids of the pairs that every annotator judges."""
         with self._engine.connect() as connection:
-            return bool(connection.scalar(select(PAIRS.c.shared).where(PAIRS.c.id == pair)))
+            return list(connection.scalars(select(PAIRS.c.id).where(PAIRS.c.shared).order_by(PAIRS.c.position)))
 
     def last_of(self, annotator: str) -> str | None:
         """Return the token of an annotator's last standing judgement."""
@@ -243,10 +260,12 @@ class JudgementStore:
             by = connection.execute(own.where(_STANDING).group_by(JUDGEMENTS.c.annotator)).all()
             per_pair = select(func.count().label("n")).where(_STANDING, decided).group_by(JUDGEMENTS.c.pair).subquery()
             votes = connection.execute(select(per_pair.c.n, func.count()).group_by(per_pair.c.n)).all()
+            latest = connection.execute(select(func.max(JUDGEMENTS.c.at), func.max(JUDGEMENTS.c.undone_at))).one()
         return {
             "pairs": pairs,
             "annotators": {name: {"judged": done, "passed": total - done} for name, done, total in sorted(by)},
             "votes": {int(n): int(count) for n, count in votes},
+            "latest": tuple(latest),
         }
 
     def standing(self) -> list[tuple[str, str, int]]:
