@@ -180,6 +180,6 @@ export async function render(panel, served, signal) {
       el("p", { cls: "muted small grow", style: { margin: 0 } }, "Pairs come in the order in which a judgement helps the model most. The two responses are shown in random order.")),
     work, facts);
   document.addEventListener("keydown", keys, { signal });
-  await status();
-  if (!signal.aborted) await begin();
+  later();
+  await begin();
 }
