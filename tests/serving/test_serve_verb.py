@@ -76,25 +76,21 @@ def test_a_model_is_called_after_its_run(place: str, name: str) -> None:
     assert name_of(place) == name
 
 
-def test_what_was_accepted_is_answered_before_the_end(model_folder: Path) -> None:
-    with process(str(model_folder), "--batch-tokens", "16", "--name", "sea") as (server, place):
+def test_what_was_accepted_is_answered_before_the_end(model_folder: Path, pairs_file: Path) -> None:
+    """And data that is scored in the background does not keep the server."""
+    words = [str(model_folder), "--batch-tokens", "16", "--name", "sea", "--data", str(pairs_file)]
+    with process(*words) as (server, place):
         assert httpx.get(f"{place}/model").json()["name"] == "sea"
-        long = {"conversations": [{"prompt": PROMPTS[0], "response": f"certainly {k} " * 20} for k in range(200)]}
+        assert httpx.get(f"{place}/data/0").json()["scored"] < 60
+        long = {"conversations": [{"prompt": PROMPTS[0], "response": f"certainly {k} " * 20} for k in range(2000)]}
         with ThreadPoolExecutor(1) as pool:
             asked = pool.submit(httpx.post, f"{place}/v1/score", json=long, timeout=60)
-            time.sleep(0.5)
-            assert not asked.done()
+            while httpx.get(f"{place}/health").json()["waiting"] < 500:
+                assert not asked.done()
             server.send_signal(signal.SIGTERM)
             reply = asked.result()
-        assert reply.status_code == 200 and len(reply.json()["scores"]) == 200
+        assert reply.status_code == 200 and len(reply.json()["scores"]) == 2000
         assert server.wait(20) in (0, -signal.SIGTERM)
-
-
-def test_data_that_is_being_scored_does_not_keep_the_server(model_folder: Path, pairs_file: Path) -> None:
-    with process(str(model_folder), "--data", str(pairs_file), "--batch-tokens", "16") as (server, place):
-        assert httpx.get(f"{place}/data/0").json()["scored"] < 60
-        server.send_signal(signal.SIGTERM)
-        server.wait(20)
 
 
 @pytest.mark.slow
