@@ -12,9 +12,10 @@ import torch
 
 from assay.errors import ModelError
 from assay.scorers import RewardModel
+from assay.scorers.core import ScoringCore
 from assay.scorers.policy_loading import PolicyOptions, create_policy
 from assay.scorers.references import FrozenReference
-from assay.scorers.scored import Conversation, Measured, NoNumber, ScoringCore
+from assay.scorers.scored import Conversation, Measured, NoNumber
 from tests.scorers.conftest import PROMPTS, REPLIES, same
 
 CHATS = [Conversation(prompt, reply) for prompt, reply in zip(PROMPTS, REPLIES, strict=True)]

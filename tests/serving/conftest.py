@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from assay.scorers import ModelOptions, RewardModel, create_reward_model
-from assay.scorers.scored import ScoringCore
+from assay.scorers.core import ScoringCore
 
 PROMPTS = ["Name a sea.", "What is a bird?", "Tell me about one river, please.", "Name a sea."]
 TEXTS = ["The Baltic.", "It flies, certainly, and that is the reason given.", "No.", "This is boring."]

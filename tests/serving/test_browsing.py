@@ -12,7 +12,7 @@ import pytest
 from assay.errors import DataError
 from assay.feedback import pairs
 from assay.scorers import RewardModel
-from assay.scorers.scored import ScoringCore
+from assay.scorers.core import ScoringCore
 from assay.serving import browsing, reports
 from assay.serving.browsing import Browser, read_sources
 from tests.serving.conftest import serving

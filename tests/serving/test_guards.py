@@ -181,7 +181,7 @@ def test_empty_and_odd_texts(causal: RewardModel) -> None:
 def test_the_queue_is_bounded(causal: RewardModel, monkeypatch: pytest.MonkeyPatch) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
-    from assay.scorers.scored import ScoringCore
+    from assay.scorers.core import ScoringCore
 
     core, free = ScoringCore(causal), threading.Event()
     measure = core.measure
@@ -205,7 +205,7 @@ def test_the_queue_is_bounded(causal: RewardModel, monkeypatch: pytest.MonkeyPat
 
 
 def test_what_takes_too_long_is_given_up(causal: RewardModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    from assay.scorers.scored import ScoringCore
+    from assay.scorers.core import ScoringCore
 
     core, free = ScoringCore(causal), threading.Event()
     measure = core.measure
@@ -219,7 +219,7 @@ def test_what_takes_too_long_is_given_up(causal: RewardModel, monkeypatch: pytes
 
 
 def test_a_defect_is_answered_and_the_server_lives(causal: RewardModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    from assay.scorers.scored import ScoringCore
+    from assay.scorers.core import ScoringCore
 
     core = ScoringCore(causal)
     measure = core.measure

@@ -19,7 +19,8 @@ from fastapi.responses import JSONResponse
 from assay.errors import AssayError, DataError
 from assay.feedback import pairs, read_with_report
 from assay.feedback.records import as_chat, prompt_text
-from assay.scorers.scored import Conversation, Preference, Score, ScoringCore
+from assay.scorers.core import ScoringCore
+from assay.scorers.scored import Conversation, Preference, Score
 from assay.serving.batching import Closing, Full
 from assay.serving.problems import NotThere
 from assay.serving.service import Service

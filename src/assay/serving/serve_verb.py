@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from assay.console import say, show
 from assay.errors import ConfigError
-from assay.scorers.scored import ScoringCore
+from assay.scorers.core import ScoringCore
 from assay.serving.serve_settings import LOOPBACK, ServeSettings
 from assay.workflows.judging import load_models
 

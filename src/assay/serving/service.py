@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 
 import torch
 
-from assay.scorers.scored import Conversation, Item, Score, ScoringCore
+from assay.scorers.core import ScoringCore
+from assay.scorers.scored import Conversation, Item, Score
 from assay.serving.batching import Batcher
 from assay.serving.counters import Counters
 from assay.serving.problems import TooMany

@@ -11,7 +11,8 @@ import numpy as np
 from assay.console import progress, say, show_table
 from assay.evaluation.benchmarks import Benchmark, Item, Line, Scored
 from assay.output import check_new, new_folder, write_json
-from assay.scorers.scored import Conversation, ScoringCore
+from assay.scorers.core import ScoringCore
+from assay.scorers.scored import Conversation
 from assay.scorers.served import ServedModel, is_address
 from assay.versions import current_versions
 from assay.workflows import hardware
