@@ -178,10 +178,13 @@ class ScoringCore:
             If a score is none.
         """
         deviations: Sequence[float | None] = [None] * len(items)
+        lowest: Sequence[float | None] = deviations
         spread = measured.spread
         if spread is not None and len(items):
             spread = spread.against(_groups(items), self.model.usual_spread())
             deviations = spread.deviations().tolist()
+            members = np.sqrt(spread.vectors.shape[1]) * spread.vectors
+            lowest = (measured.values + members.min(axis=1)).tolist()
         wrong = np.flatnonzero(~np.isfinite(measured.values))
         if len(wrong):
             raise NoNumber(
@@ -194,6 +197,7 @@ class ScoringCore:
             Score(
                 value=float(measured.values[row]),
                 std=deviations[row],
+                lowest=lowest[row],
                 cut_prompt=item.encoded.cut_prompt,
                 cut_response=item.encoded.cut_reply,
                 length=len(item.encoded.ids),
@@ -311,7 +315,8 @@ def _refuse_forms(conversations: Sequence[Conversation], what: str) -> None:
 def _groups(items: Sequence[Item]) -> np.ndarray:
     """Return the number of the prompt that each item answers, int64; texts stand alone."""
     known: dict[Any, int] = {}
-    keys = [
-        row if item.conversation.prompt is None else repr(item.conversation.prompt) for row, item in enumerate(items)
-    ]
+    keys: list[Any] = []
+    for row, item in enumerate(items):
+        asked = item.conversation
+        keys.append(asked.group or (row if asked.prompt is None else repr(asked.prompt)))
     return np.array([known.setdefault(key, len(known)) for key in keys], np.int64)

@@ -35,6 +35,8 @@ class Conversation:
         Tokens of such a text.
     limit
         Cut text or ids to so many tokens, if that is less than the model's own length.
+    group
+        Names the prompt, where prompts that are written alike are different ones; None: what is written tells.
     """
 
     prompt: Prompt | None = None
@@ -42,6 +44,7 @@ class Conversation:
     text: str | None = None
     ids: Sequence[int] | None = None
     limit: int | None = None
+    group: str | None = None
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,8 @@ class Score:
     std
         Standard deviation of the value against other responses to the same prompt in the same call, or against
         training responses where there is none; None where the model does not tell.
+    lowest
+        What the member that thinks least of it says, seen like ``std``; of a posterior it means nothing.
     cut_prompt, cut_response
         Tokens that truncation took.
     length
@@ -93,6 +98,7 @@ class Score:
 
     value: float
     std: float | None
+    lowest: float | None
     cut_prompt: int
     cut_response: int
     length: int

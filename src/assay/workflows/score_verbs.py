@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO
 
-import numpy as np
 from datasets import Dataset
 
 from assay.console import progress, say, show
@@ -17,14 +16,14 @@ from assay.feedback import kind_of, read_with_report
 from assay.feedback.records import as_chat, prompt_text
 from assay.output import as_bytes, check_new, new_file, new_folder, write_atomic, write_json
 from assay.scorers import RewardModel, export
-from assay.scorers.conversation import Encoded, Prompt
+from assay.scorers.core import ScoringCore
 from assay.scorers.export import why_not
-from assay.scorers.pieces import pieces
 from assay.scorers.prefixes import why_no_prefix_scores
+from assay.scorers.scored import Conversation, Score
 from assay.workflows.judge_settings import ExportSettings, ScoreSettings
 from assay.workflows.judging import load_models
 
-_ROWS_AT_ONCE = 512
+_ROWS_AT_ONCE, _PROTOTYPES = 512, 3
 
 
 def score_data(settings: ScoreSettings) -> dict[str, Any]:
@@ -94,80 +93,43 @@ def _write_line(file: BinaryIO, line: dict[str, Any]) -> None:
 
 
 def _scores(model: RewardModel, data: Dataset, settings: ScoreSettings) -> Iterator[dict[str, Any]]:
+    core = ScoringCore(model, settings.token_budget)
     ratings = kind_of(data) == "ratings"
     for batch in data.iter(_ROWS_AT_ONCE):
-        entries = []
+        heads: list[dict[str, Any]] = []
+        given: list[Conversation] = []
         for row, prompt in enumerate(batch["prompt"]):
             replies = [batch["response"][row]] if ratings else batch["responses"][row]
             packed = [None] * len(replies) if ratings else batch["response_messages"][row]
-            names = (batch["prompt_id"][row], prompt_text(prompt), as_chat(prompt))
-            entries += [
-                (*names, number, text, json.loads(messages) if messages else text)
-                for number, (text, messages) in enumerate(zip(replies, packed, strict=True))
-            ]
-        encoded = model.encoder.encode([e[2] for e in entries], [e[5] for e in entries])
-        prompts = [e[2] for e in entries]
-        values, deviations = _reduced(model, encoded, prompts, np.array([e[0] for e in entries]), settings)
-        reasons: Any = [None] * len(entries)
-        if settings.explain:
-            budget = settings.token_budget
-            reasons = model.explain(prompts, [e[5] for e in entries], token_budget=budget)
-        tokens: Any = _of_tokens(model, encoded, prompts, settings) if settings.tokens else [None] * len(entries)
-        told = zip(entries, encoded, values, deviations, reasons, tokens, strict=True)
-        for (prompt_id, text, _, number, shown, _), made, value, std, why, each in told:
-            line: dict[str, Any] = {
-                "prompt_id": prompt_id,
-                "index": number,
-                "prompt": text,
-                "response": shown,
-                "score": round(float(value), 6),
-                "truncated": bool(made.cut_prompt or made.cut_reply),
-            }
-            if std is not None:
-                line["std"] = round(float(std), 6)
-            if why is not None:
-                line["prototypes"] = why
-            yield line if each is None else line | each
+            name, text, chat = batch["prompt_id"][row], prompt_text(prompt), as_chat(prompt)
+            for number, (reply, messages) in enumerate(zip(replies, packed, strict=True)):
+                heads.append({"prompt_id": name, "index": number, "prompt": text, "response": reply})
+                given.append(Conversation(chat, json.loads(messages) if messages else reply, group=name))
+        found = core.score(
+            given,
+            tokens=settings.tokens,
+            truncated=settings.truncated,
+            prototypes=_PROTOTYPES if settings.explain else 0,
+        )
+        for head, score in zip(heads, found, strict=True):
+            yield head | _told(score, settings)
 
 
-def _of_tokens(
-    model: RewardModel, encoded: Sequence[Encoded], prompts: Sequence[Prompt], settings: ScoreSettings
-) -> list[dict[str, Any]]:
-    """Return the text of each token of the responses, and the score after each."""
-    budget = settings.token_budget
-    if settings.truncated:
-        sides = zip(encoded, prompts, strict=True)
-        scores = [model.truncated_scores_encoded(one, prompt, token_budget=budget) for one, prompt in sides]
-    else:
-        scores = model.prefix_scores_encoded(encoded, token_budget=budget)
-    found = []
-    for one, values in zip(encoded, scores, strict=True):
-        ids = one.ids[one.prompt_tokens : one.prompt_tokens + len(values) - 1]
-        rounded = [round(float(value), 6) for value in values]
-        found.append({"tokens": pieces(model.encoder.tokenizer, ids), "prefix_scores": rounded})
-    return found
-
-
-def _reduced(
-    model: RewardModel,
-    encoded: Sequence[Encoded],
-    prompts: Sequence[Prompt],
-    prompt_ids: np.ndarray,
-    settings: ScoreSettings,
-) -> tuple[np.ndarray, Sequence[float | None]]:
-    """Return scores ``[n]``, reduced as wanted, and how uncertain each is; None where the model does not tell."""
-    budget = settings.token_budget
-    if not model.is_uncertain:
-        return model.score_conversations(encoded, prompts, token_budget=budget), [None] * len(encoded)
-    ids, alone = [e.ids for e in encoded], model.prompt_ids(prompts)
-    scores, spread = model.spread_encoded(ids, alone, token_budget=budget)
-    spread = spread.against(prompt_ids, model.usual_spread())
-    deviations = spread.deviations()
-    if settings.reduce == "lcb":
-        scores = scores - settings.b * deviations
-    elif settings.reduce == "min":
-        scores = scores + np.sqrt(spread.vectors.shape[1]) * spread.vectors.min(axis=1)
-    return scores, deviations.tolist()
+def _told(score: Score, settings: ScoreSettings) -> dict[str, Any]:
+    """Return what a line says of a score."""
+    value = score.value
+    if score.std is not None and settings.reduce == "lcb":
+        value -= settings.b * score.std
+    elif score.lowest is not None and settings.reduce == "min":
+        value = score.lowest
+    line: dict[str, Any] = {"score": round(value, 6), "truncated": score.truncated}
+    if score.std is not None:
+        line["std"] = round(score.std, 6)
+    if score.prototypes is not None:
+        line["prototypes"] = score.prototypes
+    if score.prefix_scores is not None:
+        line |= {"tokens": score.tokens, "prefix_scores": [round(each, 6) for each in score.prefix_scores]}
+    return line
 
 
 def _refuse_reduction(model: RewardModel, settings: ScoreSettings) -> None:
