@@ -23,6 +23,8 @@ export async function renderRuns(panel, served, signal) {
         el("td", { cls: "muted" }, run.changed.replace("T", " ").slice(0, 16))))))));
 }
 
+const titled = (name) => name.charAt(0).toUpperCase() + name.slice(1).replaceAll("_", " ");
+
 export async function renderModel(panel, served, signal) {
   const told = await api("/model");
   if (signal.aborted) return;
@@ -33,7 +35,7 @@ export async function renderModel(panel, served, signal) {
     ["Scores of tokens", told.token_scores ? "in one pass" : `not in one pass: ${told.why_no_token_scores}`],
     ["Prototypes", told.prototypes || null], ["Template", told.template],
     ["Longest text", `${told.max_length_tokens} tokens, prompts cut on the ${told.truncation}`],
-    ...Object.entries(told.data || {}).map(([name, value]) => [name.replaceAll("_", " "), typeof value === "object" ? JSON.stringify(value) : String(value)]),
+    ...Object.entries(told.data || {}).map(([name, value]) => [titled(name), typeof value === "object" ? JSON.stringify(value) : String(value)]),
     ["Versions", Object.entries(told.versions || {}).map(([name, version]) => `${name} ${version}`).join(", ")],
   ];
   show(panel,
