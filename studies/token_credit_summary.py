@@ -16,6 +16,8 @@ from assay.output import write_atomic, write_json
 
 FASTER = "redistributed PPO is ahead of sparse PPO whose critic begins as the reward model"
 RLOO = "redistributed RLOO is ahead of RLOO"
+#: What was published, and what tells credit from a head start; named after the run, so they decide nothing.
+LATER = (("redistributed", "sparse"), ("redistributed", "uniform"), ("redistributed", "shuffled"))
 SPARSE = ("sparse", "sparse_rm_critic")
 
 
@@ -29,6 +31,7 @@ def write_token_credit(study: str, docstring: str, folder: Path, planned: Sequen
             loss = "averaged over tokens" if kind == "tokens" else "at the end token"
             worlds[f"{gold} gold, loss {loss}"].append(cell)
     verdicts, tables = [], {}
+    later: list[dict[str, Any]] = []
     for world, runs in worlds.items():
         tables[world] = {
             "accuracy": float(np.mean([run["accuracy"] for run in runs])),
@@ -42,7 +45,15 @@ def write_token_credit(study: str, docstring: str, folder: Path, planned: Sequen
             verdicts.append(seed_verdict(claim, "mean over all cycles", world, areas))
             ends = [_end(run, better, worse) - _end(run, worse, better) for run in runs]
             verdicts.append(seed_verdict(claim, "at equal divergence", world, ends))
-    result = {"study": study, "verdicts": verdicts, "worlds": tables, **circumstances(planned, cells)}
+        for better, worse in LATER:
+            gap = seed_verdict(
+                f"{better} over {worse}",
+                "mean over all cycles",
+                world,
+                [_area(run, better) - _area(run, worse) for run in runs],
+            )
+            later.append({name: gap[name] for name in ("claim", "metric", "data", "effect", "ci95", "unit")})
+    result = {"study": study, "verdicts": verdicts, "later": later, "worlds": tables, **circumstances(planned, cells)}
     write_json(RESULTS / f"{study}.json", result)
     write_atomic(RESULTS / f"{study}.md", _page(study, docstring, result))
     print(f"{RESULTS / study}.md written; {len(result['cells_missing'])} planned cells are missing")
@@ -84,6 +95,12 @@ def _steps(run: dict[str, Any], arm: str) -> int | None:
 
 def _page(study: str, docstring: str, result: dict[str, Any]) -> str:
     lines = [*page_head(study, docstring, result), "## Verdicts", "", *verdict_table(result["verdicts"]), ""]
+    lines += ["Named after the run, so no verdicts (gold over all cycles, deviations; 95 % intervals over seeds):", ""]
+    lines += ["| gap | data | effect | 95 % interval |", "|---|---|---|---|"]
+    for gap in result["later"]:
+        low, high = gap["ci95"]
+        lines.append(f"| {gap['claim']} | {gap['data']} | {gap['effect']:+.2f} | {low:+.2f} to {high:+.2f} |")
+    lines.append("")
     for world, found in result["worlds"].items():
         lines += [f"## {world}", "", f"Accuracy of the reward models: {100 * found['accuracy']:.1f} %.", ""]
         heads = ("arm", "rate", "gold, all cycles", "gold, last ten", "divergence", "length", "spread of advantages")
