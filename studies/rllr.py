@@ -161,7 +161,7 @@ def classify(place: Path, seed: int) -> dict[str, Any]:
 
 
 def _lines(path: Path) -> list[str]:
-    return [line for line in path.read_text(encoding="utf-8").splitlines() if line]
+    return [line for line in path.read_text(encoding="utf-8").split("\n") if line]
 
 
 def _curve(path: Path) -> list[dict[str, float]]:

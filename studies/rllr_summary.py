@@ -32,9 +32,12 @@ def write_rllr(study: str, docstring: str, folder: Path, planned: Sequence[str])
         by[policy][task].append(cell)
     verdicts, tables = [], {}
     for policy, tasks in by.items():
+        shared = _in_all(tasks)
         for one, other in CONTRASTS:
             claim = f"{one} above {other}"
-            verdicts.append(judged(claim, "accuracy", f"{policy}, all tasks", _over_all(tasks, one, other), SMALLEST))
+            if all(shared.values()):
+                effect = _over_all(shared, one, other)
+                verdicts.append(judged(claim, "accuracy", f"{policy}, all tasks", effect, SMALLEST))
             for task, many in tasks.items():
                 verdicts.append(judged(claim, "accuracy", f"{policy}, {task}", _gap(many, one, other), SMALLEST))
         tables[policy] = {task: _table(many) for task, many in tasks.items()}
@@ -54,10 +57,16 @@ def _gap(many: Cells, one: str, other: str) -> Effect:
     return hierarchical_effect(_right(many, one) - _right(many, other), np.ones(len(groups)), groups)
 
 
+def _in_all(tasks: dict[str, Cells]) -> dict[str, Cells]:
+    """Return the cells of seeds that all tasks have, in one order."""
+    numbered = {task: {cell["cell"].split(".")[2]: cell for cell in many} for task, many in tasks.items()}
+    seeds = sorted(set.intersection(*(set(own) for own in numbered.values())))
+    return {task: [own[seed] for seed in seeds] for task, own in numbered.items()}
+
+
 def _over_all(tasks: dict[str, Cells], one: str, other: str) -> Effect:
-    """Return the mean over tasks, each task as much as the others, of seeds that all tasks have."""
-    seeds = min(len(many) for many in tasks.values())
-    terms = [_right(many[:seeds], one) - _right(many[:seeds], other) for many in tasks.values()]
+    """Return the mean over tasks, each task as much as the others."""
+    terms = [_right(many, one) - _right(many, other) for many in tasks.values()]
     weight = np.concatenate([np.full(each.shape[1], 1 / each.shape[1]) for each in terms])
     groups = [f"{task}: {group}" for task, many in tasks.items() for group in many[0]["groups"]]
     return hierarchical_effect(np.concatenate(terms, axis=1), weight, np.array(groups, object))

@@ -124,7 +124,7 @@ def texts_of(task: Path) -> list[str]:
     rows = [
         json.loads(line)
         for name in ("teach", "prompts")
-        for line in (task / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
+        for line in (task / f"{name}.jsonl").read_text(encoding="utf-8").split("\n")
     ]
     return [text for row in rows for text in (row["prompt"][0]["content"], row.get("response", "")) if text]
 

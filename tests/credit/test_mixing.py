@@ -38,6 +38,10 @@ def test_the_cap_is_a_quantile() -> None:
             label_cap(rewards, quantile)
     with pytest.raises(CreditError, match="no number"):
         capped_mix(1.0, 1.0, float("nan"))
+    with pytest.raises(CreditError, match="inf for none"):
+        capped_mix(1.0, 1.0, float("-inf"))
+    # without a cap it is the plain sum
+    assert capped_mix(400.0, 0.3, float("inf")) == 400.3
 
 
 def test_without_a_multiplier_the_cost_does_not_count() -> None:

@@ -30,6 +30,11 @@ def test_what_cannot_be_read_is_wrong() -> None:
     assert found.macro_f1 == pytest.approx((2 / 3 + 0) / 2)
 
 
+def test_a_class_may_be_called_as_what_cannot_be_read_is() -> None:
+    found = classify(["none", "some", "some"], ["none", None, "none"], [0, 1, 2], ("none", "some"), resamples=50)
+    assert found.confusion == {"none": {"none": 1}, "some": {"none": 1, "(none)": 1}}
+
+
 def test_distances_of_ordinal_labels() -> None:
     stars = ("1", "2", "3", "4", "5")
     found = classify(["1", "2", "5"], ["2", None, "5"], [0, 1, 2], stars, ordinal=True)

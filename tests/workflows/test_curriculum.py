@@ -6,9 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from assay.feedback import read
 from assay.workflows import curriculum_verb
+from assay.workflows.data import group_keys, seen_groups
 from tests.workflows.conftest import Cli, metrics_of
 
 BOTH = ("--tasks", "tasks/sst2", "tasks/movie_reviews")
@@ -30,12 +33,15 @@ class Learning:
 
     def __init__(self, accuracies: dict[str, dict[str, float]]) -> None:
         self.accuracies, self.runs = accuracies, list[tuple[str, str, int]]()
+        self.seen = list[np.ndarray]()
 
     def align(self, settings: Any) -> dict[str, Any]:
-        self.runs.append((Path(settings.data).parent.name, settings.backbone, settings.cycles))
+        if not settings.dry_run:
+            self.runs.append((Path(settings.data).parent.name, settings.backbone, settings.cycles))
         return {}
 
-    def classify(self, settings: Any) -> dict[str, Any]:
+    def classify(self, settings: Any, seen: np.ndarray) -> dict[str, Any]:
+        self.seen.append(seen)
         task = Path(settings.data).name
         learned = next((name for name in ("sst2", "movie_reviews") if settings.policy.endswith(name)), "start")
         share = self.accuracies[learned][task]
@@ -80,6 +86,8 @@ def test_a_run_that_was_stopped_goes_on(
     plain = learning.align
 
     def stopping(settings: Any) -> dict[str, Any]:
+        if settings.dry_run:
+            return {}
         if len(learning.runs) == 2:
             raise KeyboardInterrupt
         Path(settings.out).mkdir(parents=True)
@@ -141,12 +149,34 @@ def test_all_at_once_learns_from_one_reward_each(
             "belongs to --order transfer",
         ),
         ([*BOTH, "--rollout.responses", "1"], "2 or more"),
+        ([*BOTH, "--rewards.sst2", "m", "--rewards.movie_reviews", "m"], "no folder 'm'"),
+        ([*BOTH, "--max-length-tokens", "20", "--rollout.max-new-tokens", "19"], "no prompt leaves room"),
     ],
 )
 def test_what_cannot_be_learned(cli: Cli, tasks: list[str], tiny_causal: Path, words: list[str], reason: str) -> None:
     said = cli("curriculum", tiny_causal, *words, "--out", "no")
     assert said.code == 2 and reason in said.err, said.err
     assert not Path("no").exists()
+
+
+def test_a_mistyped_backbone_leaves_nothing_behind(cli: Cli, tasks: list[str]) -> None:
+    said = cli("curriculum", "nowhere", "--tasks", *tasks, "--out", "no")
+    assert said.code == 2 and "cannot load the backbone 'nowhere'" in said.err, said.err
+    assert not Path("no").exists()
+
+
+def test_all_policies_are_judged_on_the_same_examples(
+    cli: Cli, tasks: list[str], trained_causal: Path, learning: Learning
+) -> None:
+    """What any of them has seen is left out of all: each task's prompts, and what the first one was trained on."""
+    begun = trained_causal / "model"
+    said = cli("curriculum", begun, "--tasks", *tasks, "--out", "c")
+    assert said.code == 0, said.err
+    assert len(learning.seen) == 10 and all(np.array_equal(own, learning.seen[0]) for own in learning.seen)
+    expected = [group_keys(read(Path(folder) / "prompts.jsonl")) for folder in tasks]
+    before = seen_groups(str(begun))
+    assert before is not None and len(before)
+    assert set(learning.seen[0]) == set(np.concatenate([*expected, before]))
 
 
 def test_the_plan_alone(cli: Cli, tasks: list[str], tiny_causal: Path) -> None:

@@ -108,6 +108,12 @@ def test_seen_groups_are_stored_with_the_model(tmp_path: Path) -> None:
     write_seen_groups(tmp_path, keys)
     np.testing.assert_array_equal(seen_groups(str(tmp_path)), keys)
     assert seen_groups(str(tmp_path / "elsewhere")) is None
+    # a model that begins as another one has seen what that saw
+    (tmp_path / "next").mkdir()
+    write_seen_groups(tmp_path / "next", np.array([3, 1 << 60], np.uint64), str(tmp_path))
+    np.testing.assert_array_equal(seen_groups(str(tmp_path / "next")), np.union1d(keys, np.array([3, 1 << 60])))
+    write_seen_groups(tmp_path / "next", keys, "some/hub-model")
+    np.testing.assert_array_equal(seen_groups(str(tmp_path / "next")), keys)
     (tmp_path / "seen_groups.npy").write_bytes(b"")
     with pytest.raises(ModelError, match="damaged"):
         seen_groups(str(tmp_path))

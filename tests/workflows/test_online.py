@@ -14,8 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from assay.config import build
+from assay.credit.combining import Capped, Weighted
 from assay.scorers import load_policy
 from assay.scorers.loading import load_reward_model
+from assay.workflows.online_rewards import rewards_of
+from assay.workflows.online_settings import OnlineSettings
 from tests.scorers.test_remote_reward import Rewards, server
 from tests.workflows.conftest import Cli, environment, metrics_of
 
@@ -141,9 +145,16 @@ def test_a_cap_is_a_quantile_of_held_out_right_answers(
     assert len(stored) == 21 and stored == sorted(stored)
     said = cli("align", asked, "--out", "quantile", *common, *mixed, "--rationale.quantile", 0.25)
     assert said.code == 0 and f"capped at {stored[5]:.3f}" in said.err, said.err
+    assert "of held-out wrong answers score above the cap too" in said.err
     for words, reason in (
         (["--rationale.cap", 1, "--rationale.quantile", 0.2], "say the same"),
         (["--reward.functions", "mine.py:letters", "--rationale.model", trained_causal], "only a --reward.model knows"),
+        (["--rationale.cap", "nan"], "greater than -inf"),
+        (["--rationale.cap", 1, "--reward.weights", 2], "would change the units"),
+        (
+            ["--reward.functions", *["mine.py:letters"] * 2, "--rationale.model", trained_causal, "--rationale.cap", 1],
+            "caps one reward",
+        ),
     ):
         source = [] if "--reward.functions" in words else mixed
         said = cli("align", asked, "--out", "no", *common, *source, *words)
@@ -153,6 +164,20 @@ def test_a_cap_is_a_quantile_of_held_out_right_answers(
     bare.save_pretrained("bare")
     said = cli("align", asked, "--out", "no", *common, "--reward.model", "bare", "--rationale.model", trained_causal)
     assert said.code == 2 and "does not know what right answers score" in said.err, said.err
+
+
+def test_the_cap_is_of_the_reward_model_alone(trained_causal: Path, asked: Path) -> None:
+    """Other sources are added to the mix, and neither capped nor counted towards the cap."""
+    given: dict[str, Any] = {"data": str(asked), "out": "-", "method": "rloo", "backbone": "-"}
+    given |= {"reward": {"model": str(trained_causal), "functions": ["mine.py:letters"]}}
+    given |= {"rationale": {"model": str(trained_causal), "cap": "inf"}}
+    chain = rewards_of(build(OnlineSettings, given))
+    assert isinstance(chain, Weighted) and [weight for _, weight in chain.links] == [1.0, 1.0]
+    capped = chain.links[0][0]
+    assert isinstance(capped, Capped) and capped.cap == float("inf")
+    # without a reward model, of the one source there is
+    given |= {"reward": {"functions": ["mine.py:letters"]}}
+    assert isinstance(rewards_of(build(OnlineSettings, given)), Capped)
 
 
 def test_a_reward_server(cli: Cli, tiny_causal: Path, asked: Path, server: Rewards) -> None:

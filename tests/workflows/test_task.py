@@ -135,6 +135,18 @@ def test_a_model_writes_for_the_label_that_it_is_told(
     assert said.code == 2 and "too few explained examples" in said.err
 
 
+def test_without_rationales_there_are_no_pairs_of_them(cli: Cli, nli: Path) -> None:
+    rows = [json.loads(line) for line in nli.read_text("utf-8").split("\n") if line]
+    rows = [{name: value for name, value in row.items() if name != "explanations"} for row in rows]
+    Path("bare.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    words = ["task", "esnli", "bare.jsonl", "--rationales", "templates"]
+    said = cli(*words, "--out", "t")
+    assert said.code == 0 and "no rationale-sensitive pairs could be built" in said.err, said.err
+    assert not Path("t/rationale.parquet").exists() and ", 0 of them with rationales" in said.err
+    said = cli(*words, "--out", "no", "--require", "rationale")
+    assert said.code == 2 and "no rationale-sensitive pair could be built" in said.err and not Path("no").exists()
+
+
 def test_wrong_labels_as_a_policy_confuses_them(cli: Cli, nli: Path) -> None:
     confusion = {a: {b: 10**6 if (a, b) in (LABELS[:2], LABELS[1::-1]) else 0 for b in LABELS} for a in LABELS}
     told = {"policies": {"p": {"confusion": confusion}}}

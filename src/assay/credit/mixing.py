@@ -22,7 +22,7 @@ def capped_mix(label_reward: Any, rationale_reward: Any, cap: float) -> Any:
         Numbers, arrays or tensors, both of one kind and shape.
     cap
         In units of the label reward: a quantile of it on correct held-out answers (`label_cap`), for a number in raw
-        units means nothing once the model is trained anew.
+        units means nothing once the model is trained anew. ``inf``: the plain sum.
 
     Returns
     -------
@@ -32,10 +32,10 @@ def capped_mix(label_reward: Any, rationale_reward: Any, cap: float) -> Any:
     Raises
     ------
     CreditError
-        If the cap is no number.
+        If the cap is no number, or minus infinity.
     """
-    if not np.isfinite(cap):
-        raise CreditError("the cap is no number", expected="a finite number", got=str(cap))
+    if not cap > -np.inf:
+        raise CreditError("the cap is no number", expected="a number, or inf for none", got=str(cap))
     if isinstance(label_reward, torch.Tensor):
         return label_reward.clamp_max(cap) + rationale_reward
     found = np.minimum(label_reward, cap) + rationale_reward

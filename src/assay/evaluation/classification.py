@@ -11,7 +11,7 @@ from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from assay.evaluation.intervals import Estimate, GroupBootstrap
 
-#: Column of the confusion table for answers without a label.
+#: Column of the confusion table for answers without a label; in brackets where a label is called so.
 UNREAD = "none"
 
 
@@ -30,7 +30,7 @@ class Classified:
     macro_f1
         Mean F1 of the classes that the right labels have; NaN where there are none.
     confusion
-        Right label -> told label (`UNREAD` among them) -> count.
+        Right label -> told label (`unread_name` among them) -> count.
     error
         Mean distance of told labels from the right ones, of ordinal tasks; without a label counts as the farthest there
         is. None: no ordinal task.
@@ -97,13 +97,22 @@ def classify(
     return Classified(bootstrap.ratio(hits, ones, proportion=True), unread, by_class, macro, confusion, error)
 
 
+def unread_name(labels: Sequence[str]) -> str:
+    """Return the name of what has no label, which is none of the labels'."""
+    name = UNREAD
+    while name in labels:
+        name = f"({name})"
+    return name
+
+
 def _classes(
     right: Sequence[str], told: Sequence[str | None], labels: Sequence[str]
 ) -> tuple[dict[str, dict[str, float]], float, dict[str, dict[str, int]]]:
     if not labels:
         return {}, float("nan"), {}
-    names = [*labels, UNREAD]
-    said = [UNREAD if other is None else other for other in told]
+    unread = unread_name(labels)
+    names = [*labels, unread]
+    said = [unread if other is None else other for other in told]
     table = confusion_matrix(list(right), said, labels=names)
     precision, recall, f1, count = precision_recall_fscore_support(
         list(right), said, labels=list(labels), zero_division=0.0

@@ -59,7 +59,7 @@ def read_questions(path: str | Path) -> list[Question]:
         If the file cannot be read, a line has another shape, two questions have one name, or there is none.
     """
     try:
-        lines = Path(path).expanduser().read_text(encoding="utf-8").splitlines()
+        lines = Path(path).expanduser().read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError("the questions cannot be read", where=str(path), got=str(error)[:120]) from error
     found: dict[str, Question] = {}

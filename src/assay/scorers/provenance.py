@@ -40,8 +40,8 @@ class Provenance:
     fingerprint
         Hashes of the probes' token ids and of the head's weights; ``base``: of the weights under an adapter.
     score
-        Mean and standard deviation of raw scores, the means of several members, and ``preferred``: quantiles of the
-        scores of responses that held-out judgements prefer; or None.
+        Mean and standard deviation of raw scores, the means of several members, and ``preferred`` and
+        ``rejected``: quantiles of the scores of responses that held-out judgements prefer and do not; or None.
     calibration
         A temperature and how it was fitted, or None.
     data

@@ -95,7 +95,7 @@ def _align_in(folder: Path, settings: AlignSettings, shares: Shares, references:
     policy = result.model
     policy.record.data = data_card(settings, shares)
     policy.save_pretrained(folder / "model")
-    write_seen_groups(folder / "model", group_keys(shares.training))
+    write_seen_groups(folder / "model", group_keys(shares.training), settings.backbone)
     write_atomic(folder / "config.yaml", dump_yaml(settings.model_copy(update={"resume": False, "overwrite": False})))
     metrics = untested(settings, shares, result) | {"policy": policy.record.policy}
     baselines = fit_baselines(shares.training, folder / "baselines") if len(pairs(shares.training)) else {}

@@ -24,7 +24,8 @@ from assay.workflows import hardware
 from assay.workflows.classify_models import choosing, on_pairs, wording
 from assay.workflows.classify_report import write_classify_report
 from assay.workflows.classify_settings import ClassifySettings
-from assay.workflows.judging import leave_out_seen
+from assay.workflows.data import unseen
+from assay.workflows.judging import all_seen, leave_out_seen
 from assay.workflows.task_files import read_task
 
 
@@ -42,10 +43,18 @@ class Asked:
     prompts: list[str]
 
 
-def classify_policies(settings: ClassifySettings) -> dict[str, Any]:
+def classify_policies(settings: ClassifySettings, seen: np.ndarray | None = None) -> dict[str, Any]:
     """Run `assay classify`; return what ``metrics.json`` holds.
 
     Answers are the likeliest ones. An answer without a label is wrong. Differences between policies are paired.
+
+    Parameters
+    ----------
+    settings
+        As of the verb.
+    seen
+        Keys of groups that are left out, instead of those that the models tell of: so several calls judge on the same
+        examples.
 
     Raises
     ------
@@ -63,7 +72,7 @@ def classify_policies(settings: ClassifySettings) -> dict[str, Any]:
     ways = [usual, *(k for k in range(len(task.templates)) if k != usual)] if settings.all_templates else [usual]
     policies = {name: policy_from(name, settings.max_length_tokens).to(hardware.best_device()) for name in names}
     minds = {name: load_reward_model(name).to(hardware.best_device()) for name in settings.by}
-    examples = _unseen(settings, task, examples, usual, names)
+    examples = _unseen(settings, task, examples, usual, names, seen)
     asked, crowded = _with_room(settings, task, examples, ways, list(policies.values()))
     told: dict[str, Any] = {"task": task.name, "examples": len(asked[usual].examples), "without_room": crowded}
     told |= {"labels": list(task.labels), "ordinal": task.kind == "ordinal", "ways": len(ways)}
@@ -103,11 +112,21 @@ def classify_policies(settings: ClassifySettings) -> dict[str, Any]:
 
 
 def _unseen(
-    settings: ClassifySettings, task: Task, examples: list[Example], usual: int, policies: list[str]
+    settings: ClassifySettings,
+    task: Task,
+    examples: list[Example],
+    usual: int,
+    policies: list[str],
+    seen: np.ndarray | None,
 ) -> list[Example]:
     """Leave out examples whose prompts or groups trained a policy or a reward model, as far as their folders tell."""
     records = from_rows(comparison(task.ask(one, usual), ["-"], [], split_group=one.group) for one in examples)
-    kept, dropped = leave_out_seen(records, [*policies, *settings.by], settings.include_seen)
+    if seen is None:
+        kept, dropped = leave_out_seen(records, [*policies, *settings.by], settings.include_seen)
+    else:
+        kept, dropped = unseen(records, seen)
+        if not len(kept):
+            raise all_seen(dropped)
     if not dropped:
         return examples
     known = set(kept["prompt_id"])

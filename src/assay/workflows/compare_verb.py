@@ -223,7 +223,7 @@ def _texts(path: str) -> list[Any]:
     try:
         content = Path(path).expanduser().read_text(encoding="utf-8")
         if Path(path).suffix in (".jsonl", ".json"):
-            found = [str(json.loads(line)["text"]) for line in content.splitlines() if line.strip()]
+            found = [str(json.loads(line)["text"]) for line in content.split("\n") if line.strip()]
         else:
             found = [part.strip() for part in content.split("\n\n") if part.strip()]
     except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError) as error:

@@ -3,22 +3,45 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from assay.config import build, to_plain
 from assay.console import say
 from assay.errors import ConfigError, DataError
 from assay.evaluation.transfer import backward_transfer, best_order, order_value
+from assay.feedback import read
 from assay.output import as_bytes, check_new, new_folder, write_atomic, write_json
 from assay.versions import current_versions
 from assay.workflows.classify_settings import ClassifySettings
 from assay.workflows.classify_verb import classify_policies
 from assay.workflows.curriculum_settings import CurriculumSettings
+from assay.workflows.data import group_keys, seen_groups
 from assay.workflows.online import align_online
 from assay.workflows.online_settings import OnlineSettings
 from assay.workflows.resuming import refuse_another_run
 from assay.workflows.task_files import read_task
+
+
+@dataclass(frozen=True)
+class _Tasks:
+    """What is learned and judged.
+
+    Attributes
+    ----------
+    folders
+        Task -> folder.
+    seen
+        Keys of the groups that some policy or reward model of the run has seen: no policy is judged on them, so that
+        all are judged on the same examples.
+    """
+
+    folders: dict[str, str]
+    seen: np.ndarray
+
 
 _RUNTIME = ("resume", "overwrite", "dry_run")
 _IDENTITY = "identity.json"
@@ -38,30 +61,34 @@ def learn_tasks(settings: CurriculumSettings) -> dict[str, Any]:
     """
     if not _goes_on(settings):
         check_new(settings.out, overwrite=settings.overwrite)
-    named = {read_task(folder)[0].name: folder for folder in settings.tasks}
-    if len(named) < len(settings.tasks):
+    folders = {read_task(folder)[0].name: folder for folder in settings.tasks}
+    if len(folders) < len(settings.tasks):
         raise DataError("two folders hold the same task", where="tasks", got=", ".join(settings.tasks))
-    if settings.rewards and set(settings.rewards) != set(named):
+    if settings.rewards and set(settings.rewards) != set(folders):
         raise ConfigError(
             "every task has a reward model, or none has",
             where="rewards",
-            expected=", ".join(named),
+            expected=", ".join(folders),
             got=", ".join(settings.rewards),
             remedy="name one for each of these tasks, or leave --rewards out: then the right label is rewarded",
         )
-    place = Path(settings.out)
-    # every mistake in settings is found before the first training
-    for tasks in [[task] for task in named] if settings.order != "joint" else [list(named)]:
-        _learning(settings, named, tasks, settings.backbone, place / "-", settings.cycles)
+    named, place = _Tasks(folders, _seen(settings, folders)), Path(settings.out)
+    if settings.order == "joint":
+        _learning(settings, named, list(folders), settings.backbone, place / "-", settings.cycles)
+    if not _goes_on(settings):
+        # every mistake in settings, models and prompts is found before the first training, and before a folder is made
+        for task in folders:
+            alone = _learning(settings, named, [task], settings.backbone, place / "-", settings.cycles)
+            align_online(alone.model_copy(update={"dry_run": True}))
     if settings.dry_run:
-        return {"dry_run": True, "tasks": list(named)}
+        return {"dry_run": True, "tasks": list(folders)}
     _begin(settings, place)
-    told: dict[str, Any] = {"tasks": list(named), "order": settings.order, "transfer": None}
+    told: dict[str, Any] = {"tasks": list(folders), "order": settings.order, "transfer": None}
     told["before"] = _judged(settings, named, settings.backbone, place / "before")
     if settings.order == "joint":
         told["stages"] = [_joint(settings, named, place)]
     else:
-        order = list(named)
+        order = list(folders)
         if settings.order == "transfer":
             told["transfer"], order = _measured(settings, named, told["before"], place)
         told["stages"] = _in_order(settings, named, order, place)
@@ -81,20 +108,27 @@ def _begin(settings: CurriculumSettings, place: Path) -> None:
         write_json(folder / _IDENTITY, identity)
 
 
+def _seen(settings: CurriculumSettings, folders: dict[str, str]) -> np.ndarray:
+    """Return the keys of groups of all tasks' prompts, and of those that the models say they were trained on."""
+    prompts = [group_keys(read(Path(folder).expanduser() / "prompts.jsonl")) for folder in folders.values()]
+    models = [seen_groups(name) for name in (settings.backbone, *(settings.rewards or {}).values())]
+    return np.unique(np.concatenate([*prompts, *(keys for keys in models if keys is not None)]))
+
+
 def _goes_on(settings: CurriculumSettings) -> bool:
     """Tell whether there is a run to resume: a folder of anything else is none."""
     return settings.resume and (Path(settings.out) / _IDENTITY).is_file()
 
 
 def _learning(
-    settings: CurriculumSettings, named: dict[str, str], tasks: list[str], backbone: str, out: Path, cycles: int
+    settings: CurriculumSettings, named: _Tasks, tasks: list[str], backbone: str, out: Path, cycles: int
 ) -> OnlineSettings:
     """Build the settings of one run, of one task or of all at once."""
     reward: dict[str, Any] = {"verifier": {"kind": "label"}}
     if settings.rewards:
         several = {"routes": {task: settings.rewards[task] for task in tasks}}
         reward = {"model": settings.rewards[tasks[0]]} if len(tasks) == 1 else several
-    prompts = Path(named[tasks[0]]).expanduser() if len(tasks) == 1 else out.parent
+    prompts = Path(named.folders[tasks[0]]).expanduser() if len(tasks) == 1 else out.parent
     values: dict[str, Any] = {"data": str(prompts / "prompts.jsonl"), "out": str(out), "backbone": backbone}
     values |= {"method": settings.method, "cycles": cycles, "test_share": 0.0, "reward": reward, "seed": settings.seed}
     values |= {"rollout": settings.rollout.model_dump(), "kl": settings.kl.model_dump(), "resume": settings.resume}
@@ -103,17 +137,17 @@ def _learning(
 
 
 def _learned(
-    settings: CurriculumSettings, named: dict[str, str], tasks: list[str], backbone: str, out: Path, cycles: int
+    settings: CurriculumSettings, named: _Tasks, tasks: list[str], backbone: str, out: Path, cycles: int
 ) -> None:
     """Run one training, unless it is there."""
     if not out.exists():
         align_online(_learning(settings, named, tasks, backbone, out, cycles))
 
 
-def _judged(settings: CurriculumSettings, named: dict[str, str], policy: str, place: Path) -> dict[str, float]:
+def _judged(settings: CurriculumSettings, named: _Tasks, policy: str, place: Path) -> dict[str, float]:
     """Return task -> accuracy of a policy on the test examples of all tasks."""
     found = {}
-    for task, folder in named.items():
+    for task, folder in named.folders.items():
         out = place / task
         values: dict[str, Any] = {"policy": policy, "data": folder, "out": str(out), "seed": settings.seed}
         values |= {"examples": settings.examples, "max_new_tokens": settings.rollout.max_new_tokens}
@@ -121,22 +155,22 @@ def _judged(settings: CurriculumSettings, named: dict[str, str], policy: str, pl
         if out.exists():
             own = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
         else:
-            own = classify_policies(build(ClassifySettings, values, where="curriculum"))
+            own = classify_policies(build(ClassifySettings, values, where="curriculum"), named.seen)
         found[task] = float(own["policies"][policy]["accuracy"]["value"])
     return found
 
 
 def _measured(
-    settings: CurriculumSettings, named: dict[str, str], before: dict[str, float], place: Path
+    settings: CurriculumSettings, named: _Tasks, before: dict[str, float], place: Path
 ) -> tuple[dict[str, Any], list[str]]:
     """Learn each task alone for a while, and return what that does to all, and the order that it speaks for."""
     after = {}
-    for task in named:
+    for task in named.folders:
         out = place / "alone" / task
         say(f"{task} alone, to measure what it does to the others")
         _learned(settings, named, [task], settings.backbone, out, settings.measured)
         after[task] = _judged(settings, named, str(out), place / "alone_judged" / task)
-    names = list(named)
+    names = list(named.folders)
     transfer = backward_transfer(names, before, after)
     order = best_order(transfer)
     told = {
@@ -148,9 +182,7 @@ def _measured(
     return told, [names[k] for k in order]
 
 
-def _in_order(
-    settings: CurriculumSettings, named: dict[str, str], order: list[str], place: Path
-) -> list[dict[str, Any]]:
+def _in_order(settings: CurriculumSettings, named: _Tasks, order: list[str], place: Path) -> list[dict[str, Any]]:
     """Learn one task after the other, each from the policy before; judge on all tasks after each."""
     policy, stages = settings.backbone, []
     for number, task in enumerate(order, 1):
@@ -164,14 +196,14 @@ def _in_order(
     return stages
 
 
-def _joint(settings: CurriculumSettings, named: dict[str, str], place: Path) -> dict[str, Any]:
+def _joint(settings: CurriculumSettings, named: _Tasks, place: Path) -> dict[str, Any]:
     """Learn all tasks at once; each task is asked as often as it has prompts."""
     lines = []
-    for folder in named.values():
-        rows = (Path(folder).expanduser() / "prompts.jsonl").read_text(encoding="utf-8").splitlines()
+    for folder in named.folders.values():
+        rows = (Path(folder).expanduser() / "prompts.jsonl").read_text(encoding="utf-8").split("\n")
         lines += [row for row in rows if row.strip()]
     write_atomic(place / "prompts.jsonl", as_bytes("\n".join(lines) + "\n"))
-    out, tasks = place / "joint", list(named)
+    out, tasks = place / "joint", list(named.folders)
     say(f"{', '.join(tasks)} at once")
     _learned(settings, named, tasks, settings.backbone, out, settings.cycles * len(tasks))
     return {"learned": tasks, "accuracy": _judged(settings, named, str(out), place / "joint_judged")}

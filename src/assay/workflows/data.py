@@ -257,9 +257,13 @@ def _hashed(names: np.ndarray) -> np.ndarray:
     return np.fromiter((int.from_bytes(digest[:8], "little") for digest in digests), np.uint64, count=len(names))
 
 
-def write_seen_groups(folder: Path, keys: np.ndarray) -> None:
-    """Store the keys of the groups that trained or calibrated a model beside its weights."""
-    np.save(folder / SEEN_GROUPS, keys)
+def write_seen_groups(folder: Path, keys: np.ndarray, begun_from: str | None = None) -> None:
+    """Store the keys of the groups that trained or calibrated a model beside its weights.
+
+    What trained the model that it began as, if that tells, is among them: its weights still know it.
+    """
+    before = None if begun_from is None else seen_groups(begun_from)
+    np.save(folder / SEEN_GROUPS, keys if before is None else np.union1d(keys, before))
 
 
 def seen_groups(model: str) -> np.ndarray | None:

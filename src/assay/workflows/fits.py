@@ -119,7 +119,9 @@ def trained(
     return trainer.gathered(fresh), step_of(whole) if whole else 0
 
 
-def store(result: Fit, values: np.ndarray, method: str | None, preferred: np.ndarray | None = None) -> None:
+def store(
+    result: Fit, values: np.ndarray, method: str | None, sides: tuple[np.ndarray, np.ndarray] | None = None
+) -> None:
     """Keep score statistics and calibration with the model.
 
     Parameters
@@ -130,22 +132,24 @@ def store(result: Fit, values: np.ndarray, method: str | None, preferred: np.nda
         Scores ``[n]``, or of several members ``[n, members]``.
     method
         What calibration was fitted on; None: on nothing.
-    preferred
-        Scores of responses that held-out judgements prefer (`preferred_of`), of which quantiles are kept; None: none.
+    sides
+        Scores of responses that held-out judgements prefer, and of the others (`sides_of`): quantiles of both are kept.
+        None: of none.
     """
     members = values.astype(np.float64).reshape(len(values), -1)
     mean = members.mean(axis=1)
     result.model.record.score = {"mean": float(mean.mean()), "std": float(mean.std())}
     if members.shape[1] > 1:
         result.model.record.score["members"] = members.mean(axis=0).tolist()
-    if preferred is not None and len(preferred):
-        result.model.record.score["preferred"] = np.quantile(preferred, QUANTILES).tolist()
+    for name, scores in zip(("preferred", "rejected"), sides or (), strict=False):
+        if len(scores):
+            result.model.record.score[name] = np.quantile(scores, QUANTILES).tolist()
     if result.calibration is not None and method:
         result.model.record.calibration = stored_form(result.calibration, method)
 
 
-def preferred_of(records: EncodedRecords, values: np.ndarray) -> np.ndarray:
-    """Return the scores of responses that judgements prefer, each once, ``[responses]``.
+def sides_of(records: EncodedRecords, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the scores of responses that a judgement prefers, and of those that judgements only reject, each once.
 
     Parameters
     ----------
@@ -155,8 +159,12 @@ def preferred_of(records: EncodedRecords, values: np.ndarray) -> np.ndarray:
         ``[texts]``; of several members ``[texts, members]``, whose mean is taken.
     """
     view = records.pairs
-    won = records.offsets[view.row] + np.where(view.p > 0.5, view.a, view.b)
-    return values.reshape(len(values), -1).mean(axis=1)[np.unique(won[view.p != 0.5])]
+    means, decided = values.reshape(len(values), -1).mean(axis=1), view.p != 0.5
+    won, lost = (
+        np.unique((records.offsets[view.row] + np.where(first, view.a, view.b))[decided])
+        for first in (view.p > 0.5, view.p < 0.5)
+    )
+    return means[won], means[np.setdiff1d(lost, won)]
 
 
 def compare_with(model: RewardModel, states: Callable[[], torch.Tensor]) -> None:

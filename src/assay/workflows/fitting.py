@@ -23,7 +23,7 @@ from assay.workflows import ranks
 from assay.workflows.banks import bank_of, refuse_few, start_bank
 from assay.workflows.data import Shares
 from assay.workflows.feedback_settings import MarginMatching
-from assay.workflows.fits import Fit, compare_with, preferred_of, result_of, store, trained
+from assay.workflows.fits import Fit, compare_with, result_of, sides_of, store, trained
 from assay.workflows.fitting_frozen import fit_frozen
 from assay.workflows.graded import with_attributes
 from assay.workflows.members import add_laplace, samples_of
@@ -182,8 +182,8 @@ def _calibrate(
         verdicts = single_verdicts(settings, mean_of_members(values), kept_apart.grades)
         result.calibration = calibration_of(settings.calibration, held_out, margins, verdicts)
         # the scores of unseen texts show where scores lie in use; those of training texts are stretched
-        place, liked = "on the validation share", preferred_of(held_out, values)
-        store(result, values[held_out.responses], place, liked)
+        place, sides = "on the validation share", sides_of(held_out, values)
+        store(result, values[held_out.responses], place, sides)
         return
     dtype = torch.bfloat16 if settings.precision == "bf16" else None
     values = scores_in(score_records(model, train, dtype=dtype, token_budget=settings.token_budget))

@@ -16,7 +16,7 @@ from assay.scorers.features import FeatureCache
 from assay.workflows import hardware
 from assay.workflows.banks import bank_of, refuse_few
 from assay.workflows.data import Shares
-from assay.workflows.fits import Fit, compare_with, preferred_of, result_of, store
+from assay.workflows.fits import Fit, compare_with, result_of, sides_of, store
 from assay.workflows.heads import blind_to, head_arguments, record_folds, train_heads
 from assay.workflows.members import add_laplace, samples_of
 from assay.workflows.options import arguments, head_rate
@@ -109,16 +109,16 @@ def fit_heads(
     result = result_of(heads, trainer, taught)
     result.target, result.bank = settings.target, bank
     result.train_loss = [(step, loss / values[0].size) for step, loss in result.train_loss]  # the heads' sum
-    liked = None
+    sides = None
     if blind:
         unseen = values.mean(axis=2)[np.arange(len(values)), np.repeat(fold_of, np.diff(records.offsets))]
         out_of_fold = margins.mean(axis=2)[np.arange(len(margins)), fold_of[records.pairs.row]]
         verdicts = single_verdicts(settings, unseen, taught.grades)
-        liked = preferred_of(records, unseen)
+        sides = sides_of(records, unseen)
         result.calibration = calibration_of(settings.calibration, records, out_of_fold, verdicts)
     # the heads that cleaned the other folds had seen this one
     together = " (cleaned together)" if settings.clean.kind != "none" else ""
-    store(result, values[records.responses, blind], f"on margins out of {blind} folds{together}", liked)
+    store(result, values[records.responses, blind], f"on margins out of {blind} folds{together}", sides)
     return result
 
 

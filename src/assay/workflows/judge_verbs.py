@@ -267,7 +267,6 @@ def calibrate_model(settings: CalibrateSettings) -> dict[str, Any]:
     }
     with new_folder(settings.out, overwrite=settings.overwrite) as folder:
         model.save_pretrained(folder)
-        seen = [keys for keys in (seen_groups(settings.model), group_keys(fitting)) if keys is not None]
-        write_seen_groups(folder, np.unique(np.concatenate(seen)))
+        write_seen_groups(folder, group_keys(fitting), settings.model)
         write_json(folder / "metrics.json", metrics)
     return metrics

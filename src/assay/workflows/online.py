@@ -88,7 +88,7 @@ def align_online(settings: OnlineSettings) -> dict[str, Any]:
                 actor, args, asked, rewards, algorithm, gold=gold, held_out=held_out, writer=writer, callbacks=[shown]
             )
             done = _train(folder, settings, trainer, held_out)
-            write_seen_groups(folder / "model", group_keys(train))
+            write_seen_groups(folder / "model", group_keys(train), settings.backbone)
             shutil.rmtree(folder / "checkpoints", ignore_errors=True)
             (folder / _IDENTITY).unlink()
             done |= {"prompts": {"trained on": len(asked), "held out": len(held_out or ()), "without room": crowded}}

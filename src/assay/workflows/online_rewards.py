@@ -5,15 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from assay.console import say
 from assay.credit import Multiplier
 from assay.credit.answers import Answers
 from assay.credit.combining import Capped, Length, Routed, Safe, Weighted
 from assay.credit.functions import by_function, by_model, by_server, function_from
 from assay.credit.links import AtTheEnd, Link, Standard
-from assay.credit.mixing import label_cap
+from assay.credit.mixing import QUANTILES, label_cap
 from assay.credit.spreading import ByAttention, Redistributed
 from assay.errors import ConfigError, ModelError
+from assay.evaluation.words import percent
 from assay.feedback.records import prompt_text
 from assay.scorers import ModelOptions, Policy, backbones, create_reward_model
 from assay.scorers.engines import Vllm, continuous
@@ -29,6 +32,9 @@ from assay.training.algorithms import ALGORITHMS, Algorithm, KlControl
 from assay.workflows import hardware
 from assay.workflows.judge_functions import judge_of
 from assay.workflows.online_settings import OF_PREFIXES, OnlineSettings, VerifierSettings
+
+#: Share of wrong answers above the cap beyond which it is warned that the label hardly counts.
+WRONG_ABOVE = 0.25
 
 
 def algorithm_of(settings: OnlineSettings) -> Algorithm:
@@ -75,12 +81,17 @@ def rewards_of(settings: OnlineSettings) -> Link:
         cost = _of_model(settings, settings.cost.model, "cost", loaded)
         multiplier = Multiplier(settings.cost.budget, settings.cost.rate, settings.cost.start)
         main = Safe(main, cost, multiplier)
-    elif settings.rationale is not None:
-        main = Capped(main, _of_model(settings, settings.rationale.model, "rationale", loaded), _cap(settings, loaded))
     length = settings.length
     if length.per_token or length.no_end:
         main = Weighted([(main, 1.0), (Length(length.per_token, length.free, length.no_end), 1.0)])
     return main
+
+
+def _capped(settings: OnlineSettings, main: Link, loaded: dict[str, Any]) -> Link:
+    """Return the link under the cap of RLLR's mix, with the reward of rationales; without one, the link itself."""
+    if settings.rationale is None:
+        return main
+    return Capped(main, _of_model(settings, settings.rationale.model, "rationale", loaded), _cap(settings, loaded))
 
 
 def _cap(settings: OnlineSettings, loaded: dict[str, Any]) -> float:
@@ -100,13 +111,20 @@ def _cap(settings: OnlineSettings, loaded: dict[str, Any]) -> float:
         )
     cap = label_cap(stored, given.quantile)  # linear between the stored quantiles
     say(f"the reward of labels is capped at {cap:.3f}, quantile {given.quantile:g} of held-out right answers")
+    rejected = (loaded[name].record.score or {}).get("rejected")
+    if rejected is not None:
+        above = 1 - float(np.interp(cap, rejected, QUANTILES, left=0.0, right=1.0))
+        doubt = "warning: " if above > WRONG_ABOVE else ""
+        say(
+            f"{doubt}{percent(above)} of held-out wrong answers score above the cap too, and earn as much as right ones"
+        )
     return cap
 
 
 def _sources(settings: OnlineSettings, loaded: dict[str, Any]) -> Link:
     given, links = settings.reward, list[Link]()
     if given.model:
-        links.append(_of_model(settings, given.model, "model", loaded))
+        links.append(_capped(settings, _of_model(settings, given.model, "model", loaded), loaded))
     if given.routes:
         routes = {task: _of_model(settings, name, f"reward of {task}", loaded) for task, name in given.routes.items()}
         links.append(Routed("task", routes))
@@ -124,6 +142,9 @@ def _sources(settings: OnlineSettings, loaded: dict[str, Any]) -> Link:
             return graded(judge, asked, answers.texts)
 
         links.append(AtTheEnd("judge", grades))
+    if not given.model:
+        # settings see to it that there is one source alone
+        links[0] = _capped(settings, links[0], loaded)
     weights = given.weights or (1.0,) * len(links)
     return links[0] if len(links) == 1 and weights == (1.0,) else Weighted(list(zip(links, weights, strict=True)))
 

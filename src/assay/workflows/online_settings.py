@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
@@ -107,11 +108,17 @@ class CostSettings(Settings):
 
 
 class RationaleSettings(Settings):
-    """RLLR's mix: the reward of labels up to a cap, and that of rationales."""
+    """RLLR's mix: the reward of labels up to a cap, and that of rationales.
+
+    The cap is of ``--reward.model``, or of the one source there is; other sources are added to the mix as they are.
+    """
 
     model: str = Field(description="reward model of rationales")
     cap: float | None = Field(
-        default=None, description="of the main reward, in its own units; none: by --rationale.quantile"
+        default=None,
+        gt=-math.inf,
+        allow_inf_nan=True,
+        description="of the main reward, in its own units, or inf; none: by --rationale.quantile",
     )
     quantile: float = Field(
         default=0.5, ge=0, le=1, description="of the main model's scores of held-out right answers: the cap"
@@ -281,6 +288,10 @@ class OnlineSettings(RunSettings, ReadingSettings, TextSettings):
                 yield "rationale.quantile", "and --rationale.cap say the same; choose one"
             if self.rationale.cap is None and self.reward.model is None:
                 yield "rationale.cap", "is needed: only a --reward.model knows what right answers score"
+            if self.reward.model is None and len(self.reward.sources()) > 1:
+                yield "rationale", f"caps one reward, and there are {', '.join(self.reward.sources())}; leave one"
+            if self.reward.weights:
+                yield "reward.weights", "would change the units of --rationale.cap"
         if self.reward.normalise and self.rationale is not None:
             yield "reward.normalise", "would change the units of --rationale.cap"
         if self.drop_equal and self.rollout.responses < 2:

@@ -76,7 +76,7 @@ def read_task(folder: str) -> tuple[Task, list[Example], int]:
     place = Path(folder).expanduser()
     try:
         kept = json.loads((place / "task.json").read_text(encoding="utf-8"))
-        lines = (place / "test.jsonl").read_text(encoding="utf-8").splitlines()
+        lines = (place / "test.jsonl").read_text(encoding="utf-8").split("\n")
         rows = [json.loads(line) for line in lines if line.strip()]
         task = Task(kept["name"], tuple(kept["templates"]), tuple(kept["labels"]), kept["kind"])
         examples = [

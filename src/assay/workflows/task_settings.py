@@ -79,6 +79,10 @@ class TaskSettings(RunSettings):
     confused: str | None = Field(
         default=None, description="folder of assay classify, whose first policy tells --wrong confusion"
     )
+    require: Literal["label", "rationale"] = Field(
+        default="label",
+        description="pairs without which nothing is written: label-sensitive ones, or rationale-sensitive ones too",
+    )
     balance: bool = Field(
         default=True,
         description="weigh label-sensitive pairs so that of any two labels each is as often the better one",

@@ -13,7 +13,7 @@ import numpy as np
 
 from assay.console import say
 from assay.errors import DataError
-from assay.evaluation.classification import UNREAD
+from assay.evaluation.classification import unread_name
 from assay.feedback.tasks.rationales import Borrowed, Generated, NoRationale, RationaleSource, Templates
 from assay.feedback.tasks.shares import TaskShares
 from assay.feedback.tasks.task import MARK, Example, Task
@@ -157,11 +157,12 @@ def confusion_of(path: str, task: Task) -> dict[str, dict[str, float]]:
     """
     place = Path(path).expanduser()
     place = place / "metrics.json" if place.is_dir() else place
+    unread = unread_name(task.labels)
     try:
         told: dict[str, Any] = json.loads(place.read_text(encoding="utf-8"))
         table = next(iter(told["policies"].values()))["confusion"]
         found = {
-            right: {label: float(count) for label, count in own.items() if label not in (right, UNREAD)}
+            right: {label: float(count) for label, count in own.items() if label not in (right, unread)}
             for right, own in table.items()
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError, StopIteration) as error:

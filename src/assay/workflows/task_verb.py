@@ -133,7 +133,23 @@ def _pairs(
         if any(one.rationales for one in examples) or argued == "generated":
             author = Written("words" if argued == "words" else "human")
             found[f"rationale{behind}"] = _of_rationales(settings, task, examples, (author, source), prefer)
+    if not all(found.get(name, ([],))[0] for name in ("rationale", "rationale_test")):
+        _without_rationales(settings, task, argued)
     return found
+
+
+def _without_rationales(settings: TaskSettings, task: Task, argued: str) -> None:
+    """Say, or refuse, that there are no pairs for a reward model of rationales."""
+    told = f"no rationale-sensitive pairs could be built: rationales are {argued}, and no example has two for its label"
+    if settings.require != "rationale":
+        say(told)
+        return
+    raise DataError(
+        "no rationale-sensitive pair could be built",
+        where=f"{task.name}, --require rationale",
+        expected="examples with people's rationales, --rationales words, or generated ones and who ranks them (--rank)",
+        got=f"--rationales {argued}, and no two rationales for one label",
+    )
 
 
 def _of_rationales(

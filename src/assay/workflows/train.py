@@ -161,7 +161,7 @@ def _train_in(folder: Path, settings: TrainSettings, shares: Shares, model: Rewa
     model = result.model
     model.record.data = data_card(settings, shares)
     model.save_pretrained(folder / "model")
-    write_seen_groups(folder / "model", group_keys(shares.training))
+    write_seen_groups(folder / "model", group_keys(shares.training), settings.backbone)
     write_atomic(folder / "config.yaml", dump_yaml(settings.model_copy(update={"resume": False, "overwrite": False})))
     judged_at_all = len(pairs(shares.training)) > 0
     baselines = fit_baselines(shares.training, folder / "baselines") if judged_at_all else {}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
@@ -60,3 +62,21 @@ def test_one_group_alone_is_not_learned_from_itself() -> None:
     one = [(Example(e.texts, e.label, e.choices, "same"), a, b) for e, a, b in pairs("the label")]
     found = follows_labels(TASK, one)
     assert found is not None and found.told == 0.5
+
+
+def test_a_label_is_named_as_words_of_its_own() -> None:
+    def told(write: Callable[[str], str]) -> float:
+        sides = [("bank", "river bank"), ("art", "cart")]
+        kept = []
+        for k in range(30):
+            right, wrong = sides[k % 2][:: 1 if k % 4 < 2 else -1]
+            one = Example({"text": f"Thing {k}."}, right, (right, wrong), f"group {k}")
+            kept.append((one, (right, write(right)), (wrong, write(wrong))))
+        found = follows_labels(CHOICES, kept)
+        assert found is not None
+        return found.told
+
+    # whatever marks stand beside it
+    assert told(lambda label: f"It says '{label}', so it is.") == told(lambda label: f"it is {label} here") > 0.7
+    # and not as a part of another word
+    assert told(lambda label: f"it is s{label}s") == 0.5

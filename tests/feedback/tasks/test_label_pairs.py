@@ -192,6 +192,13 @@ def test_pairs_that_are_not_of_their_kind_are_refused() -> None:
     turned = [{**row, "responses": row["responses"][::-1]} for row in rows]
     with pytest.raises(DataError, match="pair 1"):
         check_label_pairs(TASK, turned, own)
-    # a rationale with a last line of its own would give the worse side another label
-    with pytest.raises(DataError, match="not of its kind"):
-        label_pairs(TASK, own, Generated(TASK, lambda prompts: ["Answer: red"] * len(prompts)))
+
+
+def test_a_rationale_that_begins_like_a_last_line_gives_no_label() -> None:
+    own = examples(count=4)
+    rows, _ = label_pairs(TASK, own, Generated(TASK, lambda prompts: ["Answer: ANSWER: red, why not"] * len(prompts)))
+    for row in rows:
+        assert [text.count("nswer:") for text in row["responses"]] == [1, 1]
+        assert row["responses"][0].startswith("red, why not\n")
+    # nothing but the mark is no rationale
+    assert Generated(TASK, lambda prompts: ["answer: "] * 4)(own, ["red"] * 4) == [None] * 4

@@ -48,6 +48,27 @@ def test_texts_of_the_test_leave_the_rest() -> None:
     assert len(rest) == 57 and not {"Text 0.", "Text 6.", "Text 7."} & {one.texts["text"] for one in rest}
 
 
+def test_texts_of_a_drawn_test_leave_the_rest_too() -> None:
+    # one text under two groups each: groups alone do not part them
+    own = [
+        replace(one, texts={"text": f"Text {k % 30}."}, label=TASK.labels[k % 2]) for k, one in enumerate(examples())
+    ]
+    own = [replace(one, group=f"group {k}") for k, one in enumerate(own)]
+    found = share_out_task(TASK, own)
+    tested = {one.texts["text"] for one in found.test}
+    assert found.removed > 0 and not tested & {one.texts["text"] for part in parts(found)[:4] for one in part}
+
+
+@pytest.mark.parametrize("count", range(4, 12))
+def test_of_very_few_groups_each_purpose_gets_one(count: int) -> None:
+    own = examples(2 * count)
+    found = share_out_task(TASK, own, test=[replace(one, group="x", texts={"text": "New."}) for one in own[:2]])
+    sizes = [len(part) // 2 for part in parts(found)[:4]]
+    assert sum(sizes) == count and min(sizes) >= 1
+    # as near to the shares as that allows
+    assert sizes[0] == max(sizes) and abs(sizes[0] - 0.4 * count) <= 1
+
+
 def test_no_more_than_asked_for() -> None:
     found = share_out_task(TASK, examples(400), most=100, test_share=0.5)
     assert sum(map(len, parts(found)[:4])) == 100 and len(found.test) == 200

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assay.errors import ConfigError, DataError
-from assay.feedback.tasks import TASKS, Example, Task, read_examples
+from assay.errors import ConfigError
+from assay.feedback.tasks import TASKS, Example, Task
 from assay.feedback.tasks.task import answer, check_choices, read_answer
 
 LABELS = ("entail", "entailment", "no entailment")
@@ -67,6 +67,10 @@ def test_a_prompt_names_texts_and_labels() -> None:
         (("a\nb", "c"), "classes", "cannot be told apart"),
         (("2", "1"), "ordinal", "rising numbers"),
         (("low", "high"), "ordinal", "rising numbers"),
+        (("1", "nan"), "ordinal", "rising numbers"),
+        (("1", "inf"), "ordinal", "rising numbers"),
+        (("a\r1", "b"), "classes", "cannot be told apart"),
+        (("a\u2028b", "c"), "classes", "cannot be told apart"),
         ((), "classes", "its own choices"),
         (("a", "b"), "choices", "its own choices"),
     ],
@@ -74,6 +78,12 @@ def test_a_prompt_names_texts_and_labels() -> None:
 def test_labels_that_cannot_be(labels: tuple[str, ...], kind: str, reason: str) -> None:
     with pytest.raises(ConfigError, match=reason):
         Task("x", ("{text}",), labels, kind)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("template", ["{", "}", "{}", "{0}", "{text.upper}", "{text!r}", "{text:>9}", "{ text}"])
+def test_templates_that_cannot_be_are_found_before_any_example(template: str) -> None:
+    with pytest.raises(ConfigError, match="x, template 2"):
+        Task("x", ("{text} {{and}} {labels}", template), ("a", "b"))
 
 
 def test_all_known_tasks_ask_for_what_their_layouts_have() -> None:
@@ -85,45 +95,3 @@ def test_all_known_tasks_ask_for_what_their_layouts_have() -> None:
             assert all(columns.grade for columns in known.layouts)
             assert known.task.distance(known.task.labels[0], known.task.labels[-1]) > 1
     check_choices(("a", "b"), "x")
-
-
-def test_rows_become_examples() -> None:
-    rows = [
-        {
-            "premise": "A dog runs.",
-            "hypothesis": "An animal moves.",
-            "label": "entailment",
-            "explanations": ["a dog is an animal", "", "a dog is an animal"],
-            "split": "dev",
-        },
-        # as on the Hub: numbers for labels
-        {"premise": "A dog runs.", "hypothesis": "A cat sleeps.", "label": 2},
-        {"premise": "A dog runs.", "hypothesis": "Unlabelled.", "label": -1},
-        {"premise": "", "hypothesis": "Nothing.", "label": 0},
-    ]
-    found, report = read_examples(TASKS["esnli"], rows)
-    assert [one.label for one in found] == ["entailment", "contradiction"]
-    assert found[0].rationales == {"entailment": ("a dog is an animal",)} and found[0].part == "dev"
-    assert found[0].group == found[1].group == "a dog runs."
-    assert report.dropped == {"no label of the task": 1, "a text is missing": 1} and report.rows == 4
-    assert "2 examples from 4 rows" in report.lines()[0] and "row" in report.lines()[1]
-
-
-def test_grades_are_rounded_to_the_nearest_label_and_halves_go_up() -> None:
-    pairs = [(0.4, "0"), (2.5, "3"), (4.49, "4"), (5.0, "5"), (7.0, "5")]
-    rows = [{"sentence1": f"a{value}", "sentence2": "b", "label": value} for value, _ in pairs]
-    found, report = read_examples(TASKS["stsb"], [*rows, {"sentence1": "a", "sentence2": "b", "label": "high"}])
-    assert [one.label for one in found] == [label for _, label in pairs]
-    assert report.dropped == {"no label of the task": 1}
-    graded = [{"prompt": "x", "response": "y", "grades": {"quality": 4.5}}]
-    assert read_examples(TASKS["d2t_quality"], graded)[0][0].label == "5"
-
-
-def test_choices_are_the_examples_own_and_said_once() -> None:
-    row = {"question": "Where?", "choices": ["house", "House.", "shop"], "answer": "house", "rationale": "So it is."}
-    found, _ = read_examples(TASKS["ecqa"], [row])
-    assert found[0].choices == ("house", "shop") and found[0].rationales == {"house": ("So it is.",)}
-    with pytest.raises(DataError, match="one choice alone"):
-        read_examples(TASKS["ecqa"], [row | {"choices": ["house", "house"]}])
-    with pytest.raises(DataError, match="no layout of ecqa"):
-        read_examples(TASKS["ecqa"], [{"text": "a", "label": "b"}])

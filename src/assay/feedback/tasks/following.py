@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -91,7 +92,9 @@ def _named(kept: Sequence[Argued]) -> np.ndarray:
 
 
 def _holds(rationale: str, label: str) -> int:
-    return int(f" {plain(label)} " in f" {plain(rationale)} ")
+    """Tell whether a label stands in a rationale as words of its own, with whatever marks beside them."""
+    named = re.escape(plain(label))
+    return int(re.search(rf"(?<!\w){named}(?!\w)", plain(rationale)) is not None)
 
 
 def _by_words(kept: Sequence[Argued]) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from assay.feedback.tasks.task import Task
@@ -20,9 +20,9 @@ class Columns:
     label
         Column of the label: its name, its number among the task's labels, or (``grade``) a number to be rounded.
     choices
-        Column of the choices; None: the task's labels.
+        Column of the choices, or columns with one choice each; None: the task's labels.
     rationales
-        Columns with what people wrote for the right label, text or list.
+        Columns with what people wrote for the right label, text or list; those that are not there are passed over.
     group
         Column whose equal values stay together; None: that of the first text.
     grade
@@ -31,18 +31,33 @@ class Columns:
 
     texts: dict[str, str]
     label: str = "label"
-    choices: str | None = None
+    choices: str | tuple[str, ...] | None = None
     rationales: tuple[str, ...] = ()
     group: str | None = None
     grade: Callable[[Any], float] | None = None
 
+    @property
+    def needed(self) -> tuple[str, ...]:
+        """Columns that a file of this layout has."""
+        choices = (self.choices,) if isinstance(self.choices, str) else self.choices or ()
+        return tuple(dict.fromkeys((*self.texts.values(), self.label, *choices)))
+
 
 @dataclass(frozen=True)
 class Known:
-    """A task and the layouts that it is found in; the first whose columns are there is read."""
+    """A task and the layouts that it is found in; the first whose columns are there is read.
+
+    Attributes
+    ----------
+    task, layouts
+        What is asked, and where it is found.
+    spellings
+        Other name of a label, in small letters -> label.
+    """
 
     task: Task
     layouts: tuple[Columns, ...]
+    spellings: dict[str, str] = field(default_factory=dict)
 
 
 def _grade(name: str) -> Callable[[Any], float]:
@@ -69,13 +84,23 @@ _SAME = (
     "{first}\n{second}\nDo these two mean the same thing? Choose one of {labels}.",
 )
 _CLASSES_OF_NEWS = ("world", "sports", "business", "science and technology")
+#: e-SNLI as its makers and as the Hub lay it out.
+_EXPLAINED = ("explanations", "explanation_1", "explanation_2", "explanation_3")
+_SAMENESS = {
+    "not_equivalent": "different",
+    "not equivalent": "different",
+    "equivalent": "same",
+    "not_duplicate": "different",
+    "not duplicate": "different",
+    "duplicate": "same",
+}
 _ENTAILS = ("entailment", "neutral", "contradiction")
 
 #: Name -> task and layouts. Ordinal tasks round grades to the nearest label.
 TASKS: dict[str, Known] = {
     "esnli": Known(
         Task("esnli", _NLI, _ENTAILS),
-        (Columns({"premise": "premise", "hypothesis": "hypothesis"}, rationales=("explanations",)),),
+        (Columns({"premise": "premise", "hypothesis": "hypothesis"}, rationales=_EXPLAINED),),
     ),
     "mnli": Known(
         Task("mnli", _NLI, _ENTAILS),
@@ -96,15 +121,20 @@ TASKS: dict[str, Known] = {
             ),
             ("abbreviation", "entity", "description", "human", "location", "number"),
         ),
-        (Columns({"text": "text"}),),
+        (Columns({"text": "text"}), *(Columns({"text": "text"}, own) for own in ("coarse_label", "label-coarse"))),
+        {"abbr": "abbreviation", "enty": "entity", "desc": "description", "hum": "human", "loc": "location"}
+        | {"num": "number"},
     ),
     "cos_e": Known(
         Task("cos_e", _CHOICE, kind="choices"),
-        (Columns({"question": "question"}, "answer", "choices", ("rationale_open_ended",)),),
+        (Columns({"question": "question"}, "answer", "choices", ("rationale_open_ended", "abstractive_explanation")),),
     ),
     "ecqa": Known(
         Task("ecqa", _CHOICE, kind="choices"),
-        (Columns({"question": "question"}, "answer", "choices", ("rationale",)),),
+        (
+            Columns({"question": "question"}, "answer", "choices", ("rationale",)),
+            Columns({"question": "q_text"}, "q_ans", tuple(f"q_op{k}" for k in range(1, 6)), ("taskB",)),
+        ),
     ),
     "ag_news": Known(
         Task(
@@ -113,11 +143,19 @@ TASKS: dict[str, Known] = {
             _CLASSES_OF_NEWS,
         ),
         (Columns({"text": "text"}),),
+        {"sci/tech": _CLASSES_OF_NEWS[3], "science": _CLASSES_OF_NEWS[3]},
     ),
     "mrpc": Known(
-        Task("mrpc", _SAME, ("different", "same")), (Columns({"first": "sentence1", "second": "sentence2"}),)
+        Task("mrpc", _SAME, ("different", "same")), (Columns({"first": "sentence1", "second": "sentence2"}),), _SAMENESS
     ),
-    "qqp": Known(Task("qqp", _SAME, ("different", "same")), (Columns({"first": "question1", "second": "question2"}),)),
+    "qqp": Known(
+        Task("qqp", _SAME, ("different", "same")),
+        (
+            Columns({"first": "question1", "second": "question2"}),
+            Columns({"first": "question1", "second": "question2"}, "is_duplicate"),
+        ),
+        _SAMENESS,
+    ),
     "stsb": Known(
         Task(
             "stsb",

@@ -244,7 +244,6 @@ def check_label_pairs(task: Task, rows: Sequence[dict[str, Any]], examples: Sequ
                 where=f"{task.name}, pair {number + 1}",
                 expected=f"{one.label} over {'another label' if hinges else one.label}",
                 got=f"{labels[0]} over {labels[1]}",
-                remedy="a rationale may hold a line that begins like the last one",
             )
 
 

@@ -14,7 +14,8 @@ from assay.errors import DataError
 from assay.feedback.problems import RowError
 from assay.feedback.sources import open_source
 from assay.feedback.tasks.known import Columns, Known
-from assay.feedback.tasks.task import Example, Task, plain
+from assay.feedback.tasks.label_cells import first_number, label_of, nearest, why_not
+from assay.feedback.tasks.task import Example, as_rationale, plain
 
 _SHOWN = 5
 
@@ -27,36 +28,61 @@ class TaskReport:
     ----------
     rows, examples
         How many there were, and what they became.
+    explained
+        Examples with people's rationales.
     dropped
         Reason -> rows.
     places
         Reason -> the first of them.
+    found
+        Reason -> the first cells that are no label, of those that were left out for it.
+    notes
+        What else is to be known.
     """
 
     rows: int = 0
     examples: int = 0
+    explained: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
     places: dict[str, list[str]] = field(default_factory=dict)
+    found: dict[str, list[str]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
-    def drop(self, reason: str, place: str) -> None:
+    def drop(self, reason: str, place: str, cell: Any = None) -> None:
         """Count a row that is left out."""
         self.dropped[reason] += 1
-        if len(self.places.setdefault(reason, [])) < _SHOWN:
-            self.places[reason].append(place)
+        shown = [(self.places, place)] + ([] if cell is None else [(self.found, repr(cell)[:40])])
+        for kept, what in shown:
+            own = kept.setdefault(reason, [])
+            if len(own) < _SHOWN and what not in own:
+                own.append(what)
 
     def lines(self) -> list[str]:
         """Return it in words."""
-        told = [f"{self.examples:,} examples from {self.rows:,} rows"]
-        return told + [
-            f"  left out {count:,}: {reason} ({', '.join(self.places[reason])}{', …' if count > _SHOWN else ''})"
-            for reason, count in self.dropped.items()
-        ]
+        told = [f"{self.examples:,} examples from {self.rows:,} rows, {self.explained:,} of them with rationales"]
+        for reason, count in self.dropped.items():
+            places = ", ".join(self.places[reason]) + (", …" if count > _SHOWN else "")
+            cells = f"; found {', '.join(self.found[reason])}" if reason in self.found else ""
+            told.append(f"  left out {count:,}: {reason} ({places}){cells}")
+        return told + [f"  {note}" for note in self.notes]
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """How rows of one layout become examples."""
+
+    known: Known
+    columns: Columns
+    first: int | None
+    report: TaskReport
 
 
 def read_examples(
     known: Known, source: str | Path | Dataset | Iterable[dict[str, Any]], split: str | None = None
 ) -> tuple[list[Example], TaskReport]:
     """Read a task's examples; rows that are none are left out and counted.
+
+    Labels are read as of `assay.feedback.tasks.label_cells`. Rationales are kept as of `as_rationale`.
 
     Parameters
     ----------
@@ -70,66 +96,78 @@ def read_examples(
     DataError
         If no layout of the task fits, or no row is an example.
     """
-    found, report = [], TaskReport()
+    report, rows = TaskReport(), list[tuple[str, dict[str, Any]]]()
     opened = open_source(source, split)
-    columns: Columns | None = None
     for part in opened.parts:
         for number, row in part.rows():
             report.rows += 1
             place = f"{part.name}, row {number}"
             if isinstance(row, RowError):
                 report.drop("not to be read", place)
-                continue
-            columns = columns or _layout(known, row, place)
-            made = _example(known.task, columns, row)
-            if isinstance(made, str):
-                report.drop(made, place)
             else:
-                found.append(made)
-    report.examples = len(found)
+                rows.append((place, row))
+    found = _examples(known, rows, report) if rows else []
+    report.examples, report.explained = len(found), sum(bool(one.rationales) for one in found)
     if not found:
+        expected = f"rows of {known.task.name}"
         raise DataError(
             "there are no examples",
             where=opened.name,
-            expected=f"rows of {known.task.name}",
-            got="; ".join(report.lines()[1:]) or "no rows",
+            expected=f"{expected}; labels {', '.join(known.task.labels)}" if known.task.labels else expected,
+            got="; ".join(line.strip() for line in report.lines()[1:]) or "no rows",
         )
     return found, report
 
 
+def _examples(known: Known, rows: list[tuple[str, dict[str, Any]]], report: TaskReport) -> list[Example]:
+    columns = _layout(known, rows[0][1], rows[0][0])
+    # how labels are numbered shows in all of them together; choices of single examples are numbered from 0
+    first = 0
+    if known.task.kind == "classes":
+        first = first_number(len(known.task.labels), (row.get(columns.label) for _, row in rows))
+    if first:
+        report.notes.append(f"labels are numbered from 1: {known.task.labels[0]} is 1")
+    reading, found = _Reading(known, columns, first, report), []
+    for place, row in rows:
+        made = _example(reading, row, place)
+        found += [] if made is None else [made]
+    return found
+
+
 def _layout(known: Known, row: dict[str, Any], place: str) -> Columns:
     for columns in known.layouts:
-        wanted = {*columns.texts.values(), columns.label, *([columns.choices] if columns.choices else [])}
-        if wanted <= row.keys():
+        if set(columns.needed) <= row.keys():
             return columns
-    expected = " or ".join(
-        ", ".join(dict.fromkeys([*own.texts.values(), own.label, *([own.choices] if own.choices else [])]))
-        for own in known.layouts
-    )
     raise DataError(
-        f"this is no layout of {known.task.name}", where=place, expected=expected, got=", ".join(map(str, row))
+        f"this is no layout of {known.task.name}",
+        where=place,
+        expected=" or ".join(", ".join(own.needed) for own in known.layouts),
+        got=", ".join(map(str, row)),
     )
 
 
-def _example(task: Task, columns: Columns, row: dict[str, Any]) -> Example | str:
-    """Return an example, or why the row is none."""
+def _example(reading: _Reading, row: dict[str, Any], place: str) -> Example | None:
+    """Return an example; None, and it is counted why, if the row is none."""
+    columns, report, cell = reading.columns, reading.report, row.get(reading.columns.label)
     texts = {name: row.get(column) for name, column in columns.texts.items()}
     if not all(isinstance(text, str) and text.strip() for text in texts.values()):
-        return "a text is missing"
-    choices = task.labels
-    if columns.choices is not None:
-        given = row.get(columns.choices)
-        if not isinstance(given, (list, tuple)) or not all(isinstance(each, str) for each in given):
-            return "no list of choices"
-        choices = _once(given, row.get(columns.label))
-        if len(choices) < 2:
-            return "one choice alone"
-    label = _label(choices, columns, row.get(columns.label))
+        report.drop("a text is missing", place)
+        return None
+    choices = _choices(reading, row)
+    if isinstance(choices, str):
+        report.drop(choices, place)
+        return None
+    if columns.grade is not None:
+        label, reason = nearest(choices, cell, columns.grade)
+    else:
+        label = label_of(choices, cell, first=reading.first, spellings=reading.known.spellings)
+        reason = why_not(cell)
     if label is None:
-        return "no label of the task"
+        report.drop(reason, place, cell)
+        return None
     written = [row.get(column) for column in columns.rationales]
     flat = [one for each in written for one in (each if isinstance(each, (list, tuple)) else [each])]
-    kept = tuple(dict.fromkeys(one.strip() for one in flat if isinstance(one, str) and one.strip()))
+    kept = tuple(dict.fromkeys(own for one in flat if isinstance(one, str) and (own := as_rationale(one))))
     group = row.get(columns.group) if columns.group else next(iter(texts.values()))
     part = row.get("split")
     return Example(
@@ -142,26 +180,24 @@ def _example(task: Task, columns: Columns, row: dict[str, Any]) -> Example | str
     )
 
 
+def _choices(reading: _Reading, row: dict[str, Any]) -> tuple[str, ...] | str:
+    """Return the labels that there are for a row, or why it has none."""
+    columns = reading.columns
+    if columns.choices is None:
+        return reading.known.task.labels
+    if isinstance(columns.choices, str):
+        given = row.get(columns.choices)
+    else:
+        given = [row.get(column) for column in columns.choices]
+    if not isinstance(given, (list, tuple)) or not all(isinstance(each, str) for each in given):
+        return "no list of choices"
+    choices = _once(given, row.get(columns.label))
+    return choices if len(choices) >= 2 else "one choice alone"
+
+
 def _once(given: Sequence[str], label: Any) -> tuple[str, ...]:
-    """Return each choice once, in the spelling of the right label where that is among them."""
-    kept = {plain(choice): choice for choice in reversed(given) if plain(choice)}
+    """Return each choice once and in one line, in the spelling of the right label where that is among them."""
+    kept = {plain(choice): " ".join(choice.split()) for choice in reversed(given) if plain(choice)}
     if isinstance(label, str) and plain(label) in kept:
-        kept[plain(label)] = label
+        kept[plain(label)] = " ".join(label.split())
     return tuple(kept[own] for own in dict.fromkeys(map(plain, given)) if own)
-
-
-def _label(choices: tuple[str, ...], columns: Columns, cell: Any) -> str | None:
-    """Return a label by its name, its number, or as the nearest of an ordinal task's, halves upwards."""
-    if columns.grade is not None:
-        try:
-            value = columns.grade(cell)
-        except (TypeError, ValueError, KeyError):
-            return None
-        if value != value:
-            return None
-        return min(choices, key=lambda label: (abs(float(label) - value), -float(label)))
-    if isinstance(cell, str):
-        return cell if cell in choices else None
-    if isinstance(cell, int) and not isinstance(cell, bool) and 0 <= cell < len(choices):
-        return choices[cell]
-    return None

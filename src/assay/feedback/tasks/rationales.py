@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from assay.feedback.tasks.task import Example, Task
+from assay.feedback.tasks.task import Example, Task, as_rationale
 
 
 class RationaleSource(Protocol):
@@ -157,4 +157,4 @@ class Generated:
     def __call__(self, examples: Sequence[Example], labels: Sequence[str]) -> list[str | None]:
         """Ask for all of them at once; what is empty is no rationale."""
         asked = [self.task.ask_why(one, label, self.template) for one, label in zip(examples, labels, strict=True)]
-        return [" ".join(text.split()) or None for text in self.write(asked)]
+        return [as_rationale(text) or None for text in self.write(asked)]

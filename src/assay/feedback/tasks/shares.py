@@ -96,16 +96,17 @@ def share_out_task(
     parts = USUAL if shares is None else shares
     if set(parts) != set(USUAL) or any(share <= 0 for share in parts.values()) or not 0 < test_share < 1:
         raise ConfigError("shares are numbers above 0 for each purpose", where="shares", expected=", ".join(USUAL))
-    removed = 0
-    if test is not None:
-        held, held_texts = {one.group for one in test}, {_texts(one) for one in test}
-        rest = [one for one in examples if one.group not in held and _texts(one) not in held_texts]
-        removed = len(examples) - len(rest)
-    else:
+    if test is None:
         groups = _groups(examples, seed)
         tested = set(groups[: max(1, round(test_share * len(groups)))])
-        rest = [one for one in examples if one.group not in tested]
+        others = [one for one in examples if one.group not in tested]
         test = [one for one in examples if one.group in tested]
+    else:
+        others = list(examples)
+    # groups may be other than texts, so texts are looked at by themselves
+    held, held_texts = {one.group for one in test}, {_texts(one) for one in test}
+    rest = [one for one in others if one.group not in held and _texts(one) not in held_texts]
+    removed = len(others) - len(rest)
     # the same text again would make two pairs of one prompt
     once = list({(_texts(one), one.choices): one for one in reversed(rest)}.values())[::-1]
     found = _divided(task, once, parts, most, seed + 1)
@@ -130,7 +131,10 @@ def _divided(
             got=str(len(order)),
         )
     ends = np.cumsum([parts[name] for name in USUAL]) / sum(parts.values())
-    cuts = np.clip(np.round(ends * len(order)).astype(int), 1, None)
+    cuts, count = np.round(ends * len(order)).astype(int), len(USUAL)
+    # of very few groups each purpose gets one
+    cuts = np.maximum.accumulate(np.maximum(cuts, np.arange(1, count + 1)) - np.arange(count)) + np.arange(count)
+    cuts = np.minimum(cuts, len(order) - np.arange(count)[::-1])
     place = {group: name for k, name in enumerate(USUAL) for group in order[(cuts[k - 1] if k else 0) : cuts[k]]}
     return {name: [one for one in examples if place.get(one.group) == name] for name in USUAL}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import string
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -105,6 +106,8 @@ class Task:
                 )
         if not self.templates:
             raise ConfigError("a task needs a template", where=self.name)
+        for number, template in enumerate(self.templates):
+            _check_template(template, f"{self.name}, template {number + 1}")
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -139,9 +142,20 @@ class Task:
         return abs(float(label) - float(other))
 
 
+def as_rationale(text: str) -> str:
+    """Return a rationale in one line that does not begin like the last line of an answer: that beginning is left out.
+
+    Else a rationale would give a label of its own, and the answer two.
+    """
+    kept = " ".join(text.split())
+    while kept.lower().startswith(MARK.lower()):
+        kept = kept[len(MARK) :].strip()
+    return kept
+
+
 def answer(label: str, rationale: str = "") -> str:
-    """Write an answer: the rationale, if there is one, and the label in a last line."""
-    kept = " ".join(rationale.split())
+    """Write an answer: the rationale, if there is one, as of `as_rationale`, and the label in a last line."""
+    kept = as_rationale(rationale)
     return f"{kept}\n{MARK} {label}" if kept else f"{MARK} {label}"
 
 
@@ -183,7 +197,7 @@ def check_choices(choices: tuple[str, ...], where: str) -> None:
         raise ConfigError("one class alone is no task", where=where, expected="2 labels", got=", ".join(choices))
     written = [plain(label) for label in choices]
     same = sorted({label for label, own in zip(choices, written, strict=True) if written.count(own) > 1 or not own})
-    if same or any("\n" in label for label in choices):
+    if same or any(len(label.splitlines()) > 1 for label in choices):
         raise ConfigError(
             "labels cannot be told apart when written in a line",
             where=where,
@@ -202,8 +216,30 @@ def plain(label: str) -> str:
     return " ".join(label.casefold().split()).removesuffix(".").strip()
 
 
+def _check_template(template: str, where: str) -> None:
+    """Refuse a template that cannot be written, before any example is asked."""
+    try:
+        parts = list(string.Formatter().parse(template))
+    except ValueError as error:
+        raise ConfigError(
+            "a template cannot be read",
+            where=where,
+            expected="names in single braces; {{ and }} for braces of the text",
+            got=f"{error}: {template[:80]}",
+        ) from None
+    for _, name, form, conversion in parts:
+        if name is not None and (not name.isidentifier() or form or conversion):
+            raise ConfigError(
+                "a template names no text",
+                where=where,
+                expected="the name of a text, or labels, in braces and nothing else",
+                got="{" + name + (f"!{conversion}" if conversion else "") + (f":{form}" if form else "") + "}",
+            )
+
+
 def _number(label: Any) -> float | None:
     try:
-        return float(label)
+        value = float(label)
     except ValueError:
         return None
+    return value if math.isfinite(value) else None

@@ -1,0 +1,121 @@
+"""Examples of tasks from rows: layouts, labels as sets write them, and what is left out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from assay.errors import DataError
+from assay.feedback.tasks import TASKS, read_examples
+from assay.feedback.tasks.task import answer, read_answer
+
+
+def test_rows_become_examples() -> None:
+    rows = [
+        {
+            "premise": "A dog runs.",
+            "hypothesis": "An animal moves.",
+            "label": "entailment",
+            "explanations": ["a dog is an animal", "", "a dog is an animal"],
+            "split": "dev",
+        },
+        # as on the Hub: numbers for labels
+        {"premise": "A dog runs.", "hypothesis": "A cat sleeps.", "label": 2},
+        {"premise": "A dog runs.", "hypothesis": "Unlabelled.", "label": -1},
+        {"premise": "", "hypothesis": "Nothing.", "label": 0},
+    ]
+    found, report = read_examples(TASKS["esnli"], rows)
+    assert [one.label for one in found] == ["entailment", "contradiction"]
+    assert found[0].rationales == {"entailment": ("a dog is an animal",)} and found[0].part == "dev"
+    assert found[0].group == found[1].group == "a dog runs."
+    assert report.dropped == {"it has no label": 1, "a text is missing": 1} and report.rows == 4
+    assert report.lines()[0] == "2 examples from 4 rows, 1 of them with rationales" and "row" in report.lines()[1]
+
+
+def test_grades_are_rounded_to_the_nearest_label_and_halves_go_up() -> None:
+    pairs = [(0.4, "0"), (2.5, "3"), (4.49, "4"), (5.0, "5"), ("0", "0"), (0, "0")]
+    rows = [{"sentence1": f"a{value}", "sentence2": "b", "label": value} for value, _ in pairs]
+    others = ["high", True, 7.0, -1.0, float("inf"), None, float("nan")]
+    rows += [{"sentence1": "a", "sentence2": "b", "label": other} for other in others]
+    found, report = read_examples(TASKS["stsb"], rows)
+    assert [one.label for one in found] == [label for _, label in pairs]
+    assert report.dropped == {"no label of the task": 2, "the grade is out of range": 3, "it has no label": 2}
+    graded = [{"prompt": "x", "response": "y", "grades": {"quality": 4.5}}]
+    assert read_examples(TASKS["d2t_quality"], graded)[0][0].label == "5"
+
+
+def test_choices_are_the_examples_own_and_said_once() -> None:
+    row = {"question": "Where?", "choices": ["house", "House.", "shop"], "answer": "house", "rationale": "So it is."}
+    found, _ = read_examples(TASKS["ecqa"], [row])
+    assert found[0].choices == ("house", "shop") and found[0].rationales == {"house": ("So it is.",)}
+    with pytest.raises(DataError, match="one choice alone"):
+        read_examples(TASKS["ecqa"], [row | {"choices": ["house", "house"]}])
+    with pytest.raises(DataError, match="no layout of ecqa"):
+        read_examples(TASKS["ecqa"], [{"text": "a", "label": "b"}])
+
+
+def labels_of(name: str, cells: list[Any], **more: Any) -> tuple[list[str], Any]:
+    texts = {"mrpc": ("sentence1", "sentence2")}.get(name, ("text",))
+    rows = [dict.fromkeys(texts, f"Text {k}.") | {"label": cell} | more for k, cell in enumerate(cells)]
+    found, report = read_examples(TASKS[name], rows)
+    return [one.label for one in found], report
+
+
+@pytest.mark.parametrize(
+    ("name", "cells", "expected"),
+    [
+        ("sst2", ["Positive", " NEGATIVE ", "positive"], ["positive", "negative", "positive"]),
+        ("sst2", [0, 1, "0", "1", 1.0, "1.0"], ["negative", "positive"] * 2 + ["positive"] * 2),
+        ("ag_news", ["Sci/Tech", "World", "business"], ["science and technology", "world", "business"]),
+        ("mrpc", ["equivalent", "not_equivalent", 0], ["same", "different", "different"]),
+        ("trec", ["ABBR", "HUM", "NUM", 2], ["abbreviation", "human", "number", "description"]),
+    ],
+)
+def test_labels_are_read_as_sets_write_them(name: str, cells: list[Any], expected: list[str]) -> None:
+    found, report = labels_of(name, cells)
+    assert found == expected and not report.dropped and not report.notes
+
+
+def test_numbers_from_one_are_noticed_in_all_of_them() -> None:
+    found, report = labels_of("ag_news", [1, 4, "3", 2])
+    assert found == ["world", "science and technology", "business", "sports"]
+    assert report.notes == ["labels are numbered from 1: world is 1"]
+    # 0 among them: from 0, and a 4 is none
+    found, report = labels_of("ag_news", [0, 1, 4])
+    assert found == ["world", "sports"] and report.dropped == {"no label of the task": 1} and not report.notes
+
+
+def test_what_was_found_instead_of_labels_is_named() -> None:
+    _, report = labels_of("sst2", ["positive", "good", "bad", True, 0.5, "", -1, None])
+    assert report.dropped == {"no label of the task": 4, "it has no label": 3}
+    assert "found 'good', 'bad', True, 0.5" in "\n".join(report.lines())
+    with pytest.raises(DataError) as caught:
+        labels_of("sst2", ["good", "bad"])
+    assert "negative, positive" in str(caught.value) and "'good'" in str(caught.value)
+
+
+def test_layouts_of_the_hub() -> None:
+    nli = {"premise": "A dog runs.", "hypothesis": "It moves.", "label": 0}
+    found, report = read_examples(TASKS["esnli"], [nli | {"explanation_1": "Running is moving.", "explanation_2": ""}])
+    assert found[0].rationales == {"entailment": ("Running is moving.",)} and report.explained == 1
+    choices = {"question": "Where?", "choices": ["a", "b"], "answer": "b", "abstractive_explanation": "So."}
+    assert read_examples(TASKS["cos_e"], [choices])[0][0].rationales == {"b": ("So.",)}
+    ecqa = {"q_text": "Where?", "q_ans": "b"} | {f"q_op{k}": name for k, name in enumerate("abcde", 1)}
+    found, _ = read_examples(TASKS["ecqa"], [ecqa | {"taskB": "It is so."}])
+    assert found[0].choices == tuple("abcde") and found[0].rationales == {"b": ("It is so.",)}
+    assert read_examples(TASKS["trec"], [{"text": "Who?", "coarse_label": 3, "fine_label": 9}])[0][0].label == "human"
+    assert (
+        read_examples(TASKS["qqp"], [{"question1": "a?", "question2": "b?", "is_duplicate": "1"}])[0][0].label == "same"
+    )
+
+
+@pytest.mark.parametrize(
+    "why", ["Answer: dog, since it barks", "answer:\nAnswer: house", "a\u2028Answer: b\x85Answer: c"]
+)
+@pytest.mark.parametrize("label", ["dog", "hot\rdog", "a\u2028b"])
+def test_what_is_taught_is_read_back_whatever_people_wrote(why: str, label: str) -> None:
+    row = {"question": "What?", "choices": [label, "cat"], "answer": label, "rationale": why}
+    (found,), _ = read_examples(TASKS["ecqa"], [row])
+    for reason in (*found.rationales[found.label], why):
+        assert read_answer(answer(found.label, reason), found.choices).label == found.label
