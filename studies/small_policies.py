@@ -1,4 +1,4 @@
-"""Small causal policies to teach classification to: MiniLM read from left to right, and a Llama from scratch.
+"""Small causal policies to teach classification to: MiniLM read from left to right, and Llamas, one with its words.
 
     python studies/small_policies.py minilm tasks/sst2 models/small     # for assay run rllr --backbone models/small
 
@@ -37,6 +37,59 @@ def warm_started(folder: Path, texts: Sequence[str], seed: int) -> None:
     Its vocabulary is cut to single characters and the pieces of some texts; a line break and the mark of answers, which
     it does not know, are new pieces. It writes in lower case.
     """
+    kept, state = _minilm_words(folder, texts)
+    words = state.pop("embeddings.word_embeddings.weight")
+    given = AutoConfig.from_pretrained(minilm_folder())
+    names = ["hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act"]
+    names += ["max_position_embeddings", "layer_norm_eps"]
+    config = BertGenerationConfig(
+        vocab_size=len(kept) + 2,
+        is_decoder=True,
+        pad_token_id=kept.index(PAD),
+        eos_token_id=kept.index(END),
+        bos_token_id=kept.index("[CLS]"),
+        tie_word_embeddings=True,
+        **{name: getattr(given, name) for name in names},
+    )
+    torch.manual_seed(seed)
+    model: Any = BertGenerationDecoder(config)
+    # there are no segments here: what the first one adds to every token is part of its place
+    state["embeddings.position_embeddings.weight"] += state.pop("embeddings.token_type_embeddings.weight")[0]
+    missing, unexpected = model.bert.load_state_dict(state, strict=False)
+    strange = set(missing) ^ {"embeddings.word_embeddings.weight"}
+    strange |= {name for name in unexpected if not name.startswith(("pooler", "embeddings.position_ids"))}
+    assert not strange, strange
+    with torch.no_grad():
+        model.bert.embeddings.word_embeddings.weight[: len(words)] = words
+    model.save_pretrained(folder)
+
+
+def with_word_vectors(folder: Path, texts: Sequence[str], seed: int) -> None:
+    """Write a Llama of two untrained layers over MiniLM's word vectors, its vocabulary cut as of `warm_started`."""
+    kept, state = _minilm_words(folder, texts)
+    words = state["embeddings.word_embeddings.weight"]
+    config = LlamaConfig(
+        vocab_size=len(kept) + 2,
+        hidden_size=words.shape[1],
+        intermediate_size=1024,
+        num_hidden_layers=2,
+        num_attention_heads=6,
+        num_key_value_heads=6,
+        max_position_embeddings=512,
+        tie_word_embeddings=True,
+        pad_token_id=kept.index(PAD),
+        bos_token_id=kept.index("[CLS]"),
+        eos_token_id=kept.index(END),
+    )
+    torch.manual_seed(seed)
+    model = LlamaForCausalLM(config)
+    with torch.no_grad():
+        model.get_input_embeddings().weight[: len(words)] = words
+    model.save_pretrained(folder)
+
+
+def _minilm_words(folder: Path, texts: Sequence[str]) -> tuple[list[str], dict[str, torch.Tensor]]:
+    """Write MiniLM's tokenizer, cut to some texts; return the pieces kept, and the weights, word vectors cut alike."""
     source = Path(minilm_folder())
     spec = json.loads((source / "tokenizer.json").read_text(encoding="utf-8"))
     spec |= {"post_processor": None, "padding": None, "truncation": None}
@@ -54,31 +107,9 @@ def warm_started(folder: Path, texts: Sequence[str], seed: int) -> None:
     added += [{"id": len(kept) + k, "content": text} | plain for k, text in enumerate(("\n", MARK))]
     spec["added_tokens"] = added
     _write_tokenizer(folder, Tokenizer.from_str(json.dumps(spec)), PAD, END, "[UNK]")
-    given = AutoConfig.from_pretrained(source)
-    names = ["hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act"]
-    names += ["max_position_embeddings", "layer_norm_eps"]
-    config = BertGenerationConfig(
-        vocab_size=len(kept) + 2,
-        is_decoder=True,
-        pad_token_id=kept.index(PAD),
-        eos_token_id=kept.index(END),
-        bos_token_id=kept.index("[CLS]"),
-        tie_word_embeddings=True,
-        **{name: getattr(given, name) for name in names},
-    )
-    torch.manual_seed(seed)
-    model: Any = BertGenerationDecoder(config)
     state = {name.removeprefix("bert."): own for name, own in load_file(source / "model.safetensors").items()}
-    words = state.pop("embeddings.word_embeddings.weight")[rows]
-    # there are no segments here: what the first one adds to every token is part of its place
-    state["embeddings.position_embeddings.weight"] += state.pop("embeddings.token_type_embeddings.weight")[0]
-    missing, unexpected = model.bert.load_state_dict(state, strict=False)
-    strange = set(missing) ^ {"embeddings.word_embeddings.weight"}
-    strange |= {name for name in unexpected if not name.startswith(("pooler", "embeddings.position_ids"))}
-    assert not strange, strange
-    with torch.no_grad():
-        model.bert.embeddings.word_embeddings.weight[: len(rows)] = words
-    model.save_pretrained(folder)
+    state["embeddings.word_embeddings.weight"] = state["embeddings.word_embeddings.weight"][rows]
+    return kept, state
 
 
 def from_scratch(folder: Path, texts: Sequence[str], seed: int) -> None:
@@ -116,7 +147,7 @@ def _write_tokenizer(folder: Path, tokenizer: Tokenizer, pad: str, end: str, unk
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=pad, eos_token=end, **more).save_pretrained(folder)
 
 
-POLICIES = {"minilm": warm_started, "scratch": from_scratch}
+POLICIES = {"minilm": warm_started, "words": with_word_vectors, "scratch": from_scratch}
 
 
 def texts_of(task: Path) -> list[str]:
@@ -125,6 +156,7 @@ def texts_of(task: Path) -> list[str]:
         json.loads(line)
         for name in ("teach", "prompts")
         for line in (task / f"{name}.jsonl").read_text(encoding="utf-8").split("\n")
+        if line
     ]
     return [text for row in rows for text in (row["prompt"][0]["content"], row.get("response", "")) if text]
 

@@ -14,7 +14,7 @@ from assay.credit.answers import Answers, Rewards
 from assay.credit.combining import Capped, Length, Routed, Safe, Weighted, subset
 from assay.credit.functions import by_function, by_model, function_from
 from assay.credit.links import AtTheEnd, Standard
-from assay.credit.spreading import ByAttention, Redistributed, held, pieces_end
+from assay.credit.spreading import ByAttention, Redistributed, known_whole
 from assay.errors import ConfigError
 from assay.scorers import ModelOptions, RewardModel, create_reward_model
 
@@ -103,13 +103,29 @@ def test_controls_keep_the_sum(model: RewardModel, answers: Answers) -> None:
     np.testing.assert_allclose(Redistributed("m", model)(answers).tokens, plain, atol=1e-5)
 
 
-def test_words_and_sentences_get_it_at_their_ends() -> None:
+def test_words_and_sentences_get_it_where_their_end_shows() -> None:
     added = ["It", " fl", "ies", ".", " It", " sings", ".", ""]
-    assert pieces_end(added, "token").all()
-    assert pieces_end(added, "word").tolist() == [True, False, False, True, True, False, False, True]
-    assert pieces_end(added, "sentence").tolist() == [False, False, False, True, False, False, False, True]
+    assert known_whole(added, "token").tolist() == list(range(9))
+    # a word is known to be whole with the token that opens the next one, the last with the end
+    assert known_whole(added, "word").tolist() == [0, 0, 1, 1, 1, 4, 5, 5, 8]
+    assert known_whole(added, "sentence").tolist() == [0, 0, 0, 0, 0, 4, 4, 4, 8]
     scores = np.arange(9.0)
-    assert np.diff(held(scores, pieces_end(added, "sentence"))).tolist() == [0, 0, 0, 4, 0, 0, 0, 4]
+    assert np.diff(scores[known_whole(added, "sentence")]).tolist() == [0, 0, 0, 0, 4, 0, 0, 4]
+    # what ends with a blank, a line or a mark of its own shows it at once; a point within a number ends nothing
+    assert known_whole(["a ", "b\n", "3.", "5", " c"], "word").tolist() == [0, 1, 2, 2, 2, 5]
+    assert known_whole(["a ", "b\n", "3.", "5", " c", "d"], "sentence").tolist() == [0, 0, 2, 2, 2, 2, 6]
+    assert known_whole(["\u597d", "\u3002", "\u597d", "\u3002"], "sentence").tolist() == [0, 0, 2, 2, 4]
+
+
+@pytest.mark.parametrize("by", ["word", "sentence"])
+def test_what_is_paid_does_not_depend_on_what_comes_later(by: Any) -> None:
+    random = np.random.default_rng(0)
+    for _ in range(200):
+        both = [[str(piece) for piece in random.choice([" a", "b", ".", "\n", " ", "c "], 8)] for _ in range(2)]
+        both[1][:5] = both[0][:5]
+        one, other = (known_whole(added, by) for added in both)
+        assert one[:6].tolist() == other[:6].tolist() and one[-1] == other[-1] == 8
+        assert (np.diff(one) >= 0).all() and (one <= np.arange(9)).all()
 
 
 def test_a_running_standard_brings_scores_to_scale_and_not_tokens(model: RewardModel, answers: Answers) -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from assay.credit import CreditError, attention_credit, redistribute, terminal, uniform
 from assay.credit.redistribution import RULES, FirstToken
+from assay.credit.spreading import Granularity, known_whole
 
 SCORES = [0.4, 0.1, 0.9, 0.6, 1.5]
 OWN, OTHER = np.array([-1, -0.5, -2, -0.1]), np.array([-1.2, -0.4, -1.5, -0.1])
@@ -99,6 +100,10 @@ def test_what_has_no_credit_is_refused(call: Any, reason: str) -> None:
         call()
 
 
+#: Written for the three: what opens a word, what goes on and ends a sentence, and what ends a line.
+WORDS = (" a", "b.", " c\n")
+
+
 class Table:
     """A policy over three words and three places with a score for every prefix: all sequences can be listed."""
 
@@ -109,14 +114,15 @@ class Table:
         self.score = {prefix: random.normal() for prefix in prefixes}
         self.logits = {prefix: torch.from_numpy(random.normal(size=3)) for prefix in prefixes if len(prefix) < places}
 
-    def gradient(self, rule: FirstToken, mix: float, discount: float) -> np.ndarray:
+    def gradient(self, rule: FirstToken, mix: float, discount: float, by: Granularity = "token") -> np.ndarray:
         """Return the expected gradient of all logits: sum over sequences of P(y) G_t grad log pi(y_t)."""
         found = {prefix: torch.zeros(3, dtype=torch.float64) for prefix in self.logits}
         for sequence in itertools.product(range(3), repeat=self.places):
             prefixes = [sequence[:t] for t in range(self.places + 1)]
             chances = [self.logits[p].softmax(0) for p in prefixes[:-1]]
             weight = np.prod([chance[word].item() for chance, word in zip(chances, sequence, strict=True)])
-            rewards = redistribute([self.score[p] for p in prefixes], rule, mix)
+            at = np.array([self.score[p] for p in prefixes])[known_whole([WORDS[k] for k in sequence], by)]
+            rewards = redistribute(at, rule, mix)
             for t, (prefix, chance, word) in enumerate(zip(prefixes[:-1], chances, sequence, strict=True)):
                 to_go = sum(discount ** (k - t) * rewards[k] for k in range(t, self.places))
                 found[prefix] += weight * discount**t * to_go * (torch.eye(3, dtype=torch.float64)[word] - chance)
@@ -133,6 +139,16 @@ def test_the_expected_gradient_stays_the_same_where_nothing_is_discounted(mix: f
     assert (
         np.abs(table.gradient("subtract_prompt", mix, 0.9) - table.gradient("subtract_prompt", 0.0, 0.9)).max() > 1e-3
     )
+
+
+@pytest.mark.parametrize("by", ["word", "sentence"])
+@pytest.mark.parametrize("seed", range(3))
+def test_words_and_sentences_leave_the_expected_gradient_as_it_is(by: Granularity, seed: int) -> None:
+    table = Table(seed, places=4)
+    found, sparse = table.gradient("subtract_prompt", 1.0, 1.0, by), table.gradient("subtract_prompt", 0.0, 1.0)
+    assert np.abs(found - sparse).max() < 1e-12
+    # it is another credit than that of tokens: with a discount they differ
+    assert np.abs(table.gradient("subtract_prompt", 1.0, 0.9, by) - table.gradient("subtract_prompt", 1.0, 0.9)).max()
 
 
 def test_one_token_without_its_first_reward_learns_nothing() -> None:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from transformers import AutoTokenizer
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from assay.scorers import PolicyOptions, create_policy
+from assay.scorers.conversation import ConversationEncoder, ConversationSettings
 from assay.scorers.layout import Layout
 from assay.scorers.pieces import aligned, ends_in_text, pieces
+from assay.scorers.prefixes import reply_end
 from assay.scorers.tokens import token_counts
 
 TEXTS = [[1, 5, 6, 7, 8, 2], [1, 5, 6, 9, 2], [1, 5, 6, 7, 8, 2], [1, 4, 2], [1, 5, 6, 7]]
@@ -62,6 +66,55 @@ def test_scores_are_read_at_the_ends_of_other_tokens() -> None:
     assert aligned(values, ends, np.array([1, 6])).tolist() == [0, 0, 5]
     assert aligned(values, ends, np.array([6])).tolist() == [0, 5]
     assert np.diff(found).sum() == 5
+    # the first bytes of a character add no text yet: what they changed comes with the last of them
+    assert aligned(np.arange(6.0), np.array([1, 1, 1, 1, 2]), np.array([1, 2])).tolist() == [0, 1, 5]
+
+
+def trained(kind: str) -> Any:
+    """Return a tokenizer that changes texts: small letters and no accents (``wordpiece``), or NFKC with bytes."""
+    words = ["the park", "i didn't go , to the park .", "x y"]
+    if kind == "wordpiece":
+        made = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+        made.normalizer, made.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
+        made.decoder = decoders.WordPiece()
+        trainer: Any = trainers.WordPieceTrainer(vocab_size=120, special_tokens=["[UNK]", "<s>", "</s>"])
+    else:
+        made = Tokenizer(models.BPE())
+        made.normalizer, made.pre_tokenizer = normalizers.NFKC(), pre_tokenizers.ByteLevel(add_prefix_space=False)
+        made.decoder = decoders.ByteLevel()
+        alphabet = pre_tokenizers.ByteLevel.alphabet()
+        trainer = trainers.BpeTrainer(vocab_size=300, special_tokens=["<s>", "</s>"], initial_alphabet=alphabet)
+    made.train_from_iterator(words, trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=made, bos_token="<s>", eos_token="</s>", pad_token="</s>")
+
+
+@pytest.mark.parametrize("kind", ["wordpiece", "bytes"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "I didn't go , to the Park .",
+        "  two blanks",
+        "h\u00e9llo \U0001f600 x",
+        "\uff21\uff42 \ufb01ne \u00bd",
+        "\u65e5\u672c",
+        "",
+    ],
+)
+def test_tokens_of_a_reply_end_where_the_given_text_does(kind: str, text: str) -> None:
+    tokenizer = trained(kind)
+    encoder = ConversationEncoder(tokenizer, ConversationSettings("plain", 64, "</s>"))
+    (one,) = encoder.encode(["The park?"], [text])
+    count = reply_end(encoder, one) - one.prompt_tokens
+    ends = encoder.reply_ends("The park?", text)
+    assert ends is not None and (np.diff(ends) >= 0).all() and (ends >= 0).all()
+    own = ends[:count]
+    # all of the text is reached, and never more
+    assert len(own) == count and (not count or own[-1] == len(text.strip()))
+    # words that the tokenizer knows end where they end in the text
+    words = tokenizer.convert_ids_to_tokens(one.ids[one.prompt_tokens :][:count])
+    for word, end in zip(words, own, strict=True):
+        if kind == "wordpiece" and word.isalpha():
+            assert text.strip()[:end].lower().endswith(word)
 
 
 def test_bytes_that_are_no_text_have_pieces_too() -> None:

@@ -49,6 +49,53 @@ def test_what_was_spent_before_each_token(model: RewardModel) -> None:
         np.testing.assert_allclose(own, scores[:-1] - scores[0], atol=1e-4)
 
 
+class Silent:
+    """A reward model whose first score is no number."""
+
+    def __init__(self, model: RewardModel) -> None:
+        self.model = model
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.model, name)
+
+    def score(self, *given: Any, **more: Any) -> np.ndarray:
+        found = self.model.score(*given, **more).copy()
+        found[0] = np.nan
+        return found
+
+    def prefix_scores_encoded(self, encoded: Any, **more: Any) -> list[np.ndarray]:
+        found = self.model.prefix_scores_encoded(encoded, **more)
+        return [np.full_like(found[0], np.nan), *found[1:]]
+
+
+def test_nothing_was_spent_where_a_score_is_no_number(model: RewardModel) -> None:
+    reward, tokenizer = TrlReward(model), model.encoder.tokenizer
+    ids = [list(one.ids[one.prompt_tokens :]) for one in model.encoder.encode(PROMPTS, TEXTS)]
+    whole = reward.spent(PROMPTS, TEXTS, ids, tokenizer)
+    reward.model = reward.link.model = Silent(model)
+    assert reward(prompts=PROMPTS, completions=TEXTS)[0] is None
+    found = reward.spent(PROMPTS, TEXTS, ids, tokenizer)
+    assert not found[0].any()
+    np.testing.assert_array_equal(found[1], whole[1])
+
+
+def test_nothing_was_spent_of_what_stood_in_for_a_score(model: RewardModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model answers again when it is asked for tokens: its credit is of no score that counted."""
+    reward = TrlReward(model, failure=0.5)
+    ids = [list(one.ids[one.prompt_tokens :]) for one in model.encoder.encode(PROMPTS, TEXTS)]
+
+    def down(*_: Any, **__: Any) -> Any:
+        raise ModelError("no answer")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(model, "score", down)
+        with pytest.warns(UserWarning, match="stands for them"):
+            assert reward(prompts=PROMPTS, completions=TEXTS) == [0.5, 0.5]
+    assert not any(own.any() for own in reward.spent(PROMPTS, TEXTS, ids, model.encoder.tokenizer))
+    assert reward(prompts=PROMPTS, completions=TEXTS) != [0.5, 0.5]
+    assert any(own.any() for own in reward.spent(PROMPTS, TEXTS, ids, model.encoder.tokenizer))
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_twenty_steps_of_trl_with_credit_of_tokens(model: RewardModel, tiny_causal: Path, tmp_path: Path) -> None:
@@ -90,6 +137,16 @@ def test_twenty_steps_of_trl_with_credit_of_tokens(model: RewardModel, tiny_caus
     seen.clear()
     sparse.train()
     assert all(float(one.std(dim=1).max()) < 1e-5 for one in seen)
+    # one score that is no number: its completion moves nothing, and the others go on
+    silent = TrlReward(model)
+    silent.model = silent.link.model = Silent(model)
+    told["max_steps"] = 3
+    holes = trainer_of(kind, silent)
+    holes.compute_loss, compute = noting, holes.compute_loss
+    seen.clear()
+    holes.train()
+    assert all(torch.isfinite(one).all() and int((one.abs().sum(dim=1) == 0).sum()) >= 1 for one in seen)
+    assert all(parameter.isfinite().all() for parameter in holes.model.parameters())
     with pytest.raises(ConfigError, match="needs a TrlReward"):
         trainer_of(kind, lambda completions, **_: [0.0] * len(completions))
 
@@ -136,6 +193,24 @@ def test_a_hook_moves_scores_to_tokens(model: RewardModel, later: bool) -> None:
         expected[-1] -= scores[-1]
         np.testing.assert_allclose(found[row][kept[row]].numpy(), expected, atol=1e-5)
         assert float(found[row].sum()) == pytest.approx(-scores[0], abs=1e-4)
+
+
+def test_what_an_environment_writes_counts_for_the_action_before_it(model: RewardModel) -> None:
+    one = model.encoder.encode(PROMPTS[:1], TEXTS[:1])[0]
+    begun, count = one.prompt_tokens, len(one.ids) - one.prompt_tokens
+    actions = torch.zeros(1, len(one.ids), dtype=torch.bool)
+    actions[0, begun:] = True
+    actions[0, begun + 1 : begun + 3] = actions[0, -1] = False
+    seen = torch.ones(1, len(one.ids))
+    given = SimpleNamespace(sequences=torch.tensor([list(one.ids)]), attention_mask=seen, action_mask=actions)
+    found = CreditHook(model, model.encoder.tokenizer)(given)[0]
+    scores = model.prefix_scores(PROMPTS[0], TEXTS[0])
+    assert count >= 6 and not found[~actions[0]].any()
+    assert float(found[begun]) == pytest.approx(scores[3] - scores[0], abs=1e-4)
+    assert float(found[begun + 3]) == pytest.approx(scores[4] - scores[3], abs=1e-4)
+    # the last action has what ends the text too, and loses the whole score
+    assert float(found[-2]) == pytest.approx(-scores[-3], abs=1e-4)
+    assert float(found.sum()) == pytest.approx(-scores[0], abs=1e-4)
 
 
 def test_a_hook_that_cannot_be(model: RewardModel, tiny_encoder: Path, tiny_causal: Path) -> None:

@@ -27,9 +27,10 @@ class ServedTokens(Protocol):
         ...
 
 
-#: Where the change of a score is given: to each token, or to the last one of each word or sentence.
+#: Where the change of a score is given: to each token, or to the one with which a word or sentence is known as whole.
 Granularity = Literal["token", "word", "sentence"]
-_ENDS_SENTENCE = (".", "!", "?", "\n", "。", "！", "？")
+_ENDS_SENTENCE = (".", "!", "?")
+_ENDS_AT_ONCE = ("\n", "。", "！", "？")
 
 
 @dataclass
@@ -86,7 +87,7 @@ class Redistributed(Standardised):
             if self.standard is not None:
                 at = self.standard(at)
             if self.by != "token":
-                at = held(at, pieces_end(answers.pieces(row), self.by))
+                at = at[known_whole(answers.pieces(row), self.by)]
             tokens.append(self._credit(at, answers.cycle, row))
             offsets.append(self.mix * at[:-1])
         spread = np.array([np.diff(values).std() if len(values) > 1 else 0.0 for values in scores])
@@ -124,8 +125,11 @@ def at_policy_tokens(encoder: Any, answers: Answers, row: int, encoded: Encoded,
     ids = np.asarray(encoded.ids[encoded.prompt_tokens :])
     if np.array_equal(ids, answers.ids(row)):
         return values
-    own = pieces(encoder.tokenizer, ids[: reply_end(encoder, encoded) - encoded.prompt_tokens])
-    return aligned(values, _ends(own, answers.texts[row]), answers.ends(row))
+    count = reply_end(encoder, encoded) - encoded.prompt_tokens
+    ends = encoder.reply_ends(answers.prompts[row], answers.texts[row])
+    # without offsets the text of the tokens themselves has to do, which is another one where a tokenizer changes texts
+    ends = _ends(pieces(encoder.tokenizer, ids[:count]), answers.texts[row]) if ends is None else ends[:count]
+    return aligned(values, ends, answers.ends(row))
 
 
 def _ends(own: Sequence[str], text: str) -> np.ndarray:
@@ -173,20 +177,22 @@ class ByAttention(Standardised):
         return Rewards(np.concatenate(tokens), {self.name: found})
 
 
-def pieces_end(added: Sequence[str], by: Granularity) -> np.ndarray:
-    """Say which tokens end a word or a sentence, bool ``[T]``; the last one always does."""
-    ends = np.ones(len(added), bool)
-    for place in range(len(added) - 1):
-        following = added[place + 1]
+def known_whole(added: Sequence[str], by: Granularity) -> np.ndarray:
+    """Return how many tokens belong to words or sentences that are known to be whole, after each token: int ``[T+1]``.
+
+    That a word is whole shows where a blank ends it or the next one begins, and never before: what a token is paid must
+    not depend on tokens behind it, or the expected gradient changes (R3HF's invariance holds for rewards of the past
+    alone). After the last token all is whole.
+    """
+    found = np.arange(len(added) + 1)
+    if by == "token":
+        return found
+    for place, piece in enumerate(added[:-1]):
+        before = added[place - 1] if place else ""
         if by == "word":
-            ends[place] = following[:1].isspace() or added[place][-1:].isspace()
-        elif by == "sentence":
-            begins = following[:1].isspace() or added[place].endswith("\n")
-            ends[place] = begins and added[place].rstrip(" ").endswith(_ENDS_SENTENCE)
-    return ends
-
-
-def held(scores: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    """Return prefix scores ``[T + 1]`` that change only where a unit ends."""
-    place = np.concatenate([[True], ends])
-    return scores[np.maximum.accumulate(np.where(place, np.arange(len(scores)), 0))]
+            now, then = piece[-1:].isspace(), piece[:1].isspace()
+        else:
+            now = piece.rstrip(" ").endswith(_ENDS_AT_ONCE)
+            then = piece[:1].isspace() and before.rstrip(" ").endswith(_ENDS_SENTENCE)
+        found[place + 1] = place + 1 if now else place if then else found[place]
+    return found

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from assay.errors import ModelError
@@ -141,6 +142,37 @@ class ConversationEncoder:
                 openings, former = self.template.openings(chat), prompt
             parts.append(self.template.parts(chat, reply_of(reply), openings))
         return self._tokenise(parts)
+
+    def reply_ends(self, prompt: Prompt, reply: str) -> np.ndarray | None:
+        """Return after how many characters of a reply each of its tokens ends, int64; leading blanks do not count.
+
+        By the tokenizer's own offsets, so that texts count as they were given, whatever the tokenizer makes of them.
+        Of tokens that are parts of one character only the last ends behind it, the others before it.
+
+        Parameters
+        ----------
+        prompt, reply
+            As of `encode`.
+
+        Returns
+        -------
+        numpy.ndarray or None
+            Of the reply's tokens before any truncation, what the template writes behind them included; None: this
+            tokenizer tells no offsets.
+        """
+        if not self.tokenizer.is_fast:
+            return None
+        text, _, start = self.template.parts(chat_of(prompt), reply_of(reply))
+        batch = self._ids([text])
+        offsets = np.array(batch.encodings[0].offsets, np.int64).reshape(-1, 2)
+        offsets = offsets[_token_at(batch, 0, start, len(text), len(offsets)) :]
+        # a template may write more before a reply than a blank (an empty train of thought)
+        begun = start + max(text[start:].find(reply.strip()), 0)
+        ends = np.maximum(np.maximum.accumulate(offsets[:, 1]) - begun, 0)
+        # equal ends are those of parts: the last of them is at the end, the others are where the former character ends
+        begins = np.flatnonzero(np.diff(ends, prepend=-1))
+        former = np.concatenate([[0], ends])[begins].repeat(np.diff(np.append(begins, len(ends))))
+        return np.where(np.diff(ends, append=np.iinfo(np.int64).max) == 0, former, ends)
 
     def encode_prompts(self, prompts: Sequence[Prompt]) -> list[Encoded]:
         """Encode prompts alone, each as a reply to nothing; one that is too long is cut on the side of prompts."""

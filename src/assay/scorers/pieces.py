@@ -79,10 +79,13 @@ def aligned(values: np.ndarray, ends: np.ndarray, wanted: np.ndarray) -> np.ndar
     Returns
     -------
     numpy.ndarray
-        ``[T + 1]``: at each end the score after the last token that is whole by then. The last entry is the score of
-        all of it, with what ends a response, so differences add up to the same.
+        ``[T + 1]``: at each end the score after the token that brought the text as far as it is whole by then; the
+        first bytes of a character, which add no text yet, wait for the rest of it. The last entry is the score of all
+        of it, with what ends a response, so differences add up to the same.
     """
-    place = np.searchsorted(ends, wanted, side="right")
+    whole = np.searchsorted(ends, wanted, side="right")
+    reached = ends[np.maximum(whole - 1, 0)] if len(ends) else whole
+    place = np.minimum(whole, np.searchsorted(ends, reached, side="left") + 1)
     found = np.concatenate([values[:1], values[place]])
     found[-1] = values[-1]
     return found

@@ -75,8 +75,9 @@ class CreditHook:
 
     Called with an experience (``sequences``, ``attention_mask`` ``(B, S)``, ``action_mask`` ``(B, A)``, whose columns
     are the last A tokens), it returns float32 ``(B, A)`` to be added to what ``compute_reward`` makes of the same
-    model's raw scores: each action's change of the score, minus the whole score at the last action. The sum of a row is
-    minus the score of its bare prompt. Whole rewards that were standardised or compared within groups first have other
+    model's raw scores: each action's change of the score, minus the whole score at the last action. Tokens between
+    actions, which an environment wrote, change the score for the action before them. The sum of a row is minus the
+    score of its bare prompt. Whole rewards that were standardised or compared within groups first have other
     units: use it where OpenRLHF takes them as they are (GAE, REINFORCE).
 
     Parameters
@@ -120,14 +121,18 @@ class CreditHook:
         acted = torch.zeros_like(seen)
         acted[:, -actions.shape[1] :] = actions
         found = torch.zeros(actions.shape, dtype=torch.float32)
-        encoded = []
+        encoded, places = [], []
         for row in range(len(sequences)):
-            before = int((seen[row] & ~acted[row]).sum())
-            if before == 0 or not bool(acted[row].any()):
-                raise DataError("a sequence has no prompt or no action", where=f"row {row}", got=f"{before} before it")
-            encoded.append(Encoded(sequences[row][seen[row]].tolist(), before))
+            own = np.flatnonzero(acted[row][seen[row]].numpy())
+            if not len(own) or own[0] == 0:
+                got = f"{len(own)} actions" + (", the first token among them" if len(own) else "")
+                raise DataError("a sequence has no prompt or no action", where=f"row {row}", got=got)
+            encoded.append(Encoded(sequences[row][seen[row]].tolist(), int(own[0])))
+            places.append(own - own[0])
         for row, values in enumerate(self.model.prefix_scores_encoded(encoded)):
-            moved = np.asarray(redistribute(values.astype(np.float64), mix=self.mix))
+            # what stands between actions is the environment's: what it changes came of the action before it
+            at = np.append(values[places[row]], values[-1]).astype(np.float64)
+            moved = np.asarray(redistribute(at, mix=self.mix))
             moved[-1] -= values[-1]
             found[row, actions[row]] = torch.from_numpy(moved).float()
         return found.to(experience.action_mask.device)

@@ -53,6 +53,8 @@ class TrlReward:
         self.failure = known_failure(failure)
         self.model: Any = scorer_at(model, **options)
         self.link = Redistributed("assay", self.model, first_token, mix)
+        #: Whether the last call could not ask the model: ``failure`` stood for its scores.
+        self.stood_in = False
 
     @property
     def __name__(self) -> str:
@@ -62,6 +64,7 @@ class TrlReward:
         """Return the raw scores; None where one is no number."""
         given = list(prompts), list(completions)
         found = scored_or(self.failure, lambda: self.model.score(*given), len(given[0]))
+        self.stood_in = found is None
         if found is None:
             return [None if self.failure is None else float(self.failure)] * len(given[0])
         return [float(value) if np.isfinite(value) else None for value in found]
@@ -75,7 +78,9 @@ class TrlReward:
     ) -> list[np.ndarray]:
         """Return what the tokens before each token of a completion have earned, float64 ``[T]`` each.
 
-        Taken from an advantage of a whole completion, it leaves what its tokens from there on earned.
+        Taken from an advantage of a whole completion, it leaves what its tokens from there on earned. Nothing of a
+        completion whose scores are no numbers, and of all where the last call could not ask the model: then all of the
+        reward stands at the end, whatever stands for it.
         """
         texts = [
             completion if isinstance(completion, str) else "\n".join(str(turn["content"]) for turn in completion)
@@ -90,11 +95,10 @@ class TrlReward:
             np.arange(len(texts)),
             tokenizer,
         )
-        found = scored_or(self.failure, lambda: self.link(answers), len(texts))
-        if found is None:  # all of the reward stands at the end, whatever stands for it
-            return [np.zeros(int(length)) for length in answers.lengths]
-        tokens = found.tokens
+        found = None if self.stood_in else scored_or(self.failure, lambda: self.link(answers), len(texts))
+        tokens = np.zeros(int(answers.offsets[-1])) if found is None else found.tokens
         parts = np.split(tokens, answers.offsets[1:-1])
+        parts = [part if np.isfinite(part).all() else np.zeros(len(part)) for part in parts]
         return [np.concatenate([[0.0], np.cumsum(part)[:-1]]) for part in parts]
 
 
@@ -144,15 +148,20 @@ def token_credit_trainer() -> type:
             spent = self.reward_funcs[self._credited].spent(prompts, completions, ids, self.processing_class)
             weights = self.reward_weights.to(per_function.device)
             rewards = (per_function * weights).nansum(dim=1)
+            # as TRL: what no function scored has no reward, counts in no mean, and moves nothing
+            rewards[per_function.isnan().all(dim=1)] = torch.nan
             count = self.num_generations if self.model.training else self.num_generations_eval
             first = self.accelerator.process_index * len(prompts)
             own = slice(first, first + len(prompts))
-            means = rewards.view(-1, count).mean(dim=1).repeat_interleave(count)
+            means = rewards.view(-1, count).nanmean(dim=1).repeat_interleave(count)
             mask = output["completion_mask"].to(rewards.dtype)
             left = (rewards - means)[own].unsqueeze(1).repeat(1, mask.shape[1])
             for row, earned in enumerate(spent):
+                if per_function[first + row, self._credited].isnan():
+                    continue  # this model gave nothing, so nothing of it was earned before the end
                 left[row, : len(earned)] -= weights[self._credited] * torch.from_numpy(earned).to(left)
-            output["advantages"] = left / self._spread_of(left, mask, count).unsqueeze(1)
+            found = left / self._spread_of(left, mask, count).unsqueeze(1)
+            output["advantages"] = found.nan_to_num(nan=0.0)
             return output
 
         def _spread_of(self, left: Any, mask: Any, count: int) -> Any:
@@ -161,7 +170,10 @@ def token_credit_trainer() -> type:
                 return torch.ones_like(left[:, 0])
             each = (left * mask).square().sum(dim=1) / mask.sum(dim=1).clamp_min(1)
             whole = self.scale_rewards == "batch" or len(each) % count
-            many = each.mean().expand_as(each) if whole else each.view(-1, count).mean(1).repeat_interleave(count)
+            if whole:
+                many = each.nanmean().expand_as(each)
+            else:
+                many = each.view(-1, count).nanmean(dim=1).repeat_interleave(count)
             return many.sqrt() + 1e-4
 
     return TokenCreditTrainer

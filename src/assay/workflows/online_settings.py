@@ -95,7 +95,9 @@ class RedistributionSettings(Settings):
 
     first_token: FirstToken = Field(default="subtract_prompt", description="what the first token gets")
     mix: float = Field(default=1.0, ge=0, le=1, description="share that is redistributed; the rest comes at the end")
-    by: Granularity = Field(default="token", description="what gets it: each token, or the last of a word or sentence")
+    by: Granularity = Field(
+        default="token", description="what gets it: each token, or the one that shows a word or sentence to be whole"
+    )
 
 
 class CostSettings(Settings):
