@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from transformers import AutoTokenizer
 
-from assay.credit import CreditError, Multiplier
+from assay.credit import CreditError, Multiplier, spreading
 from assay.credit.answers import Answers, Rewards
 from assay.credit.combining import Capped, Length, Routed, Safe, Weighted, subset
 from assay.credit.functions import by_function, by_model, function_from
@@ -17,6 +17,7 @@ from assay.credit.links import AtTheEnd, Standard
 from assay.credit.spreading import ByAttention, Redistributed, known_whole
 from assay.errors import ConfigError
 from assay.scorers import ModelOptions, RewardModel, create_reward_model
+from assay.scorers.conversation import Encoded
 
 PROMPTS = ["Name a sea.", "Name a sea.", "What is a bird?"]
 TEXTS = ["The Baltic is one.", "None.", "It flies. It sings."]
@@ -287,3 +288,48 @@ def test_a_planted_keyword_gets_nearly_all_credit(model: RewardModel, answers: A
     assert own.max() == 5 and (own != 0).sum() == 1
     piece = "".join(answers.pieces(0)[: int(own.argmax()) + 1])
     assert piece.endswith("Baltic") and flat[: answers.lengths[0]].max() < 1.0
+
+
+@pytest.mark.parametrize("given", [{0: 1.0, 1: 2.0, 2: 3.0}, {1.0, 2.0, 3.0}, "123", [1, 2, 10**400]])
+def test_what_is_no_list_of_numbers_is_no_reward(answers: Answers, given: Any) -> None:
+    with pytest.raises(CreditError, match="is no number"):
+        AtTheEnd("f", lambda _: given)(answers)
+
+
+def test_a_function_may_not_end_the_run_by_itself(answers: Answers) -> None:
+    def leaving(**_: Any) -> list[float]:
+        raise SystemExit(0)
+
+    with pytest.raises(CreditError, match="a reward function failed") as caught:
+        by_function(leaving)(answers)
+    assert "SystemExit" in str(caught.value)
+
+
+def test_what_a_function_logs_goes_nowhere_and_stops_nothing(answers: Answers) -> None:
+    def logging(prompts: Any, completions: Any, log_extra: Any, log_metric: Any, **_: Any) -> list[float]:
+        log_extra("column", ["a"] * len(prompts))
+        log_metric("length", 3.0)
+        return [1.0] * len(prompts)
+
+    assert by_function(logging)(answers).parts["logging"].tolist() == [1.0] * 3
+
+
+def test_a_response_that_nothing_looked_at_has_its_reward_at_the_end(
+    model: RewardModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    empty = answers_of(model.encoder, ["", "None.", "It flies."])
+    monkeypatch.setattr(spreading, "at_policy_tokens", lambda encoder, given, row, *_: np.zeros(given.lengths[row] + 1))
+    found = ByAttention("m", model)(empty)
+    assert np.count_nonzero(found.tokens) == 3
+    np.testing.assert_allclose(empty.sums(found.tokens), model.score(PROMPTS, ["", "None.", "It flies."]), atol=1e-4)
+
+
+def test_a_prompt_without_a_token_leaves_its_own_response_out_alone(model: RewardModel) -> None:
+    one, other = (model.encoder.encode(PROMPTS[:1], TEXTS[:1])[0] for _ in range(2))
+    bare = Encoded(list(one.ids[one.prompt_tokens :]), 0)
+    found, whole = model.prefix_scores_encoded([bare, other])
+    assert np.isnan(found[0]) and np.isfinite(found[1:]).all() and len(found) == len(bare.ids) + 1
+    np.testing.assert_allclose(found[-1:], model.score_encoded([bare.ids]), atol=1e-5)
+    np.testing.assert_allclose(whole, model.prefix_scores(PROMPTS[0], TEXTS[0]), atol=1e-5)
+    single = Encoded(bare.ids[:1], 0)
+    assert len(model.prefix_scores_encoded([single])[0]) == 2

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -145,6 +147,17 @@ def test_whitening_looks_at_tokens_only() -> None:
     assert found.mean().item() == pytest.approx(0, abs=1e-12) and found.std(correction=0).item() == pytest.approx(1)
     kept = whitened(advantages, MASK, shift=False)[MASK] / advantages[MASK]
     torch.testing.assert_close(kept, kept[:1].expand_as(kept))
+
+
+@pytest.mark.parametrize("kind", ["normalised", "centred"])
+def test_large_rewards_of_one_prompt_do_not_make_those_of_another_equal(kind: Any) -> None:
+    """What is rounding is judged within a group: millions beside it are no reason to learn nothing."""
+    small = torch.tensor([0.0, 0.5, 1.0, 0.5], dtype=torch.float64)
+    rewards = torch.cat([small, small * 4e6 + 1e9]).unsqueeze(1)
+    mask, groups = torch.ones(8, 1, dtype=torch.bool), torch.arange(8) // 4
+    found = group_advantages(rewards, mask, groups, kind)
+    torch.testing.assert_close(found[:4], group_advantages(rewards[:4], mask[:4], groups[:4], kind))
+    assert found[:4].abs().max() >= 0.5
 
 
 def test_nearly_equal_rewards_do_not_blow_up_what_tokens_earned() -> None:

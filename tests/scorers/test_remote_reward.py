@@ -22,7 +22,7 @@ class Rewards:
         self.requests: list[dict[str, Any]] = []
         self.failures: list[int] = []
         self.answer: Any = None
-        self.delay = 0.0
+        self.delay = self.drops = 0.0
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -35,7 +35,9 @@ class Rewards:
                 answer = outer.answer or {"rewards": rewards, "scores": rewards, "extra_logs": {}}
                 self.send_response(status)
                 self.end_headers()
-                self.wfile.write(json.dumps(answer).encode())
+                for drop in json.dumps(answer):
+                    self.wfile.write(drop.encode())
+                    time.sleep(outer.drops)
 
             def log_message(self, *args: Any) -> None:
                 pass
@@ -102,7 +104,16 @@ def test_what_is_no_number_is_no_reward(server: Rewards) -> None:
     assert RemoteReward([server.url])(*ASKED) == [None, None, 1.5]
 
 
+def test_a_reply_that_comes_drop_by_drop_is_late(server: Rewards) -> None:
+    """No single wait is long, and all of them together are longer than a reply may take."""
+    server.drops = 0.05
+    begun = time.monotonic()
+    with pytest.raises(ModelError, match=r"not whole after 0\.3 s"):
+        RemoteReward([server.url], tries=1, timeout=0.3)(*ASKED)
+    assert time.monotonic() - begun < 2
+
+
 def test_addresses_are_urls() -> None:
-    for urls in ([], ["localhost:5000"]):
+    for urls in ([], ["localhost:5000"], ["http://"], ["http://[::1"], ["http://a:b/x"], ["http://a b/"], ["ftp://a/"]):
         with pytest.raises(ConfigError, match="is a URL"):
             RemoteReward(urls)

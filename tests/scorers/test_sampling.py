@@ -11,7 +11,7 @@ import torch
 from assay.errors import ModelError
 from assay.scorers import Policy, PolicyOptions, create_policy
 from assay.scorers.adapters import LoraOptions
-from assay.scorers.sampling import Sampling, continuations, ends_of, replies
+from assay.scorers.sampling import Sampling, continuations, ends_of, leave_room, replies
 
 PROMPTS = ["Name a sea.", "What is 2 + 2?", "Name a very long river of the north."]
 
@@ -74,3 +74,8 @@ def test_a_beginning_that_is_read_once_is_continued_alike(tiny_causal: Path, lor
 def test_prompts_without_room_are_refused(policy: Policy) -> None:
     with pytest.raises(ModelError, match="prompt 2 of 2"):
         replies(policy, ["Name a sea.", "word " * 80], Sampling(max_new_tokens=20), 0)
+
+
+def test_a_prompt_that_is_cut_has_no_room_however_little_is_written(policy: Policy) -> None:
+    """Cutting makes room for the reply, but the prompt is no longer what was asked."""
+    assert leave_room(policy, ["Name a sea.", "word " * 200], 1).tolist() == [True, False]

@@ -38,7 +38,37 @@ def test_tagged_answers_are_right_wrong_or_not_there() -> None:
 
 @pytest.mark.parametrize(
     ("text", "number"),
-    [("it is 1,234.5 km", 1234.5), ("-3", -3.0), ("from 2 to .5", 0.5), ("1e3", 1000.0), ("none", None), ("7.", 7.0)],
+    [
+        ("it is 1,234.5 km", 1234.5),
+        ("-3", -3.0),
+        ("from 2 to .5", 0.5),
+        ("1e3", 1000.0),
+        ("none", None),
+        ("7.", 7.0),
+        # signs stand before numbers, and not between two; a minus of print is one
+        ("5-3", 3.0),
+        ("10 - 4 = 6", 6.0),
+        ("(-3)", -3.0),
+        ("x=-3", -3.0),
+        ("\u22123", -3.0),
+        ("(2)-3", 3.0),
+        # commas part groups of three
+        ("1,2,3", 3.0),
+        ("12,34", 34.0),
+        ("$1,234,567.", 1234567.0),
+        ("1,000/2,000", 0.5),
+        ("3/4", 0.75),
+        ("-3 / 4", -0.75),
+        ("\\boxed{\\frac{1}{2}}", 0.5),
+        ("-\\dfrac{3}{4}", -0.75),
+        ("1/0", None),
+        ("12/25/2024", 2024.0),
+        ("4 km/h", 4.0),
+        ("50 %", 50.0),
+        ("2^3", 3.0),
+        ("1e999", None),
+        ("a1b22c", 22.0),
+    ],
 )
 def test_last_numbers(text: str, number: float | None) -> None:
     assert last_number(text) == number
@@ -49,6 +79,37 @@ def test_numbers_are_equal_whatever_they_look_like() -> None:
     assert found == [1.0, 1.0, 0.0, -1.0]
     with pytest.raises(ConfigError, match="the truth is no number"):
         rewards(Verifier("numeric"), ["1"], ["one"])
+
+
+def test_each_of_several_truths_is_right() -> None:
+    """As lists, and as the JSON that a text column holds of a list."""
+    truths = [["4", "four"], '["4", "four"]', "[4, 5]", "4"]
+    assert rewards(Verifier("exact"), ["Four"] * 4, truths) == [1.0, 1.0, 0.0, 0.0]
+    assert rewards(Verifier("exact"), ["[4, 5]"], ["[4, 5]"]) == [1.0]  # or the text itself
+    assert rewards(Verifier("numeric"), ["4.0"] * 3, [["4", "5"], "[3, 4]", "[3]"]) == [1.0, 1.0, 0.0]
+    assert rewards(Verifier("near"), ["4"], ["[1, 3.5]"]) == [2.0]
+
+
+@pytest.mark.parametrize(
+    ("kind", "columns", "reason"),
+    [
+        ("numeric", {"ground_truth": ["1", None, "one", "two"]}, "of prompt 3, and 1 more"),
+        ("near", {"ground_truth": ["1", "?"]}, "of prompt 2, and 0 more"),
+        ("label", {"ground_truth": ["a", "c"], "choices": [["a", "b"]] * 2}, "the truth is no choice"),
+        ("label", {"ground_truth": ["a"]}, "labels that there are"),
+        ("exact", {"answer": ["a"]}, "expected: one of answer"),
+    ],
+)
+def test_truths_are_looked_at_before_training(kind: Any, columns: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ConfigError, match=reason):
+        Verifier(kind).check(columns)
+
+
+def test_truths_that_are_there_pass() -> None:
+    Verifier("numeric").check({"ground_truth": ["1/2", None, "#### 4", ["3", "4"]]})
+    Verifier("label").check({"ground_truth": ["a", None], "choices": [["a", "b"], None]})
+    Verifier("format", "x").check({})
+    Verifier("exact").check({"ground_truth": ["anything"]})
 
 
 def test_near_numbers_keep_the_order_of_wrong_and_unparsed() -> None:

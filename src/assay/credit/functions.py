@@ -21,9 +21,9 @@ def by_function(function: RewardFunction, name: str | None = None) -> AtTheEnd:
     """Return the link of a function in TRL's shape.
 
     It is called by keyword with ``prompts``, ``completions``, ``completion_ids``, every column of the data, ``groups``
-    (the number of each completion's prompt) and ``trainer_state`` (None). Strings stay strings; the completions of
-    prompts that are lists of messages are lists of one assistant message. Coroutines are awaited. What it raises stops
-    training, by its name; None is no reward.
+    (the number of each completion's prompt), ``trainer_state`` (None), and ``log_extra`` and ``log_metric``, which do
+    nothing here. Strings stay strings; the completions of prompts that are lists of messages are lists of one assistant
+    message. Coroutines are awaited. What it raises stops training, by its name; None is no reward.
     """
     known = name or str(getattr(function, "__name__", type(function).__name__))
 
@@ -37,12 +37,13 @@ def by_function(function: RewardFunction, name: str | None = None) -> AtTheEnd:
             **answers.columns,
         }
         given |= {"groups": answers.groups.tolist(), "trainer_state": None}
+        given |= {"log_extra": _not_logged, "log_metric": _not_logged}
         try:
             found = function(prompts=answers.prompts, completions=completions, **given)
             return asyncio.run(_awaited(found)) if inspect.isawaitable(found) else found
         except AssayError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise CreditError(
                 "a reward function failed",
                 where=known,
@@ -52,6 +53,10 @@ def by_function(function: RewardFunction, name: str | None = None) -> AtTheEnd:
             ) from error
 
     return AtTheEnd(known, score)
+
+
+def _not_logged(*_: Any, **__: Any) -> None:
+    """Stand for what TRL lets reward functions log with."""
 
 
 async def _awaited(found: Any) -> Any:

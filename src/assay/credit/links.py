@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -125,8 +125,10 @@ def numbers(given: Any, count: int, name: str) -> np.ndarray:
         If there are not as many as responses, or one is no number.
     """
     try:
+        if isinstance(given, (str, bytes, Mapping, Set)):  # which have no order of responses, or are no numbers
+            raise TypeError(f"a {type(given).__name__} came, where a list is expected")
         found = np.array([np.nan if value is None else float(value) for value in given], np.float64)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise CreditError(
             "a reward is no number", where=name, expected="a number for each response, or None", got=str(error)
         ) from error

@@ -11,7 +11,7 @@ import torch
 
 from assay.credit.answers import Answers, Rewards
 from assay.credit.links import Standard, Standardised
-from assay.credit.redistribution import FirstToken, attention_credit, redistribute, uniform
+from assay.credit.redistribution import FirstToken, attention_credit, redistribute, terminal, uniform
 from assay.scorers.attention import attending
 from assay.scorers.conversation import Encoded, Prompt, warn_truncated
 from assay.scorers.evaluating import evaluating
@@ -173,7 +173,10 @@ class ByAttention(Standardised):
                 looked = shown[0, :, -1, one.prompt_tokens :].double().mean(dim=0).cpu().numpy()
                 # shares add up along the text, so they are read at other tokens' ends like scores of prefixes
                 at = at_policy_tokens(encoder, answers, row, one, np.concatenate([[0.0], np.cumsum(looked)]))
-                tokens.append(attention_credit(used[row], np.diff(at), self.mix))
+                shares = np.diff(at)
+                # an empty response may have nothing of its own that was looked at
+                own = attention_credit(used[row], shares, self.mix) if shares.sum() > 0 else None
+                tokens.append(terminal(used[row], len(shares)) if own is None else own)
         return Rewards(np.concatenate(tokens), {self.name: found})
 
 

@@ -110,7 +110,8 @@ def group_baseline(totals: Tensor, groups: Tensor, kind: Baseline) -> tuple[Tens
         spread = (totals - mean).square().mean().sqrt().expand_as(totals)
     else:
         raise ValueError(f"unknown baseline {kind!r}; expected normalised, centred, leave_one_out, batch or none")
-    counts = spread > _ROUNDING * totals.abs().max().clamp_min(1e-30)
+    largest = _largest(totals.abs(), groups * 0 if kind == "batch" else groups)
+    counts = spread > _ROUNDING * largest.clamp_min(1e-30)
     # rounding is not blown up: the numerator is as good as 0 there
     return torch.where(counts, mean, totals), torch.where(counts, spread, ones)
 
@@ -119,6 +120,12 @@ def _summed(values: Tensor, groups: Tensor) -> Tensor:
     """Return for each entry the sum over its group."""
     sums = torch.zeros(int(groups.max()) + 1 if len(groups) else 0, dtype=values.dtype, device=values.device)
     return sums.index_add(0, groups, values)[groups]
+
+
+def _largest(values: Tensor, groups: Tensor) -> Tensor:
+    """Return for each entry the largest of its group."""
+    found = torch.zeros(int(groups.max()) + 1 if len(groups) else 0, dtype=values.dtype, device=values.device)
+    return found.scatter_reduce(0, groups, values, "amax", include_self=False)[groups]
 
 
 def group_advantages(rewards: Tensor, mask: Tensor, groups: Tensor, kind: Baseline, discount: float = 1.0) -> Tensor:
@@ -150,7 +157,8 @@ def group_advantages(rewards: Tensor, mask: Tensor, groups: Tensor, kind: Baseli
         spread = each.mean().sqrt().expand_as(each)
     else:
         spread = (_summed(each, groups) / _summed(torch.ones_like(each), groups)).sqrt()
-    counts = spread > _ROUNDING * found.abs().max().clamp_min(1e-30)
+    largest = _largest(found.abs().amax(dim=1), groups * 0 if kind == "batch" else groups)
+    counts = spread > _ROUNDING * largest.clamp_min(1e-30)
     return left / torch.where(counts, spread, torch.ones_like(spread)).unsqueeze(1) * counts.unsqueeze(1)
 
 

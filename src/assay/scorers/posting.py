@@ -38,7 +38,7 @@ class Postman:
     tries, wait
         How often it is sent when the server fails, and the seconds before the second time, doubled each time.
     timeout
-        Seconds until a reply must be there.
+        Seconds until the whole of a reply must be there; no single wait on the way is longer either.
     noted
         Called with ``"requests"`` and ``"retries"``.
     key
@@ -90,16 +90,17 @@ class Postman:
                 self.noted("retries")
                 time.sleep(self.wait * 2 ** (attempt - 1))
             self.noted("requests")
+            until = time.monotonic() + self.timeout
             try:
                 with urllib.request.urlopen(
                     urllib.request.Request(place, packed, headers), timeout=self.timeout
                 ) as response:
-                    return read(response.read())
+                    return read(self._whole(response, until))
             except ValidationError as error:
                 told = error.errors(include_url=False)[0]
                 problem = f"another reply: {'.'.join(map(str, told['loc'])) or 'reply'}: {told['msg']}"
             except urllib.error.HTTPError as error:
-                said = error.read().decode("utf-8", "replace")
+                said = self._whole(error, until).decode("utf-8", "replace")
                 problem = f"HTTP {error.code}: {said[:160]}"
                 if error.code in _REFUSALS and learn(said):
                     continue
@@ -116,3 +117,12 @@ class Postman:
             got=f"{problem} (tried {attempt} times)",
             remedy=self.remedy,
         )
+
+    def _whole(self, reply: Any, until: float) -> bytes:
+        """Read all of a reply; a server that sends it drop by drop does not hold up anybody for longer than allowed."""
+        found = []
+        while part := reply.read1(1 << 16):
+            found.append(part)
+            if time.monotonic() > until:
+                raise TimeoutError(f"the reply was not whole after {self.timeout:g} s")
+        return b"".join(found)

@@ -82,10 +82,12 @@ class PrefixMixin:
     ) -> list[np.ndarray]:
         """Return the same for conversations that were encoded before, of each float32 ``[T+1]``.
 
+        The first entry is NaN where a prompt has no token: nothing was read that could have a score.
+
         Raises
         ------
         ModelError
-            As `prefix_scores`, and where a prompt has no token.
+            As `prefix_scores`.
         """
         model = cast(Any, self)
         reason = why_no_prefix_scores(model)
@@ -95,13 +97,15 @@ class PrefixMixin:
                 expected="a causal backbone whose last token is pooled, and a head of one score",
                 remedy="train with a causal --backbone, or score truncated texts, one pass for each token: --truncated",
             )
-        if any(e.prompt_tokens == 0 for e in encoded):
-            raise ModelError("the prompt has no token, so the bare prompt has no score")
 
         def scored(states: Tensor, _: Tensor, ends: Tensor) -> tuple[Tensor, Tensor]:
             # what is scored before a token is the prefix without it; behind the last one it is the text
             return model.values(states.float()), model.values(ends.float())
 
-        starts = np.array([e.prompt_tokens for e in encoded], np.int64)
+        starts = np.array([max(e.prompt_tokens, 1) for e in encoded], np.int64)
         found = model.map_tokens([e.ids for e in encoded], scored, token_budget, dtype, starts)
-        return [mean_of_members(np.concatenate([before, whole[None]])) for before, whole in found]
+        scores = [mean_of_members(np.concatenate([before, whole[None]])) for before, whole in found]
+        return [
+            own if one.prompt_tokens else np.concatenate([np.full(1, np.nan, own.dtype), own])
+            for one, own in zip(encoded, scores, strict=True)
+        ]

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel
 
 from assay.errors import ConfigError, ModelError
 from assay.scorers.posting import Postman
+
+_BLANK = re.compile(r"[\x00-\x20\x7f]")
 
 
 class Reply(BaseModel):
@@ -47,7 +51,7 @@ class RemoteReward:
         tries: int = 5,
         wait: float = 1.0,
     ) -> None:
-        wrong = [url for url in urls if not url.startswith(("http://", "https://"))]
+        wrong = [url for url in urls if not _is_address(url)]
         if wrong or not urls:
             raise ConfigError("a reward server's address is a URL", expected="http://… or https://…", got=str(wrong))
         self.urls = list(urls)
@@ -91,3 +95,12 @@ class RemoteReward:
                 got=str(len(rewards)),
             )
         return [value if value is not None and math.isfinite(value) else None for value in rewards]
+
+
+def _is_address(url: str) -> bool:
+    """Tell whether something can be asked: a scheme, a host and perhaps a port that is one, and no blanks."""
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0 and not _BLANK.search(url)
+    except ValueError:
+        return False

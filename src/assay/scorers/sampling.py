@@ -14,7 +14,7 @@ from transformers import DynamicCache, GenerationConfig
 
 from assay.errors import ModelError
 from assay.scorers.batches import cut
-from assay.scorers.conversation import Prompt, chat_of, reply_of
+from assay.scorers.conversation import Encoded, Prompt, chat_of, reply_of
 from assay.scorers.evaluating import evaluating
 from assay.scorers.policy import Policy
 
@@ -227,9 +227,10 @@ def _ends_in_a_blank(policy: Policy, prompt: Prompt, begun: Sequence[int]) -> bo
 
 
 def leave_room(policy: Policy, prompts: Sequence[Prompt], new: int) -> np.ndarray:
-    """Return which prompts have a token and leave room for as many new ones, bool ``[prompts]``."""
+    """Return which prompts have a token, are whole, and leave room for as many new ones, bool ``[prompts]``."""
     room = policy.encoder.settings.max_length_tokens - new
-    return np.array([0 < len(ids) <= room for ids in _begun(policy, prompts)], bool)
+    encoded = _encoded(policy, prompts)
+    return np.array([0 < one.prompt_tokens <= room and not one.cut_prompt for one in encoded], bool)
 
 
 def no_room(prompts: int, new: int) -> ModelError:
@@ -244,8 +245,11 @@ def no_room(prompts: int, new: int) -> ModelError:
 
 def _begun(policy: Policy, prompts: Sequence[Prompt]) -> list[list[int]]:
     """Return what a reply to each prompt begins behind: token ids."""
-    encoded = policy.encoder.encode(list(prompts), ["."] * len(prompts))
-    return [list(e.ids[: e.prompt_tokens]) for e in encoded]
+    return [list(one.ids[: one.prompt_tokens]) for one in _encoded(policy, prompts)]
+
+
+def _encoded(policy: Policy, prompts: Sequence[Prompt]) -> list[Encoded]:
+    return policy.encoder.encode(list(prompts), ["."] * len(prompts))
 
 
 def ends_of(tokenizer: Any, model: Any) -> set[int]:

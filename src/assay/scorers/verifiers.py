@@ -6,10 +6,11 @@ None]``, called by keyword; None: no reward for this one. A completion is a text
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -20,7 +21,14 @@ RewardFunction = Callable[..., Sequence[float | None]]
 Kind = Literal["exact", "numeric", "format", "near", "label"]
 #: Kinds under which an answer that is not there is worse than a wrong one.
 _PUNISHED = ("near", "label")
-_NUMBER = re.compile(r"[-+]?(?:\d[\d,]*\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
+#: Without a sign: commas part groups of three digits and nothing else.
+_PLAIN = r"(?:(?:\d{1,3}(?:,\d{3})+(?![\d,])|\d+)(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?"
+#: A sign stands before a number, and not between two: 5-3 ends in 3.
+_SIGNED = rf"(?:(?<![\w.)\]}}])[-+])?{_PLAIN}"
+#: A fraction of two numbers; three, as in a date, are none.
+_NUMBER = re.compile(rf"(?<![/.\d])({_SIGNED})\s*/\s*({_PLAIN})(?!\s*/|[\w.]*\d)|{_SIGNED}")
+_LATEX = re.compile(rf"(-?)\\[dt]?frac\s*\{{\s*({_SIGNED})\s*\}}\s*\{{\s*({_SIGNED})\s*\}}")
+_MINUS = "\u2212"
 
 
 def text_of(completion: Any) -> str:
@@ -31,9 +39,31 @@ def text_of(completion: Any) -> str:
 
 
 def last_number(text: str) -> float | None:
-    """Return the last number of a text (``1,234.5``), or None."""
-    found = _NUMBER.findall(text)
-    return float(found[-1].replace(",", "")) if found else None
+    r"""Return the last number of a text, or None: ``1,234.5``, ``-3``, ``2e-3``, ``3/4`` or ``\frac{3}{4}``.
+
+    Percent signs are not looked at (``50 %`` is 50), and powers are not worked out (of ``2^3`` the last number is 3).
+    """
+    text = _LATEX.sub(_quotient, text.replace(_MINUS, "-"))
+    found = list(_NUMBER.finditer(text))
+    if not found:
+        return None
+    above, below = found[-1].groups()
+    value = _value(found[-1].group()) if above is None else _divided(_value(above), _value(below))
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _value(written: str) -> float:
+    return float(written.replace(",", ""))
+
+
+def _divided(above: float, below: float) -> float | None:
+    return above / below if below else None
+
+
+def _quotient(match: re.Match[str]) -> str:
+    sign, above, below = match.groups()
+    value = _divided(_value(above), _value(below))
+    return match.group() if value is None else f" {-value if sign else value!r} "
 
 
 @dataclass(frozen=True)
@@ -55,7 +85,7 @@ class Verifier:
         Rewards; of an answer that is not there, ``unparsed``. None: wrong is 0 (``label``: -1), unparsed as wrong
         (``label`` and ``near``: -3). ``near`` knows right and wrong by its distance.
     column
-        Name of the truth in the data.
+        Name of the truth in the data; of a list of truths each is right (`accepted`).
     bounds
         Of ``near``.
 
@@ -110,7 +140,7 @@ class Verifier:
         Raises
         ------
         ConfigError
-            If the data have no such column.
+            If the data have no such column, or a truth that is none of the kind's (`check`).
         """
         texts = [text_of(completion) for completion in completions]
         if self.kind == "format":
@@ -119,13 +149,46 @@ class Verifier:
         if self.kind == "label":
             choices = _column(columns, "choices")
             return [self._of_label(*each) for each in zip(texts, truths, choices, strict=True)]
-        return [None if t is None else self._reward(text, str(t)) for text, t in zip(texts, truths, strict=True)]
+        return [None if t is None else self._reward(text, t) for text, t in zip(texts, truths, strict=True)]
+
+    def check(self, columns: Mapping[str, Sequence[Any]]) -> None:
+        """Look at all truths before anything is trained on them.
+
+        Raises
+        ------
+        ConfigError
+            If a column is missing or empty, a truth is no number where numbers are compared, or no choice where labels
+            are; the first one is named, with how many there are.
+        """
+        if self.kind == "format":
+            return
+        truths = _column(columns, self.column)
+        if all(truth is None for truth in truths):
+            _column({name: own for name, own in columns.items() if name != self.column}, self.column)
+        if self.kind == "exact":
+            return
+        if self.kind == "label":
+            choices = _column(columns, "choices")
+            wrong = [k for k, t in enumerate(truths) if t is not None and not set(accepted(t)) <= set(choices[k] or ())]
+            expected = "one of the row's choices"
+        else:
+            numbers = [None if t is None else [last_number(own) for own in accepted(t)] for t in truths]
+            wrong = [k for k, own in enumerate(numbers) if own is not None and None in own]
+            expected = "a number"
+        if wrong:
+            raise ConfigError(
+                f"the truth is {'no choice' if self.kind == 'label' else 'no number'}",
+                where=f"{self.column} of prompt {wrong[0] + 1}, and {len(wrong) - 1:,} more",
+                expected=expected,
+                got=repr(truths[wrong[0]])[:80],
+                remedy="mend the data, choose another --reward.verifier.kind or --reward.verifier.column",
+            )
 
     def _of_label(self, text: str, truth: Any, choices: Sequence[str]) -> float | None:
         if truth is None:
             return None
         label = read_answer(text, tuple(choices)).label
-        return self.no_answer if label is None else self.right if label == truth else self.of_wrong
+        return self.no_answer if label is None else self.right if label in accepted(truth) else self.of_wrong
 
     def answer(self, text: str) -> str | None:
         """Return the answer that a completion holds, or None."""
@@ -137,24 +200,39 @@ class Verifier:
         found = matches[-1]
         return ((found.group(1) if found.re.groups else found.group()) or "").strip()
 
-    def _reward(self, text: str, truth: str) -> float:
+    def _reward(self, text: str, truth: Any) -> float:
         answer = self.answer(text)
         if answer is None:
             return self.no_answer
         if self.kind == "exact":
-            return self.right if answer.casefold() == truth.strip().casefold() else self.of_wrong
-        number, wanted = last_number(answer), last_number(truth)
+            same = answer.casefold() in (each.strip().casefold() for each in (str(truth), *accepted(truth)))
+            return self.right if same else self.of_wrong
+        number, wanted = last_number(answer), [last_number(each) for each in accepted(truth)]
         if number is None:
             return self.no_answer
-        if wanted is None:
-            raise ConfigError("the truth is no number", where=self.column, got=truth[:80])
+        known = [each for each in wanted if each is not None]
+        if len(known) < len(wanted):
+            raise ConfigError("the truth is no number", where=self.column, got=str(truth)[:80])
         if self.kind == "numeric":
-            near = math.isclose(number, wanted, rel_tol=1e-6, abs_tol=1e-9)
+            near = any(math.isclose(number, each, rel_tol=1e-6, abs_tol=1e-9) for each in known)
             return self.right if near else self.of_wrong
-        return 2.5 - abs(min(max(number, self.bounds[0]), self.bounds[1]) - wanted)
+        cut = min(max(number, self.bounds[0]), self.bounds[1])
+        return 2.5 - min(abs(cut - each) for each in known)
 
 
-def _column(columns: dict[str, Any], name: str) -> Sequence[Any]:
+def accepted(truth: Any) -> list[str]:
+    """Return the answers that are right: a truth, or each member of a list of them, which data may hold as JSON."""
+    if isinstance(truth, str) and truth.lstrip().startswith("["):
+        try:
+            found = json.loads(truth)
+        except ValueError:
+            return [truth]
+        plain = bool(found) and all(isinstance(each, (str, int, float)) for each in found)
+        return [str(each) for each in found] if plain else [truth]
+    return [str(each) for each in truth] if isinstance(truth, (list, tuple)) else [str(truth)]
+
+
+def _column(columns: Mapping[str, Any], name: str) -> Sequence[Any]:
     if name not in columns:
         raise ConfigError(
             "the truth is not in the data" if name != "choices" else "the labels that there are are not in the data",

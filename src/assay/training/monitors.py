@@ -62,6 +62,8 @@ def parts_of(
         "empty": float(np.mean([not text.strip() for text in answers.texts])),
         "learned from": float(kept.mean()),
     }
+    if np.isfinite(totals).any():
+        told["spread of rewards"] = float(totals[np.isfinite(totals)].std())
     for name, values in rewards.parts.items():
         if np.isfinite(values).any():
             told[f"part: {name}"] = mean_of_known(values)
@@ -84,20 +86,25 @@ def parts_of(
 def warnings_of(history: Sequence[dict[str, Any]]) -> list[str]:
     """Say what in the curves of a run is worth a look.
 
-    Length that more than doubled, a reward that rises while gold falls, and entropy that fell to a tenth; each compares
-    the mean of the first and the last fifth of the cycles, and nothing is said of fewer than ten.
+    A reward that was the same for all responses, length that more than doubled, a reward that rises while gold falls,
+    and entropy that fell to a tenth. The latter compare the mean of the first and the last fifth of the cycles, those
+    that have it, and nothing is said of fewer than ten.
     """
+    found = []
+    spreads = [entry["spread of rewards"] for entry in history if entry.get("spread of rewards") is not None]
+    if spreads and not any(spreads):
+        found.append("the reward was the same for all responses of every cycle: it tells nothing to learn from")
     if len(history) < 10:
-        return []
+        return found
     fifth = max(len(history) // 5, 2)
 
     def ends(name: str) -> tuple[float, float] | None:
-        values = [float(entry[name]) for entry in history if name in entry]
-        if len(values) < len(history):
-            return None
-        return float(np.mean(values[:fifth])), float(np.mean(values[-fifth:]))
+        sides = [
+            [float(entry[name]) for entry in side if entry.get(name) is not None]
+            for side in (history[:fifth], history[-fifth:])
+        ]
+        return (float(np.mean(sides[0])), float(np.mean(sides[1]))) if all(sides) else None
 
-    found = []
     if not any(entry.get("learned from", 1.0) for entry in history[-fifth:]):
         found.append("nothing was learned from any more: all responses were left out (see the counts in history.jsonl)")
     length, reward, gold, entropy = (ends(name) for name in ("length", "reward", "gold", "entropy"))
@@ -106,7 +113,7 @@ def warnings_of(history: Sequence[dict[str, Any]]) -> list[str]:
     if reward is not None and gold is not None and reward[1] > reward[0] and gold[1] < gold[0]:
         rise = f"the reward rose from {reward[0]:.3f} to {reward[1]:.3f}"
         found.append(f"{rise} while gold fell from {gold[0]:.3f} to {gold[1]:.3f}")
-    if entropy is not None and entropy[1] < 0.1 * entropy[0]:
+    if entropy is not None and entropy[0] > 0 and entropy[1] < 0.1 * entropy[0]:
         found.append(
             f"entropy fell from {entropy[0]:.2f} to {entropy[1]:.2f} nats a token: responses are nearly all one"
         )

@@ -11,20 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import Dataset
 
 from assay.config import dump_yaml, to_plain
 from assay.console import say
 from assay.credit.answers import Answers
-from assay.errors import DataError
 from assay.evaluation.report import now
-from assay.feedback import read_with_report, split
-from assay.feedback.records import as_chat
 from assay.output import as_bytes, check_new, new_folder, write_atomic, write_json
-from assay.scorers import Policy, backbones, create_policy
+from assay.scorers import backbones, create_policy
 from assay.scorers.loading import load_reward_model
 from assay.scorers.policy_loading import plain_folder
-from assay.scorers.sampling import leave_room, no_room
 from assay.training.checkpoints import newest_complete
 from assay.training.monitors import warnings_of
 from assay.training.progress import TerminalProgress
@@ -33,7 +28,8 @@ from assay.training.rollout_trainer import RolloutTrainer
 from assay.training.rollouts import Prompts
 from assay.versions import current_versions
 from assay.workflows import hardware
-from assay.workflows.data import group_keys, unseen, write_seen_groups
+from assay.workflows.data import group_keys, write_seen_groups
+from assay.workflows.online_prompts import asks_in_chats, check_truths, prompts_of, read_prompts, some_of, with_room
 from assay.workflows.online_report import write_online_report
 from assay.workflows.online_rewards import actor_of, algorithm_of, rewards_of, writer_of
 from assay.workflows.online_settings import OnlineSettings
@@ -60,7 +56,7 @@ def align_online(settings: OnlineSettings) -> dict[str, Any]:
     started = time.perf_counter()
     check_new(settings.out, overwrite=settings.overwrite)
     backbones.load_config(plain_folder(settings.backbone))
-    train, test = _prompts(settings)
+    train, test = read_prompts(settings)
     rewards, algorithm = rewards_of(settings), algorithm_of(settings)
     policy = create_policy(writer_options(settings))
     settings = resolved(settings, sum(p.numel() for p in policy.parameters()))
@@ -68,7 +64,10 @@ def align_online(settings: OnlineSettings) -> dict[str, Any]:
     test = with_room(policy, test, settings.rollout.max_new_tokens)[0] if test is not None else None
     if crowded:
         say(f"left out {crowded:,} prompts: behind them is no room for {settings.rollout.max_new_tokens:,} new tokens")
-    asked, held_out = prompts_of(train), None if test is None else prompts_of(_some(test, settings))
+    as_chats = asks_in_chats(settings)
+    asked = prompts_of(train, as_chats)
+    held_out = None if test is None else prompts_of(some_of(test, settings), as_chats)
+    check_truths(settings, asked, held_out)
     actor = actor_of(settings, policy, algorithm)
     args = arguments(settings, Path(settings.out), len(asked))
     if settings.dry_run:
@@ -146,13 +145,19 @@ def _looked_at(settings: OnlineSettings, trainer: RolloutTrainer) -> dict[str, A
         {
             "prompt": _shown(answers.prompts[row]),
             "response": answers.texts[row],
-            "reward": None if np.isnan(totals[row]) else float(totals[row]),
+            "reward": float(totals[row]) if np.isfinite(totals[row]) else None,
             "tokens": answers.pieces(row),
-            "credit": np.nan_to_num(rewards.tokens[answers.offsets[row] : answers.offsets[row + 1]]).tolist(),
+            "credit": _finite(rewards.tokens[answers.offsets[row] : answers.offsets[row + 1]]),
         }
         for row in range(min(settings.shown, len(answers)))
     ]
     return {"means": {name.removeprefix("held-out "): value for name, value in means.items()}, "texts": texts}
+
+
+def _finite(values: np.ndarray) -> list[float]:
+    """Return values with 0 for what is no number, which JSON does not know."""
+    found: list[float] = np.where(np.isfinite(values), values, 0.0).tolist()
+    return found
 
 
 def _shown(prompt: Any) -> str:
@@ -216,68 +221,6 @@ def arguments(settings: OnlineSettings, folder: Path, prompts: int) -> RolloutAr
         seed=settings.seed,
         disable_tqdm=True,
     )
-
-
-def _prompts(settings: OnlineSettings) -> tuple[Dataset, Dataset | None]:
-    """Read prompts, each once, and those that are held out."""
-    data = _read(settings, settings.data)
-    if settings.test is not None:
-        test = _read(settings, settings.test, split=None)
-        data, shared = unseen(data, group_keys(test))
-        if not len(data):
-            raise DataError("every prompt of DATA is held out too", where=settings.test, expected="other prompts")
-        if shared:
-            say(f"left out {shared:,} prompts of DATA that --test holds too")
-        return data, test
-    if settings.test_share == 0:
-        return data, None
-    return split(data, test=settings.test_share, seed=settings.seed)
-
-
-def _read(settings: OnlineSettings, source: str, **changes: Any) -> Dataset:
-    data, report = read_with_report(source, **settings.reading() | {"ratings": "responses"} | changes)
-    say("\n".join(report.lines()))
-    first = np.unique(np.asarray(data["prompt_id"], object), return_index=True)[1]
-    if not len(first):
-        raise DataError("there are no prompts", where=source, expected="one at least")
-    return data.select(np.sort(first))
-
-
-def _some(data: Dataset, settings: OnlineSettings) -> Dataset:
-    chosen = np.random.default_rng(settings.seed).permutation(len(data))[: settings.held_out]
-    return data.select(np.sort(chosen))
-
-
-def prompts_of(data: Dataset) -> Prompts:
-    """Return what is asked, with what the data say of each: the truth, and the cells that were not understood.
-
-    Where every prompt is one user message all are strings, else all are messages, so that a reward function sees one
-    kind.
-    """
-    chats = [as_chat(row) for row in data["prompt"]]
-    plain = all(len(chat) == 1 and set(chat[0]) == {"role", "content"} and chat[0]["role"] == "user" for chat in chats)
-    asked: list[Any] = [chat[0]["content"] for chat in chats] if plain else list(chats)
-    columns: dict[str, list[Any]] = {}
-    if "ground_truth" in data.column_names:
-        columns["ground_truth"] = list(data["ground_truth"])
-    cells = [(json.loads(meta) if meta else {}).get("row", {}) for meta in data["meta"]]
-    for name in sorted({name for own in cells for name in own} - {"prompts", "completions", "completion_ids"}):
-        columns.setdefault(name, [own.get(name) for own in cells])
-    return Prompts(asked, columns)
-
-
-def with_room(policy: Policy, data: Dataset, new: int) -> tuple[Dataset, int]:
-    """Leave out prompts behind which there is no room; return how many too.
-
-    Raises
-    ------
-    ModelError
-        If none is left.
-    """
-    room = leave_room(policy, prompts_of(data).asked, new)
-    if not room.any():
-        raise no_room(len(room), new)
-    return data.select(np.flatnonzero(room)), int((~room).sum())
 
 
 def _gold(name: str) -> Callable[[Answers], Any]:

@@ -150,8 +150,12 @@ def _sources(settings: OnlineSettings, loaded: dict[str, Any]) -> Link:
 
 
 def _verifier(given: VerifierSettings) -> Any:
-    made = Verifier(given.kind, given.pattern, given.right, given.wrong, given.unparsed, given.column)
-    return Majority(made) if given.majority else made
+    return Majority(verifier_of(given)) if given.majority else verifier_of(given)
+
+
+def verifier_of(given: VerifierSettings) -> Verifier:
+    """Return what compares answers with truths."""
+    return Verifier(given.kind, given.pattern, given.right, given.wrong, given.unparsed, given.column)
 
 
 def _of_model(settings: OnlineSettings, name: str, role: str, loaded: dict[str, Any]) -> Link:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from assay.config import Positional, Settings
 from assay.credit.redistribution import FirstToken
@@ -219,6 +219,13 @@ class OnlineSettings(RunSettings, ReadingSettings, TextSettings):
     dropout: Literal["hidden", "all", "none"] = Field(
         default="none", description="as the policy was pretrained, with or without attention weights; or none"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _map_prompts(cls, given: Any) -> Any:
+        """Let a mapping that does not say what rows become be one of prompts, which is all that is read here."""
+        mapping = given.get("mapping") if isinstance(given, dict) else None
+        return given | {"mapping": {"kind": "prompts", **mapping}} if isinstance(mapping, dict) else given
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
         """Yield settings that contradict each other, or that would be accepted and then ignored."""

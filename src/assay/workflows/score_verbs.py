@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO
@@ -32,9 +33,10 @@ def score_data(settings: ScoreSettings) -> dict[str, Any]:
     Each line holds ``prompt_id``, ``index`` (of the response among those of its prompt), ``prompt``, ``response``,
     ``score``, ``truncated``, of models that tell how sure they are ``std`` (against the other responses to the prompt,
     where there are some), and with ``--tokens`` the response's ``tokens`` and ``prefix_scores``, one more than there
-    are tokens: the first is the bare prompt's, and their differences are what `assay.credit.redistribute` gives each
-    token; ``--html`` draws a page of them. With ``--explain`` it holds the ``prototypes`` that weigh most in the
-    score, each with its class and the training responses nearest to it. Memory does not grow with the number of lines.
+    are tokens: the first is the bare prompt's (null where that has no token; such responses are not drawn), and their
+    differences are what `assay.credit.redistribute` gives each token; ``--html`` draws a page of them. With
+    ``--explain`` it holds the ``prototypes`` that weigh most in the score, each with its class and the training
+    responses nearest to it. Memory does not grow with the number of lines.
     """
     if settings.out:
         check_new(settings.out, overwrite=settings.overwrite)
@@ -60,7 +62,7 @@ def score_data(settings: ScoreSettings) -> dict[str, Any]:
     if settings.dry_run:
         show(f"would score the responses to {len(data):,} prompts; nothing was written")
         return {"dry_run": True, "records": len(data)}
-    counts = {"responses": 0, "truncated": 0}
+    counts, without = {"responses": 0, "truncated": 0}, 0
     coloured: list[Heat] = []
     lines = _scores(model, data, settings)
     with _lines_to(settings.out) as write:
@@ -69,8 +71,12 @@ def score_data(settings: ScoreSettings) -> dict[str, Any]:
             write(line)
             counts["responses"] += 1
             counts["truncated"] += line["truncated"]
-            if settings.html and len(coloured) < settings.shown:
+            bare = settings.tokens and line["prefix_scores"][0] is None
+            without += bare
+            if settings.html and len(coloured) < settings.shown and not bare:
                 coloured.append(heat(line["prompt"], line["tokens"], line["prefix_scores"]))
+    if without:
+        say(f"{without:,} responses follow a prompt without a token, which has no score: null in prefix_scores")
     if settings.html:
         left_out = counts["responses"] - len(coloured)
         write_atomic(settings.html, token_page(settings.model, coloured, left_out))
@@ -128,7 +134,8 @@ def _told(score: Score, settings: ScoreSettings) -> dict[str, Any]:
     if score.prototypes is not None:
         line["prototypes"] = score.prototypes
     if score.prefix_scores is not None:
-        line |= {"tokens": score.tokens, "prefix_scores": [round(each, 6) for each in score.prefix_scores]}
+        known = [round(each, 6) if math.isfinite(each) else None for each in score.prefix_scores]
+        line |= {"tokens": score.tokens, "prefix_scores": known}
     return line
 
 

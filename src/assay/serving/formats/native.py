@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from assay.errors import ModelError
 from assay.scorers.scored import Conversation, Preference, Score
 from assay.serving.formats.messages import Message, plain
 from assay.serving.problems import TooMany
@@ -156,7 +158,15 @@ class ListsReply(_Reply):
 
 
 def shown(score: Score) -> dict[str, Any]:
-    """Return a score as JSON values."""
+    """Return a score as JSON values.
+
+    Raises
+    ------
+    ModelError
+        If values of tokens were asked for behind a prompt without a token, which has none.
+    """
+    if score.prefix_scores and not math.isfinite(score.prefix_scores[0]):
+        raise ModelError("the prompt has no token, so the bare prompt has no score", remedy="leave tokens out")
     found: dict[str, Any] = {
         "value": score.value,
         "truncated": score.truncated,
