@@ -93,8 +93,8 @@ def test_each_of_several_truths_is_right() -> None:
 @pytest.mark.parametrize(
     ("kind", "columns", "reason"),
     [
-        ("numeric", {"ground_truth": ["1", None, "one", "two"]}, "of prompt 3, and 1 more"),
-        ("near", {"ground_truth": ["1", "?"]}, "of prompt 2, and 0 more"),
+        ("numeric", {"ground_truth": ["1", None, "one", "two"]}, "of 2 of 4 prompts"),
+        ("near", {"ground_truth": ["1", "?"]}, "of 1 of 2 prompts"),
         ("label", {"ground_truth": ["a", "c"], "choices": [["a", "b"]] * 2}, "the truth is no choice"),
         ("label", {"ground_truth": ["a"]}, "labels that there are"),
         ("exact", {"answer": ["a"]}, "expected: one of answer"),

@@ -158,7 +158,7 @@ class Verifier:
         ------
         ConfigError
             If a column is missing or empty, a truth is no number where numbers are compared, or no choice where labels
-            are; the first one is named, with how many there are.
+            are; the first one is shown, with how many there are.
         """
         if self.kind == "format":
             return
@@ -178,7 +178,7 @@ class Verifier:
         if wrong:
             raise ConfigError(
                 f"the truth is {'no choice' if self.kind == 'label' else 'no number'}",
-                where=f"{self.column} of prompt {wrong[0] + 1}, and {len(wrong) - 1:,} more",
+                where=f"{self.column} of {len(wrong):,} of {len(truths):,} prompts",
                 expected=expected,
                 got=repr(truths[wrong[0]])[:80],
                 remedy="mend the data, choose another --reward.verifier.kind or --reward.verifier.column",
@@ -238,6 +238,7 @@ def _column(columns: Mapping[str, Any], name: str) -> Sequence[Any]:
             "the truth is not in the data" if name != "choices" else "the labels that there are are not in the data",
             where=name,
             expected="one of " + ", ".join(columns) if columns else "prompts with a column of that name",
+            remedy="--reward.verifier.column NAME" if columns and name != "choices" else None,
         )
     found: Sequence[Any] = columns[name]
     return found
