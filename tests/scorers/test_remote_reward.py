@@ -111,6 +111,9 @@ def test_a_reply_that_comes_drop_by_drop_is_late(server: Rewards) -> None:
     with pytest.raises(ModelError, match=r"not whole after 0\.3 s"):
         RemoteReward([server.url], tries=1, timeout=0.3)(*ASKED)
     assert time.monotonic() - begun < 2
+    server.failures = [500] * 2
+    with pytest.raises(ModelError, match=r"HTTP 500: TimeoutError.*tried 2 times"):
+        RemoteReward([server.url], tries=2, wait=0.01, timeout=0.3)(*ASKED)
 
 
 def test_addresses_are_urls() -> None:

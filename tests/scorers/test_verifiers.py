@@ -57,6 +57,8 @@ def test_tagged_answers_are_right_wrong_or_not_there() -> None:
         ("12,34", 34.0),
         ("$1,234,567.", 1234567.0),
         ("1,000/2,000", 0.5),
+        ("it is 100,000, as shown", 100000.0),
+        ("1,234,567,", 1234567.0),
         ("3/4", 0.75),
         ("-3 / 4", -0.75),
         ("\\boxed{\\frac{1}{2}}", 0.5),
@@ -83,11 +85,15 @@ def test_numbers_are_equal_whatever_they_look_like() -> None:
 
 def test_each_of_several_truths_is_right() -> None:
     """As lists, and as the JSON that a text column holds of a list."""
-    truths = [["4", "four"], '["4", "four"]', "[4, 5]", "4"]
+    truths = [["4", "four"], '["4", "four"]', '["5"]', "4"]
     assert rewards(Verifier("exact"), ["Four"] * 4, truths) == [1.0, 1.0, 0.0, 0.0]
-    assert rewards(Verifier("exact"), ["[4, 5]"], ["[4, 5]"]) == [1.0]  # or the text itself
-    assert rewards(Verifier("numeric"), ["4.0"] * 3, [["4", "5"], "[3, 4]", "[3]"]) == [1.0, 1.0, 0.0]
-    assert rewards(Verifier("near"), ["4"], ["[1, 3.5]"]) == [2.0]
+    # brackets around numbers are an interval or a vector, and no alternatives
+    assert rewards(Verifier("exact"), ["[0, 1]", "0"], ["[0, 1]"] * 2) == [1.0, 0.0]
+    assert rewards(Verifier("numeric"), ["4.0"] * 3, [["4", "5"], '["3", "4"]', '["3"]']) == [1.0, 1.0, 0.0]
+    assert rewards(Verifier("near"), ["4"], ['["1", "3.5"]']) == [2.0]
+    # no truth at all is no reward
+    for kind in ("exact", "numeric", "near"):
+        assert rewards(Verifier(kind), ["4", "4"], [[], "[]"]) == [None, None]
 
 
 @pytest.mark.parametrize(
@@ -98,6 +104,7 @@ def test_each_of_several_truths_is_right() -> None:
         ("label", {"ground_truth": ["a", "c"], "choices": [["a", "b"]] * 2}, "the truth is no choice"),
         ("label", {"ground_truth": ["a"]}, "labels that there are"),
         ("exact", {"answer": ["a"]}, "expected: one of answer"),
+        ("near", {"ground_truth": [[], None]}, "the truth is not in the data"),
     ],
 )
 def test_truths_are_looked_at_before_training(kind: Any, columns: dict[str, Any], reason: str) -> None:

@@ -68,6 +68,14 @@ def test_prompts_with_several_truths_are_told(capsys: pytest.CaptureFixture[str]
     )
     assert found.columns["ground_truth"] == ["1", "1"]
     assert "1 prompts come more than once with different truths" in capsys.readouterr().err
+    verifier = {"verifier": {"kind": "exact", "column": "solution"}}
+    asked(settings_of([{"question": "What?", "solution": truth} for truth in "45"], reward=verifier))
+    assert "1 prompts come more than once with different truths" in capsys.readouterr().err
+
+
+def test_an_input_is_part_of_what_is_asked() -> None:
+    found = asked(settings_of([{"prompt": "Summarise this:", "input": f"text {k}", "output": "s"} for k in range(3)]))
+    assert [str(text).splitlines()[-1] for text in found.asked] == ["text 0", "text 1", "text 2"]
 
 
 def test_truths_that_are_none_stop_before_anything_is_trained() -> None:

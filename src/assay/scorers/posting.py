@@ -100,7 +100,7 @@ class Postman:
                 told = error.errors(include_url=False)[0]
                 problem = f"another reply: {'.'.join(map(str, told['loc'])) or 'reply'}: {told['msg']}"
             except urllib.error.HTTPError as error:
-                said = self._whole(error, until).decode("utf-8", "replace")
+                said = self._said(error, until)
                 problem = f"HTTP {error.code}: {said[:160]}"
                 if error.code in _REFUSALS and learn(said):
                     continue
@@ -117,6 +117,13 @@ class Postman:
             got=f"{problem} (tried {attempt} times)",
             remedy=self.remedy,
         )
+
+    def _said(self, error: urllib.error.HTTPError, until: float) -> str:
+        """Return what a server says of its refusal; a reason that does not come in time is none."""
+        try:
+            return self._whole(error, until).decode("utf-8", "replace")
+        except (OSError, HTTPException) as problem:
+            return f"{type(problem).__name__}: {problem}"
 
     def _whole(self, reply: Any, until: float) -> bytes:
         """Read all of a reply; a server that sends it drop by drop does not hold up anybody for longer than allowed."""

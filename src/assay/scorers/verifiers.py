@@ -22,7 +22,7 @@ Kind = Literal["exact", "numeric", "format", "near", "label"]
 #: Kinds under which an answer that is not there is worse than a wrong one.
 _PUNISHED = ("near", "label")
 #: Without a sign: commas part groups of three digits and nothing else.
-_PLAIN = r"(?:(?:\d{1,3}(?:,\d{3})+(?![\d,])|\d+)(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?"
+_PLAIN = r"(?:(?:\d{1,3}(?:,\d{3})+(?!\d|,\d)|\d+)(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?"
 #: A sign stands before a number, and not between two: 5-3 ends in 3.
 _SIGNED = rf"(?:(?<![\w.)\]}}])[-+])?{_PLAIN}"
 #: A fraction of two numbers; three, as in a date, are none.
@@ -149,7 +149,7 @@ class Verifier:
         if self.kind == "label":
             choices = _column(columns, "choices")
             return [self._of_label(*each) for each in zip(texts, truths, choices, strict=True)]
-        return [None if t is None else self._reward(text, t) for text, t in zip(texts, truths, strict=True)]
+        return [None if _none(t) else self._reward(text, t) for text, t in zip(texts, truths, strict=True)]
 
     def check(self, columns: Mapping[str, Sequence[Any]]) -> None:
         """Look at all truths before anything is trained on them.
@@ -163,16 +163,16 @@ class Verifier:
         if self.kind == "format":
             return
         truths = _column(columns, self.column)
-        if all(truth is None for truth in truths):
+        if all(_none(truth) for truth in truths):
             _column({name: own for name, own in columns.items() if name != self.column}, self.column)
         if self.kind == "exact":
             return
         if self.kind == "label":
             choices = _column(columns, "choices")
-            wrong = [k for k, t in enumerate(truths) if t is not None and not set(accepted(t)) <= set(choices[k] or ())]
+            wrong = [k for k, t in enumerate(truths) if not _none(t) and not set(accepted(t)) <= set(choices[k] or ())]
             expected = "one of the row's choices"
         else:
-            numbers = [None if t is None else [last_number(own) for own in accepted(t)] for t in truths]
+            numbers = [None if _none(t) else [last_number(own) for own in accepted(t)] for t in truths]
             wrong = [k for k, own in enumerate(numbers) if own is not None and None in own]
             expected = "a number"
         if wrong:
@@ -185,7 +185,7 @@ class Verifier:
             )
 
     def _of_label(self, text: str, truth: Any, choices: Sequence[str]) -> float | None:
-        if truth is None:
+        if _none(truth):
             return None
         label = read_answer(text, tuple(choices)).label
         return self.no_answer if label is None else self.right if label in accepted(truth) else self.of_wrong
@@ -220,15 +220,21 @@ class Verifier:
         return 2.5 - min(abs(cut - each) for each in known)
 
 
+def _none(truth: Any) -> bool:
+    return truth is None or not accepted(truth)
+
+
 def accepted(truth: Any) -> list[str]:
-    """Return the answers that are right: a truth, or each member of a list of them, which data may hold as JSON."""
+    """Return the answers that are right: a truth, or each member of a list of them.
+
+    Data may hold a list of texts as JSON; brackets around numbers are a text, such as an interval or a vector.
+    """
     if isinstance(truth, str) and truth.lstrip().startswith("["):
         try:
             found = json.loads(truth)
         except ValueError:
             return [truth]
-        plain = bool(found) and all(isinstance(each, (str, int, float)) for each in found)
-        return [str(each) for each in found] if plain else [truth]
+        return list(found) if all(isinstance(each, str) for each in found) else [truth]
     return [str(each) for each in truth] if isinstance(truth, (list, tuple)) else [str(truth)]
 
 

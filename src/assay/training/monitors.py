@@ -11,6 +11,8 @@ from torch import Tensor
 
 from assay.credit.answers import Answers, Rewards
 
+_BOUNDS = ("lowest reward", "highest reward")
+
 
 class Monitor:
     """Adds up sums and counts over the steps of a cycle; tensors are read only when asked for."""
@@ -62,8 +64,9 @@ def parts_of(
         "empty": float(np.mean([not text.strip() for text in answers.texts])),
         "learned from": float(kept.mean()),
     }
-    if np.isfinite(totals).any():
-        told["spread of rewards"] = float(totals[np.isfinite(totals)].std())
+    known = totals[np.isfinite(totals)]
+    if len(known):
+        told |= {"lowest reward": float(known.min()), "highest reward": float(known.max())}
     for name, values in rewards.parts.items():
         if np.isfinite(values).any():
             told[f"part: {name}"] = mean_of_known(values)
@@ -91,9 +94,9 @@ def warnings_of(history: Sequence[dict[str, Any]]) -> list[str]:
     that have it, and nothing is said of fewer than ten.
     """
     found = []
-    spreads = [entry["spread of rewards"] for entry in history if entry.get("spread of rewards") is not None]
-    if spreads and not any(spreads):
-        found.append("the reward was the same for all responses of every cycle: it tells nothing to learn from")
+    bounds = [entry[name] for entry in history for name in _BOUNDS if entry.get(name) is not None]
+    if bounds and max(bounds) - min(bounds) <= 1e-9 * max(map(abs, bounds)):
+        found.append(f"all responses had the same reward, {bounds[0]:g}: it tells nothing to learn from")
     if len(history) < 10:
         return found
     fifth = max(len(history) // 5, 2)

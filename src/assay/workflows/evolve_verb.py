@@ -157,7 +157,7 @@ def _round(
     nll = _calibrate(settings, result, check)
     result.model.record.data = data_card(settings, shares) | {"self_labels": labels}
     result.model.save_pretrained(folder / "model")
-    write_seen_groups(folder / "model", group_keys(concatenate_datasets([given.training, check])))
+    write_seen_groups(folder / "model", group_keys(concatenate_datasets([given.training, check])), settings.backbone)
     found = {"round": number, "labels": labels, "nll": nll, "evaluation": _judged(settings, result, shares)}
     write_json(done, found)
     return result.model, found

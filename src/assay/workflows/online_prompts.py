@@ -69,18 +69,18 @@ def _read(settings: OnlineSettings, source: str, **changes: Any) -> Dataset:
     first = np.unique(names, return_index=True)[1]
     if not len(first):
         raise DataError("there are no prompts", where=source, expected="one at least")
-    _tell_of_truths(data, names)
+    _tell_of_truths(settings, data, names)
     return data.select(np.sort(first))
 
 
-def _tell_of_truths(data: Dataset, names: np.ndarray) -> None:
+def _tell_of_truths(settings: OnlineSettings, data: Dataset, names: np.ndarray) -> None:
     """Say of how many prompts that come several times the truths differ: the first one counts."""
-    if "ground_truth" not in data.column_names:
-        return
-    truths: dict[str, set[str | None]] = {}
-    for name, truth in zip(names.tolist(), data["ground_truth"], strict=True):
-        truths.setdefault(name, set()).add(truth)
-    several = sum(len(own) > 1 for own in truths.values())
+    verifier, columns = settings.reward.verifier, prompts_of(data).columns
+    truths = columns.get("ground_truth" if verifier is None else verifier.column, [])
+    found: dict[str, set[str]] = {}
+    for name, truth in zip(names.tolist(), truths, strict=False):
+        found.setdefault(name, set()).add(repr(truth))
+    several = sum(len(own) > 1 for own in found.values())
     if several:
         say(f"{several:,} prompts come more than once with different truths: the first one counts")
 
@@ -100,8 +100,8 @@ def _prompt_column(row: dict[str, Any]) -> str | None:
     if columns & _KNOWN or families(frozenset(columns)):
         return None
     asking = [name for name in ("prompt", *PROMPT_COLUMNS, "problem") if name in columns]
-    # an input is part of an instruction, which its own layout knows
-    if not asking or len(columns) == 1 or {"instruction", "input"} <= columns:
+    # an input is part of what is asked, which its own layout knows
+    if not asking or len(columns) == 1 or "input" in columns:
         return None
     return asking[0] if asking[0] == "prompt" or len(asking) == 1 else None
 

@@ -98,22 +98,21 @@ def _cap(settings: OnlineSettings, loaded: dict[str, Any]) -> float:
     """Return the cap of the main reward: as given, or a quantile of what its model gave held-out right answers."""
     given, name = settings.rationale, settings.reward.model
     assert given is not None
+    score = {} if name is None else loaded[name].record.score or {}
     if given.cap is not None:
-        return given.cap
-    assert name is not None
-    stored = (loaded[name].record.score or {}).get("preferred")
-    if stored is None:
+        cap = given.cap
+    elif "preferred" in score:
+        cap = label_cap(score["preferred"], given.quantile)  # linear between the stored quantiles
+        say(f"the reward of labels is capped at {cap:.3f}, quantile {given.quantile:g} of held-out right answers")
+    else:
         raise ConfigError(
             "this reward model does not know what right answers score",
             where=name,
             expected="one that was trained with held-out judgements (--validation-share), or out of fold",
             remedy="train it with some, or say --rationale.cap NUMBER",
         )
-    cap = label_cap(stored, given.quantile)  # linear between the stored quantiles
-    say(f"the reward of labels is capped at {cap:.3f}, quantile {given.quantile:g} of held-out right answers")
-    rejected = (loaded[name].record.score or {}).get("rejected")
-    if rejected is not None:
-        above = 1 - float(np.interp(cap, rejected, QUANTILES, left=0.0, right=1.0))
+    if "rejected" in score:
+        above = 1 - float(np.interp(cap, score["rejected"], QUANTILES, left=0.0, right=1.0))
         doubt = "warning: " if above > WRONG_ABOVE else ""
         say(
             f"{doubt}{percent(above)} of held-out wrong answers score above the cap too, and earn as much as right ones"

@@ -75,7 +75,7 @@ def _shares(settings: TaskSettings, task: Task) -> TaskShares:
     say("\n".join(report.lines()))
     test = None
     if settings.test is not None:
-        test, other = read_examples(known, settings.test)
+        test, other = read_examples(known, settings.test, first=report.first)
         say("\n".join(other.lines()))
     elif settings.test_part is not None:
         test = [one for one in examples if one.part == settings.test_part]
@@ -133,22 +133,23 @@ def _pairs(
         if any(one.rationales for one in examples) or argued == "generated":
             author = Written("words" if argued == "words" else "human")
             found[f"rationale{behind}"] = _of_rationales(settings, task, examples, (author, source), prefer)
-    if not all(found.get(name, ([],))[0] for name in ("rationale", "rationale_test")):
-        _without_rationales(settings, task, argued)
+    empty = [f"pairs{behind}" for behind in ("", "_test") if not found.get(f"rationale{behind}", ([],))[0]]
+    if empty:
+        _without_rationales(settings, task, argued, " and ".join(empty))
     return found
 
 
-def _without_rationales(settings: TaskSettings, task: Task, argued: str) -> None:
-    """Say, or refuse, that there are no pairs for a reward model of rationales."""
-    told = f"no rationale-sensitive pairs could be built: rationales are {argued}, and no example has two for its label"
+def _without_rationales(settings: TaskSettings, task: Task, argued: str, empty: str) -> None:
+    """Say, or refuse, that a share gives no pairs for a reward model of rationales."""
     if settings.require != "rationale":
-        say(told)
+        say(f"no rationale-sensitive pairs could be built of {empty}: no example has two rationales for its label")
         return
     raise DataError(
         "no rationale-sensitive pair could be built",
-        where=f"{task.name}, --require rationale",
+        where=f"{task.name}, {empty}, --require rationale",
         expected="examples with people's rationales, --rationales words, or generated ones and who ranks them (--rank)",
         got=f"--rationales {argued}, and no two rationales for one label",
+        remedy="another --rationales; where only some examples are explained, larger --shares.pairs, .pairs-test",
     )
 
 

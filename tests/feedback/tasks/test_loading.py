@@ -69,7 +69,7 @@ def labels_of(name: str, cells: list[Any], **more: Any) -> tuple[list[str], Any]
         ("sst2", [0, 1, "0", "1", 1.0, "1.0"], ["negative", "positive"] * 2 + ["positive"] * 2),
         ("ag_news", ["Sci/Tech", "World", "business"], ["science and technology", "world", "business"]),
         ("mrpc", ["equivalent", "not_equivalent", 0], ["same", "different", "different"]),
-        ("trec", ["ABBR", "HUM", "NUM", 2], ["abbreviation", "human", "number", "description"]),
+        ("trec", ["ABBR", "HUM", "NUM", 0], ["abbreviation", "human", "number", "abbreviation"]),
     ],
 )
 def test_labels_are_read_as_sets_write_them(name: str, cells: list[Any], expected: list[str]) -> None:
@@ -81,9 +81,27 @@ def test_numbers_from_one_are_noticed_in_all_of_them() -> None:
     found, report = labels_of("ag_news", [1, 4, "3", 2])
     assert found == ["world", "science and technology", "business", "sports"]
     assert report.notes == ["labels are numbered from 1: world is 1"]
+    # so does another part of the same set, whatever numbers it has
+    part, _ = read_examples(TASKS["ag_news"], [{"text": "Text.", "label": 1}], first=report.first)
+    assert report.first == 1 and part[0].label == "world"
     # 0 among them: from 0, and a 4 is none
     found, report = labels_of("ag_news", [0, 1, 4])
     assert found == ["world", "sports"] and report.dropped == {"no label of the task": 1} and not report.notes
+    found, report = labels_of("ag_news", [1, 2])
+    assert found == ["sports", "business"] and "neither 0 nor 4 is among them" in report.notes[0]
+
+
+def test_numbers_of_choices_count_those_of_the_row() -> None:
+    def chosen(choices: list[str], answer: Any) -> str | None:
+        row = {"question": "Which?", "choices": choices, "answer": answer}
+        found, _ = read_examples(TASKS["cos_e"], [row, row | {"choices": ["x", "y"], "answer": "x"}])
+        return found[0].label if len(found) == 2 else None
+
+    assert chosen(["a", "b", "c"], 2) == "c" and chosen(["a", "A.", "b", "c"], 2) == "b"
+    assert chosen(["a", "A ", "b"], 1) == "a"
+    # a text is never a number
+    assert chosen(["4", "2", "3"], "1") is None and chosen(["two", "three", "four"], "2") is None
+    assert chosen(["4", "2", "3"], "2") == "2"
 
 
 def test_what_was_found_instead_of_labels_is_named() -> None:

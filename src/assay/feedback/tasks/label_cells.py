@@ -74,10 +74,17 @@ def nearest(choices: tuple[str, ...], cell: Any, grade: Callable[[Any], float]) 
     return min(choices, key=lambda label: (abs(float(label) - value), -float(label))), ""
 
 
-def first_number(count: int, cells: Iterable[Any]) -> int:
-    """Return the number of the first label: 1 where a set's numbers go from 1 to the number of labels, else 0."""
-    numbers = {number for cell in cells if (number := _whole(cell)) is not None}
-    return int(bool(numbers) and count in numbers and 0 not in numbers and max(numbers) == count)
+def whole_numbers(cells: Iterable[Any]) -> set[int]:
+    """Return the whole numbers among some cells, but for that which stands for no label."""
+    return {number for cell in cells if (number := _whole(cell)) is not None} - {_KEPT_BACK}
+
+
+def first_number(count: int, numbers: set[int]) -> int | None:
+    """Return the number of the first label: 0 where that is among them, 1 where they end with the number of labels.
+
+    None: they tell neither.
+    """
+    return 0 if 0 in numbers else 1 if numbers and max(numbers) == count else None
 
 
 def _whole(cell: Any) -> int | None:

@@ -14,7 +14,7 @@ from assay.errors import DataError
 from assay.feedback.problems import RowError
 from assay.feedback.sources import open_source
 from assay.feedback.tasks.known import Columns, Known
-from assay.feedback.tasks.label_cells import first_number, label_of, nearest, why_not
+from assay.feedback.tasks.label_cells import first_number, label_of, nearest, whole_numbers, why_not
 from assay.feedback.tasks.task import Example, as_rationale, plain
 
 _SHOWN = 5
@@ -38,6 +38,8 @@ class TaskReport:
         Reason -> the first cells that are no label, of those that were left out for it.
     notes
         What else is to be known.
+    first
+        Number of the first label, where labels were numbers; None: they were none.
     """
 
     rows: int = 0
@@ -47,6 +49,7 @@ class TaskReport:
     places: dict[str, list[str]] = field(default_factory=dict)
     found: dict[str, list[str]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    first: int | None = None
 
     def drop(self, reason: str, place: str, cell: Any = None) -> None:
         """Count a row that is left out."""
@@ -73,12 +76,16 @@ class _Reading:
 
     known: Known
     columns: Columns
-    first: int | None
+    first: int
     report: TaskReport
 
 
 def read_examples(
-    known: Known, source: str | Path | Dataset | Iterable[dict[str, Any]], split: str | None = None
+    known: Known,
+    source: str | Path | Dataset | Iterable[dict[str, Any]],
+    split: str | None = None,
+    *,
+    first: int | None = None,
 ) -> tuple[list[Example], TaskReport]:
     """Read a task's examples; rows that are none are left out and counted.
 
@@ -90,6 +97,8 @@ def read_examples(
         See `assay.feedback.tasks.known.TASKS`.
     source, split
         As of `assay.feedback.read`.
+    first
+        Number of the first label, as another part of the same set shows it; None: as these rows show it.
 
     Raises
     ------
@@ -106,7 +115,7 @@ def read_examples(
                 report.drop("not to be read", place)
             else:
                 rows.append((place, row))
-    found = _examples(known, rows, report) if rows else []
+    found = _examples(known, rows, report, first) if rows else []
     report.examples, report.explained = len(found), sum(bool(one.rationales) for one in found)
     if not found:
         expected = f"rows of {known.task.name}"
@@ -119,15 +128,21 @@ def read_examples(
     return found, report
 
 
-def _examples(known: Known, rows: list[tuple[str, dict[str, Any]]], report: TaskReport) -> list[Example]:
+def _examples(
+    known: Known, rows: list[tuple[str, dict[str, Any]]], report: TaskReport, first: int | None
+) -> list[Example]:
     columns = _layout(known, rows[0][1], rows[0][0])
     # how labels are numbered shows in all of them together; choices of single examples are numbered from 0
-    first = 0
     if known.task.kind == "classes":
-        first = first_number(len(known.task.labels), (row.get(columns.label) for _, row in rows))
-    if first:
-        report.notes.append(f"labels are numbered from 1: {known.task.labels[0]} is 1")
-    reading, found = _Reading(known, columns, first, report), []
+        count = len(known.task.labels)
+        numbers = whole_numbers(row.get(columns.label) for _, row in rows)
+        shown = first_number(count, numbers)
+        report.first = first if first is not None else shown
+        if numbers and shown is None and first is None:
+            report.notes.append(f"labels are numbers, and neither 0 nor {count} is among them: read as counted from 0")
+        elif report.first:
+            report.notes.append(f"labels are numbered from 1: {known.task.labels[0]} is 1")
+    reading, found = _Reading(known, columns, report.first or 0, report), []
     for place, row in rows:
         made = _example(reading, row, place)
         found += [] if made is None else [made]
@@ -157,7 +172,9 @@ def _example(reading: _Reading, row: dict[str, Any], place: str) -> Example | No
     if isinstance(choices, str):
         report.drop(choices, place)
         return None
-    if columns.grade is not None:
+    if columns.choices is not None:
+        label, reason = _chosen(_given(columns, row), choices, cell), why_not(cell)
+    elif columns.grade is not None:
         label, reason = nearest(choices, cell, columns.grade)
     else:
         label = label_of(choices, cell, first=reading.first, spellings=reading.known.spellings)
@@ -182,17 +199,28 @@ def _example(reading: _Reading, row: dict[str, Any], place: str) -> Example | No
 
 def _choices(reading: _Reading, row: dict[str, Any]) -> tuple[str, ...] | str:
     """Return the labels that there are for a row, or why it has none."""
-    columns = reading.columns
-    if columns.choices is None:
+    if reading.columns.choices is None:
         return reading.known.task.labels
-    if isinstance(columns.choices, str):
-        given = row.get(columns.choices)
-    else:
-        given = [row.get(column) for column in columns.choices]
+    given = _given(reading.columns, row)
     if not isinstance(given, (list, tuple)) or not all(isinstance(each, str) for each in given):
         return "no list of choices"
-    choices = _once(given, row.get(columns.label))
+    choices = _once(given, row.get(reading.columns.label))
     return choices if len(choices) >= 2 else "one choice alone"
+
+
+def _given(columns: Columns, row: dict[str, Any]) -> Any:
+    """Return the choices as the row has them."""
+    if isinstance(columns.choices, str):
+        return row.get(columns.choices)
+    return [row.get(column) for column in columns.choices or ()]
+
+
+def _chosen(given: Sequence[str], choices: tuple[str, ...], cell: Any) -> str | None:
+    """Return the choice that a cell names; a number counts those of the row, and a text is never a number."""
+    if isinstance(cell, str):
+        return label_of(choices, cell, first=None)
+    named = label_of(tuple(given), cell)
+    return None if named is None else label_of(choices, named, first=None)
 
 
 def _once(given: Sequence[str], label: Any) -> tuple[str, ...]:

@@ -1,0 +1,150 @@
+"""What a plain classifier of the same encoder knows of the pairs of `label_sensitive`: why its claims hold or do not.
+
+Named after the first seed of `label_sensitive`, whose reward models knew the labels of three tasks of seven, so no
+verdicts:
+  * the same tasks, divisions, draws and test pairs; MiniLM, all weights, 5e-5, 3 passes, 128 tokens, as there.
+  * it learns right labels of the prompts in the drawn pairs by cross-entropy over all labels (`transformers`' sequence
+    classification), without rationales; of choices, the right one against the wrong one of its pair (multiple choice).
+  * a pair is told rightly where its right label has the higher logit. If that is no better than the reward model, so
+    many labels do not teach this encoder the task; if it is better, learning from pairs with rationales costs it.
+
+    python studies/label_classifiers.py --data DATA_FOLDER   # resumable
+    python studies/label_classifiers.py --summary            # tables from the committed cells only
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from common import Study, conduct
+from datasets import Dataset
+from label_sensitive import CELLS, FILES, ORDINAL, SHARES, TESTED, drawn, judged_pairs, some
+from page import page_head, ran_on
+from summary import RESULTS, circumstances, finished_cells
+from transformers import (
+    AutoModelForMultipleChoice,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    DataCollatorForMultipleChoice,
+    DataCollatorWithPadding,
+    Trainer,
+    TrainingArguments,
+)
+
+from assay.config import build
+from assay.evaluation.verdicts import hierarchical_effect
+from assay.feedback import read
+from assay.feedback.records import prompt_text
+from assay.output import write_atomic, write_json
+from assay.scorers.packaged import minilm_folder
+from assay.workflows.task_files import read_task
+from assay.workflows.task_settings import TaskSettings
+from assay.workflows.task_verb import build_task
+
+
+def run_cell(cell: str, data: Path) -> dict[str, Any]:
+    """Teach the classifier, and let it order the test pairs."""
+    name, number = cell.split(".")
+    seed = int(number)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "task"
+        given: dict[str, Any] = {"task": name, "data": str(data / FILES[name]), "out": str(folder), "shares": SHARES}
+        given |= {"most": 8000, "test_share": 0.1, "wrong": "nearest" if name in ORDINAL else "uniform"}
+        build_task(build(TaskSettings, given))
+        learned, test = read(folder / "label.parquet"), read(folder / "label_test.parquet")
+        task = read_task(str(folder))[0]
+        training, tested = drawn(learned, seed), some(test, TESTED)
+        margins = _margins(training, tested, task.labels, seed, Path(scratch) / "run")
+    hits = np.where(margins == 0, 0.5, margins > 0).astype(float)
+    return {"learned": len(training), "hits": hits.tolist(), **judged_pairs(task, tested)}
+
+
+def _margins(training: Dataset, test: Dataset, labels: Sequence[str], seed: int, folder: Path) -> np.ndarray:
+    """Return by how much the right label's logit is above the wrong one's, ``[pairs]``."""
+    tokenizer = AutoTokenizer.from_pretrained(minilm_folder())
+    rows, asked = ([_row(one, labels, tokenizer) for one in side] for side in (training, test))
+    if labels:
+        model: Any = AutoModelForSequenceClassification.from_pretrained(minilm_folder(), num_labels=len(labels))
+        collate: Any = DataCollatorWithPadding(tokenizer)
+    else:
+        model = AutoModelForMultipleChoice.from_pretrained(minilm_folder())
+        collate = DataCollatorForMultipleChoice(tokenizer)
+    args = TrainingArguments(
+        str(folder),
+        learning_rate=5e-5,
+        num_train_epochs=3,
+        per_device_train_batch_size=16,
+        seed=seed,
+        use_cpu=True,
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        logging_strategy="no",
+    )
+    trainer = Trainer(model, args, train_dataset=Dataset.from_list(rows), data_collator=collate)
+    trainer.train()
+    logits = np.asarray(trainer.predict(Dataset.from_list(asked)).predictions)
+    if not labels:
+        return logits[:, 0] - logits[:, 1]
+    told = [json.loads(meta) for meta in test["meta"]]
+    return np.array(
+        [
+            own[labels.index(each["better"])] - own[labels.index(each["worse"])]
+            for own, each in zip(logits, told, strict=True)
+        ]
+    )
+
+
+def _row(record: dict[str, Any], labels: Sequence[str], tokenizer: Any) -> dict[str, Any]:
+    """Return the tokens of a prompt with its right label; of choices, with both, the right one first."""
+    prompt, meta = prompt_text(record["prompt"]), json.loads(record["meta"])
+    if labels:
+        return {**tokenizer(prompt, truncation=True, max_length=128), "label": labels.index(meta["better"])}
+    both = [meta["better"], meta["worse"]]
+    return {**tokenizer([prompt] * 2, both, truncation="only_first", max_length=128), "label": 0}
+
+
+def write_label_classifiers(study: str, docstring: str, folder: Path, planned: Sequence[str]) -> None:
+    """Write ``results/label_classifiers.json`` and its page."""
+    cells = finished_cells(folder)
+    tasks: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
+    for cell in cells:
+        tasks[cell["cell"].split(".")[0]].append(cell)
+    found = {}
+    for name, many in tasks.items():
+        terms = np.array([cell["hits"] for cell in many], np.float64)
+        effect = hierarchical_effect(terms, np.array(many[0]["weight"]), np.array(many[0]["group"], object))
+        found[name] = {"learned": many[0]["learned"], "seeds": len(many), "accuracy": effect.to_dict()}
+    result = {"study": study, "tasks": found, **circumstances(planned, cells)}
+    write_json(RESULTS / f"{study}.json", result)
+    lines = [
+        *page_head(study, docstring, result),
+        "| task | labels | seeds | pairs told rightly |",
+        "|---|---|---|---|",
+    ]
+    for name, own in found.items():
+        low, high = own["accuracy"]["ci95"]
+        share = f"{100 * own['accuracy']['value']:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
+        lines.append(f"| {name} | {own['learned']:,} | {own['seeds']} | {share} |")
+    write_atomic(RESULTS / f"{study}.md", "\n".join([*lines, "", ran_on(result), ""]))
+    print(f"{RESULTS / study}.md written; {len(result['cells_missing'])} planned cells are missing")
+
+
+STUDY = Study(
+    "label_classifiers",
+    __doc__ or "",
+    CELLS,
+    (),
+    run_cell,
+    data="esnli, cos_e, ecqa, sentiment, trec, d2t_ratings and summeval",
+    summarise=write_label_classifiers,
+)
+
+if __name__ == "__main__":
+    conduct(STUDY)
