@@ -121,7 +121,7 @@ def test_pairs_that_nobody_judged(cli: Cli, tiny_causal: Path, many_pairs: Path)
     assert said.code == 2 and "two writers of the order" in said.err
 
 
-@pytest.mark.parametrize("kind", ["selm", "sapo"])
+@pytest.mark.parametrize("kind", ["selm", pytest.param("sapo", marks=pytest.mark.slow)])
 def test_rounds_learn_from_what_the_policy_wrote(
     cli: Cli, tiny_causal: Path, many_pairs: Path, trained: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -151,6 +151,7 @@ def test_weak_labels_are_no_test(cli: Cli, tiny_encoder: Path, many_pairs: Path,
     assert results()["test_judgements"] == (52 if folds else 10)
 
 
+@pytest.mark.slow
 def test_several_processes_find_the_same(cli: Cli, tiny_encoder: Path, many_pairs: Path) -> None:
     for workers, out in ((1, "one"), (2, "two")):
         words = words_for(many_pairs, tiny_encoder, "--methods", "mlp", "--workers", workers, out=out)
