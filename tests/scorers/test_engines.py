@@ -48,6 +48,7 @@ def test_continuous_batching_ends_where_a_response_ends(policy: Policy) -> None:
         assert found[row] == (new[:stop], end in new)
 
 
+@pytest.mark.slow
 def test_continuous_batching_draws_from_the_distribution(policy: Policy) -> None:
     how = Sampling(responses=400, max_new_tokens=1)
     drawn = [

@@ -76,6 +76,7 @@ def test_a_model_is_called_after_its_run(place: str, name: str) -> None:
     assert name_of(place) == name
 
 
+@pytest.mark.slow
 def test_what_was_accepted_is_answered_before_the_end(model_folder: Path, pairs_file: Path) -> None:
     """And data that is scored in the background does not keep the server."""
     words = [str(model_folder), "--batch-tokens", "16", "--name", "sea", "--data", str(pairs_file)]

@@ -148,8 +148,11 @@ def test_another_model_may_be_the_reference(
 
 @pytest.mark.parametrize(
     "more",
-    [[], ["--moving.kind", "average", "--moving.every", 3], ["--moving.kind", "reset", "--moving.every", 5]],
-    ids=["frozen", "average", "reset"],
+    [
+        pytest.param([], id="frozen"),
+        pytest.param(["--moving.kind", "average", "--moving.every", 3], id="average", marks=pytest.mark.slow),
+        pytest.param(["--moving.kind", "reset", "--moving.every", 5], id="reset"),
+    ],
 )
 def test_an_interrupted_run_goes_on(
     cli: Cli, tiny_causal: Path, many_pairs: Path, monkeypatch: pytest.MonkeyPatch, more: list[Any]

@@ -49,6 +49,7 @@ def test_kto_learns_from_comparisons(cli: Cli, tiny_causal: Path, many_pairs: Pa
     assert isinstance(load_scorer("run").reference, FrozenReference)
 
 
+@pytest.mark.slow
 def test_kto_learns_from_labels(cli: Cli, tiny_causal: Path, labelled: Path) -> None:
     found = align(cli, labelled, tiny_causal, "--method", "kto", "--prospect.bad", 1.5)
     assert found["evaluation"] is None and found["rated"]["auroc"]["value"] > 0.7
@@ -65,6 +66,7 @@ def test_sft_raises_good_replies(cli: Cli, tiny_causal: Path, many_pairs: Path, 
     align(cli, many_pairs, Path("run0"), epochs=1, out="then")
 
 
+@pytest.mark.slow
 def test_several_references(cli: Cli, tiny_causal: Path, many_pairs: Path, stranger: Path) -> None:
     align(cli, many_pairs, tiny_causal, epochs=1, out="other")
     found = align(cli, many_pairs, tiny_causal, "--mixture.others", "other", epochs=1)
@@ -93,6 +95,7 @@ def test_tokens_that_tell_replies_apart_may_count_more(cli: Cli, tiny_causal: Pa
     assert policy.edit_delta == 0 and np.ptp(policy.score(PROMPTS, REPLIES)) > 0
 
 
+@pytest.mark.slow
 def test_own_responses_are_pushed_down(cli: Cli, tiny_causal: Path, many_pairs: Path) -> None:
     rows = [json.loads(line) for line in many_pairs.read_text("utf-8").splitlines()]
     own = "my own words"
@@ -105,6 +108,7 @@ def test_own_responses_are_pushed_down(cli: Cli, tiny_causal: Path, many_pairs: 
     assert pushed < plain - 0.1
 
 
+@pytest.mark.slow
 def test_pairs_that_nobody_judged(cli: Cli, tiny_causal: Path, many_pairs: Path) -> None:
     found = align(cli, many_pairs, tiny_causal, "--degraded.levels", 2, "--degraded.weight", 0.5, epochs=1)
     assert found["feedback"]["degraded"]["judgements"] > 100

@@ -30,6 +30,7 @@ def test_it_trains_and_is_a_plain_reward_model_afterwards(
     assert not moved.equal(found.get_input_embeddings().weight)
 
 
+@pytest.mark.slow
 def test_lora_and_members(cli: Cli, tiny_causal: Path, many_pairs: Path) -> None:
     common = ["train", many_pairs, "--backbone", tiny_causal, *GRM, "--grm.kind", "sft", "--lora.rank", 2]
     assert cli(*common, "--out", "lora").code == 0

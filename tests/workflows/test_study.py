@@ -238,6 +238,7 @@ def test_a_damaged_cell_is_named(cli: Cli, tiny_encoder: Path, many_pairs: Path)
     assert said.code == 2 and "a finished cell is damaged" in said.err and "bt.1.json.gz" in said.err
 
 
+@pytest.mark.slow
 def test_selection_after_one_epoch(cli: Cli, tiny_encoder: Path, many_pairs: Path) -> None:
     methods = ["--methods", "bt", "mlp", "bt_normalised", "prototypes"]
     assert cli(*words_for(many_pairs, tiny_encoder, *methods)).code == 0
@@ -396,6 +397,7 @@ def test_only_ties_are_refused(cli: Cli, tiny_encoder: Path) -> None:
     assert said.code == 2 and "prefer no response" in said.err, said.err
 
 
+@pytest.mark.slow
 def test_an_ensemble_of_one_warns_once(cli: Cli, tiny_encoder: Path, many_pairs: Path) -> None:
     Path("own.yaml").write_text("one: {ensemble: {members: 1}}\n")
     said = cli(*words_for(many_pairs, tiny_encoder, "--define", "own.yaml", "--methods", "one"))

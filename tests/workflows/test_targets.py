@@ -272,6 +272,7 @@ def test_bad_settings_and_data_end_with_code_2(
     assert not Path("run").exists()
 
 
+@pytest.mark.slow
 def test_whole_models_learn_after_cleaning(cli: Cli, tiny_encoder: Path) -> None:
     """The judges are heads on the same backbone, which must not stay frozen."""
     path = graded_file(Path("graded.jsonl"))
