@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from common import Study, conduct
 from datasets import Dataset
-from label_sensitive import CELLS, FILES, ORDINAL, SHARES, TESTED, drawn, judged_pairs, some
+from label_sensitive import CELLS, TESTED, built, drawn, judged_pairs, some
 from page import page_head, ran_on
 from summary import RESULTS, circumstances, finished_cells
 from transformers import (
@@ -37,15 +37,12 @@ from transformers import (
     TrainingArguments,
 )
 
-from assay.config import build
 from assay.evaluation.verdicts import hierarchical_effect
 from assay.feedback import read
 from assay.feedback.records import prompt_text
 from assay.output import write_atomic, write_json
 from assay.scorers.packaged import minilm_folder
 from assay.workflows.task_files import read_task
-from assay.workflows.task_settings import TaskSettings
-from assay.workflows.task_verb import build_task
 
 
 def run_cell(cell: str, data: Path) -> dict[str, Any]:
@@ -54,9 +51,7 @@ def run_cell(cell: str, data: Path) -> dict[str, Any]:
     seed = int(number)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "task"
-        given: dict[str, Any] = {"task": name, "data": str(data / FILES[name]), "out": str(folder), "shares": SHARES}
-        given |= {"most": 8000, "test_share": 0.1, "wrong": "nearest" if name in ORDINAL else "uniform"}
-        build_task(build(TaskSettings, given))
+        built(name, data, folder)
         learned, test = read(folder / "label.parquet"), read(folder / "label_test.parquet")
         task = read_task(str(folder))[0]
         training, tested = drawn(learned, seed), some(test, TESTED)

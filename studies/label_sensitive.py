@@ -70,9 +70,7 @@ def run_cell(cell: str, data: Path) -> dict[str, Any]:
     seed = int(number)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "task"
-        given: dict[str, Any] = {"task": name, "data": str(data / FILES[name]), "out": str(folder), "shares": SHARES}
-        given |= {"most": 8000, "test_share": 0.1, "wrong": "nearest" if name in ORDINAL else "uniform"}
-        told = build_task(build(TaskSettings, given))
+        told = built(name, data, folder)
         records = {kind: read(folder / f"{kind}.parquet") for kind in ("label", "rationale", *KINDS)}
         task, examples, _ = read_task(str(folder))
     label = learned(drawn(records["label"], seed), seed)
@@ -89,6 +87,13 @@ def run_cell(cell: str, data: Path) -> dict[str, Any]:
     chosen = [examples[k] for k in sorted(np.random.default_rng(0).permutation(len(examples))[:ASKED].tolist())]
     found["best_of"] = best_of_drawn(task, chosen, records["label"], {"label": label, "rationale": rationale}, seed)
     return found
+
+
+def built(name: str, data: Path, folder: Path) -> dict[str, Any]:
+    """Build a task in a folder, the same for all seeds; return what was found."""
+    given: dict[str, Any] = {"task": name, "data": str(data / FILES[name]), "out": str(folder), "shares": SHARES}
+    given |= {"most": 8000, "test_share": 0.1, "wrong": "nearest" if name in ORDINAL else "uniform"}
+    return build_task(build(TaskSettings, given))
 
 
 def drawn(data: Dataset, seed: int) -> Dataset:

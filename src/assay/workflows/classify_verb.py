@@ -91,7 +91,18 @@ def classify_policies(settings: ClassifySettings, seen: np.ndarray | None = None
         told["policies"][name]["above_the_first"] = gap.to_dict()
     told |= _by_models(settings, policies[settings.policy], minds, asked, usual)
     told |= {"settings": settings.model_dump(mode="json"), "versions": current_versions()}
-    rows = [
+    rows = _rows(asked[usual], answers)
+    with new_folder(settings.out, overwrite=settings.overwrite) as folder:
+        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        (folder / "answers.jsonl").write_bytes(as_bytes(text))
+        write_json(folder / "metrics.json", told)
+        write_classify_report(folder / "report.html", told, rows[: settings.shown])
+    return told
+
+
+def _rows(asked: Asked, answers: dict[str, list[Answer]]) -> list[dict[str, Any]]:
+    """Return what ``answers.jsonl`` holds: of each example the truth, and what every policy told."""
+    return [
         {
             "prompt": prompt,
             "truth": one.label,
@@ -101,14 +112,8 @@ def classify_policies(settings: ClassifySettings, seen: np.ndarray | None = None
                 for name, own in answers.items()
             },
         }
-        for k, (one, prompt) in enumerate(zip(asked[usual].examples, asked[usual].prompts, strict=True))
+        for k, (one, prompt) in enumerate(zip(asked.examples, asked.prompts, strict=True))
     ]
-    with new_folder(settings.out, overwrite=settings.overwrite) as folder:
-        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        (folder / "answers.jsonl").write_bytes(as_bytes(text))
-        write_json(folder / "metrics.json", told)
-        write_classify_report(folder / "report.html", told, rows[: settings.shown])
-    return told
 
 
 def _unseen(
