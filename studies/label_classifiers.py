@@ -2,7 +2,8 @@
 
 Named after the first seed of `label_sensitive`, whose reward models knew the labels of three tasks of seven, so no
 verdicts:
-  * the same tasks, divisions, draws and test pairs; MiniLM, all weights, 5e-5, 3 passes, 128 tokens, as there.
+  * the same tasks, divisions, draws (of its first 3 seeds) and test pairs; MiniLM, all weights, 5e-5, 3 passes, 128
+    tokens, as there.
   * it learns right labels of the prompts in the drawn pairs by cross-entropy over all labels (`transformers`' sequence
     classification), without rationales; of choices, the right one against the wrong one of its pair (multiple choice).
   * a pair is told rightly where its right label has the higher logit. If that is no better than the reward model, so
@@ -24,7 +25,7 @@ from typing import Any
 import numpy as np
 from common import Study, conduct
 from datasets import Dataset
-from label_sensitive import CELLS, TESTED, built, drawn, judged_pairs, some
+from label_sensitive import FILES, TESTED, built, drawn, judged_pairs, some
 from page import page_head, ran_on
 from summary import RESULTS, circumstances, finished_cells
 from transformers import (
@@ -43,6 +44,8 @@ from assay.feedback.records import prompt_text
 from assay.output import write_atomic, write_json
 from assay.scorers.packaged import minilm_folder
 from assay.workflows.task_files import read_task
+
+CELLS = [f"{task}.{seed}" for seed in range(3) for task in FILES]
 
 
 def run_cell(cell: str, data: Path) -> dict[str, Any]:

@@ -6,7 +6,7 @@ Fixed before the run:
     rationales by people where there are any (borrowed for label-sensitive pairs; templates for choices), else words.
   * reward models: MiniLM, all weights, 5e-5, 3 passes, 128 tokens: ``label`` (RLLR), ``rationale`` (RLHF), and
     ``blind``, which learns label-sensitive pairs without what is asked. Each seed learns pairs of its own choice:
-    1,000, or half of fewer than 2,000 (500 at least, where there are as many). 3 seeds.
+    1,000, or half of fewer than 2,000 (500 at least, where there are as many). 5 seeds.
   * test: label-sensitive, rationale-sensitive and control pairs of other groups (800 of each at most; ``blind`` on all
     label-sensitive ones); and the best of n answers with labels drawn at random, argued for as in the pairs, to 300
     examples that nothing was made of.
@@ -48,7 +48,7 @@ from assay.workflows.task_files import read_task
 from assay.workflows.task_settings import TaskSettings
 from assay.workflows.task_verb import build_task
 
-SEEDS, PAIRS, TESTED, ASKED, ANSWERS = 3, 1000, 800, 300, 8
+SEEDS, PAIRS, TESTED, ASKED, ANSWERS = 5, 1000, 800, 300, 8
 FILES = {
     "esnli": "esnli/esnli.jsonl.gz",
     "cos_e": "cos_e/v1.0.jsonl.gz",
