@@ -13,6 +13,7 @@ from rich.console import Console
 from assay.errors import ModelError
 from assay.evaluation import accuracy, brier, calibration_error, evaluate, fit_temperature, nll
 from assay.evaluation.evaluate import randomly_oriented
+from assay.evaluation.terminal import render
 from assay.evaluation.words import calibration_sentence, dependence_sentence, headline, verdict_of
 from assay.feedback.pairs import pairs
 from assay.feedback.records import comparison, edge, from_rows
@@ -139,7 +140,7 @@ def test_nearly_nothing_to_judge(targets: list[float]) -> None:
     found = evaluate(data, np.ones(len(data)), baselines={"length": np.ones(len(data))}, resamples=20)
     assert found.n_pairs == len(targets) and found.accuracy.ci95 is None
     found.to_dict()
-    found.render(Console(file=io.StringIO()))
+    render(found, Console(file=io.StringIO()))
 
 
 def test_the_terminal_shows_the_numbers_and_no_markup(draw: Callable) -> None:
@@ -147,7 +148,7 @@ def test_the_terminal_shows_the_numbers_and_no_markup(draw: Callable) -> None:
     data = replace(data, source=np.where(np.arange(len(data)) % 2, "[red]x[/red]", "person"))
     found = evaluate(data, delta, baselines={"length": -delta * 0.1}, resamples=100)
     stream = io.StringIO()
-    found.render(Console(file=stream, width=160))
+    render(found, Console(file=stream, width=160))
     text = stream.getvalue()
     assert f"{100 * found.accuracy.value:.1f} %" in text and "[red]x[/red]" in text
     assert f"{found.raw.ece.value:.4f}" in text

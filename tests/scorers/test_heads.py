@@ -13,7 +13,8 @@ import torch
 from assay.errors import ModelError
 from assay.objectives import pairwise_loss
 from assay.scorers import ModelOptions, RewardModel, create_reward_model
-from assay.scorers.heads import LinearHead, MLPHead, make_head
+from assay.scorers.head_kinds import make_head
+from assay.scorers.heads import LinearHead, MLPHead
 from assay.scorers.layout import plain_batch
 from assay.scorers.pooling import COUNT_SCALE, Pooling, behind_separator, pool, pooled_width
 from tests.scorers.conftest import PROMPTS, REPLIES

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from assay.objectives import pairwise_loss
 from assay.objectives.prototypes import diversity_loss, effective_number, fitted_log_kappa
-from assay.scorers.heads import LinearHead, layer_normed, make_head
+from assay.scorers.head_kinds import make_head
+from assay.scorers.heads import LinearHead, layer_normed
 from assay.scorers.prototypes import PrototypeHead
 
 WIDTH = 8

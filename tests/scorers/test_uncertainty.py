@@ -11,7 +11,7 @@ from scipy.special import expit
 from scipy.stats import norm
 
 from assay.errors import ModelError
-from assay.scorers.heads import make_head
+from assay.scorers.head_kinds import make_head
 from assay.scorers.laplace import fit_laplace
 from assay.scorers.uncertainty import reduced, spread_of_members, spread_of_quantiles
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -25,9 +25,6 @@ from assay.evaluation.reliability import (
 from assay.evaluation.slices import LengthSlices, Slice, by_length, by_margin, by_source
 from assay.evaluation.uncertainty import UncertaintyEvaluation, evaluate_uncertainty
 from assay.feedback.pairs import Pairs
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 HISTOGRAM_BINS = 30
 
@@ -143,12 +140,6 @@ class Evaluation:
             "uncertainty": self.uncertainty.to_dict() if self.uncertainty else None,
             "bootstrap": {"resamples": self.resamples, "seed": self.seed},
         }
-
-    def render(self, console: Console) -> None:
-        """Print the evaluation as tables and sentences on a ``rich`` console."""
-        from assay.evaluation.terminal import render
-
-        render(self, console)
 
 
 def randomly_oriented(pairs: Pairs, delta: np.ndarray, seed: int) -> tuple[Pairs, np.ndarray, np.ndarray]:

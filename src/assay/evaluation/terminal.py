@@ -6,14 +6,13 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from assay.evaluation import words
+from assay.evaluation.evaluate import Evaluation, Probabilities
 from assay.evaluation.intervals import Estimate
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
-
-    from assay.evaluation.evaluate import Evaluation, Probabilities
 
 
 def _table(title: str, *columns: str) -> Table:

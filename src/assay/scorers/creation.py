@@ -12,7 +12,7 @@ from assay.errors import ModelError
 from assay.scorers import backbones
 from assay.scorers.adapters import LoraOptions, add_lora
 from assay.scorers.conversation import ConversationEncoder, ConversationSettings
-from assay.scorers.heads import HeadKind
+from assay.scorers.head_kinds import HeadKind
 from assay.scorers.model_shape import RewardModelConfig
 from assay.scorers.pooling import Pooling, pooled_width
 from assay.scorers.provenance import Provenance, base_fingerprint

@@ -13,7 +13,8 @@ from assay.errors import ModelError
 from assay.scorers import provenance, storage
 from assay.scorers.attributes import AttributeHead
 from assay.scorers.conversation import ConversationEncoder
-from assay.scorers.heads import Head, make_head
+from assay.scorers.head_kinds import make_head
+from assay.scorers.heads import Head
 from assay.scorers.interface import Batch, Rows
 from assay.scorers.laplace import Laplace
 from assay.scorers.layout import plain_batch

@@ -6,18 +6,16 @@ import contextlib
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import nn
+from transformers import Trainer
 
 from assay.errors import ConfigError
 from assay.objectives import separation
 from assay.training.data import TextSource
-
-if TYPE_CHECKING:
-    from assay.training.trainer import PreferenceTrainer
 
 _FED = ("rows", "order", "features", "prompts")
 
@@ -25,7 +23,7 @@ _FED = ("rows", "order", "features", "prompts")
 class StepRule(Protocol):
     """Where the gradient of a step is taken: whatever it does to the weights is undone before the optimiser moves."""
 
-    def __call__(self, trainer: PreferenceTrainer, model: nn.Module, step: int) -> AbstractContextManager[None]:
+    def __call__(self, trainer: Trainer, model: nn.Module, step: int) -> AbstractContextManager[None]:
         """Return a context for the forward and backward passes of a step, counted from 1."""
         ...
 
@@ -57,7 +55,7 @@ class MetaStep:
     seed: int = 0
 
     @contextlib.contextmanager
-    def __call__(self, trainer: PreferenceTrainer, model: nn.Module, step: int) -> Iterator[None]:
+    def __call__(self, trainer: Trainer, model: nn.Module, step: int) -> Iterator[None]:
         """Move the weights, and put them back.
 
         Raises
@@ -75,9 +73,7 @@ class MetaStep:
                 for parameter, before in moved:
                     parameter.copy_(before)
 
-    def _ascend(
-        self, trainer: PreferenceTrainer, model: nn.Module, step: int
-    ) -> list[tuple[nn.Parameter, torch.Tensor]]:
+    def _ascend(self, trainer: Trainer, model: nn.Module, step: int) -> list[tuple[nn.Parameter, torch.Tensor]]:
         sizes = self.source.data.texts
         drawn = np.sort(np.random.default_rng((self.seed, step)).permutation(len(sizes))[: self.prompts])
         batch = trainer._prepare_inputs(self.source.batch(drawn))

@@ -14,7 +14,7 @@ class OneHead(Settings):
     """A head, and the options that its class takes."""
 
     def options(self) -> dict[str, Any]:
-        """Return the options of `assay.scorers.heads.make_head`."""
+        """Return the options of `assay.scorers.head_kinds.make_head`."""
         return self.model_dump(exclude={"kind"})
 
     @property

@@ -27,6 +27,7 @@ from assay.evaluation import (
 )
 from assay.evaluation.powered import powered_accuracy
 from assay.evaluation.report import now
+from assay.evaluation.terminal import render
 from assay.feedback import ReadReport, pairs, read_with_report, split, without_groups
 from assay.output import check_new, new_folder, write_json
 from assay.scorers import RewardModel
@@ -109,7 +110,7 @@ def evaluate_model(settings: EvaluateSettings) -> dict[str, Any]:
             write_report(folder / "report.html", _page(settings, report, metrics, judged))
             write_json(folder / "metrics.json", metrics)
     if judged.evaluation:
-        judged.evaluation.render(results_console())
+        render(judged.evaluation, results_console())
     for line in judged.rated.lines() if judged.rated else ():
         show(line)
     if judged.cycles:
