@@ -14,12 +14,13 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BloomConfig, Bloom
 
 from assay.errors import ModelError
 from assay.objectives.policy import harmonic_reference, log_odds
-from assay.scorers import LoraOptions
+from assay.scorers import LoraOptions, ModelOptions, create_reward_model
 from assay.scorers.encoding import encode_records, score_records
 from assay.scorers.likelihood_cache import LikelihoodCache
 from assay.scorers.policy import Policy
 from assay.scorers.policy_loading import PolicyOptions, create_policy, load_policy
 from assay.scorers.references import AdapterOff, FrozenReference, MixedReference, refuse_other_vocabulary
+from assay.workflows.token_counts import tokens_only
 from tests.training.support import planted
 
 PROMPTS = ["Name a sea.", "Name a sea.", "What is 2 + 2?", "Name a sea."]
@@ -256,3 +257,24 @@ def test_a_reply_of_nothing_has_the_token_that_ends_it(tiny_causal: Path) -> Non
     policy = policy_of(tiny_causal, beta=1.0)
     alone = policy.encoder.encode(["Name a sea."], [""])[0]
     assert len(alone.ids) > alone.prompt_tokens and np.isfinite(policy.score(["Name a sea."], [""])).all()
+
+
+def test_what_is_built_on_a_policy_reads_as_it_was_taught(tiny_causal: Path, tmp_path: Path) -> None:
+    assert policy_of(tiny_causal).encoder.settings.template == "hh"
+    custom = tmp_path / "lines.jinja"
+    custom.write_text("{% for m in messages %}{{ m['content'] }}\n{% endfor %}")
+    for given, kept in (("plain", "plain"), (str(custom), "custom")):
+        folder = tmp_path / kept
+        taught = policy_of(tiny_causal, template=given, end_token="none" if kept == "custom" else "auto")
+        taught.save_pretrained(folder / "model")
+        wanted = taught.encoder.encode(PROMPTS, REPLIES)
+        built = create_reward_model(ModelOptions(backbone=str(folder / "model")))
+        counted = tokens_only(str(folder / "model"), "auto", None)
+        # a run folder and its model alike
+        for encoder in (policy_of(folder).encoder, policy_of(folder / "model").encoder, built.encoder, counted):
+            assert encoder.settings.template == kept
+            assert encoder.encode(PROMPTS, REPLIES) == wanted
+        assert policy_of(folder, template="hh").encoder.settings.template == "hh"
+    (folder / "model" / "assay.json").write_text("{")
+    with pytest.raises(ModelError, match="damaged"):
+        policy_of(folder)

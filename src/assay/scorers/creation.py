@@ -15,7 +15,7 @@ from assay.scorers.conversation import ConversationEncoder, ConversationSettings
 from assay.scorers.head_kinds import HeadKind
 from assay.scorers.model_shape import RewardModelConfig
 from assay.scorers.pooling import Pooling, pooled_width
-from assay.scorers.provenance import Provenance, base_fingerprint
+from assay.scorers.provenance import Provenance, base_fingerprint, kept_conversation
 from assay.scorers.reward_model import RewardModel
 from assay.scorers.templates import resolve_template
 from assay.scorers.traits import traits_of
@@ -181,6 +181,10 @@ class ConversationOptions(Protocol):
     """What an option of a model says of conversations."""
 
     @property
+    def backbone(self) -> str:
+        """Hub id or folder."""
+
+    @property
     def template(self) -> str:
         """Name of a template, or ``"auto"``."""
 
@@ -200,13 +204,23 @@ class ConversationOptions(Protocol):
 def make_encoder(
     tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, options: ConversationOptions, *, causal: bool
 ) -> ConversationEncoder:
-    """Decide template, end token and maximum length for a backbone."""
-    template, source = resolve_template(tokenizer, options.template, causal=causal)
+    """Decide template, end token and maximum length for a backbone.
+
+    What says ``"auto"`` is as in the policy or reward model of ours that the backbone is, if it is one: it was taught
+    to read and write so.
+    """
+    kept = kept_conversation(options.backbone) if options.template == "auto" else None
+    if kept is not None:
+        template, source = kept.template, kept.template_source
+    else:
+        template, source = resolve_template(tokenizer, options.template, causal=causal)
     longest = backbones.default_max_length(config, tokenizer)
     wanted = longest if options.max_length_tokens is None else options.max_length_tokens
     backbones.refuse_beyond_window(config, wanted, remedy=f"--max-length-tokens {longest}")
     end: str | None = options.end_token
-    if end == "auto":
+    if end == "auto" and kept is not None:
+        end = kept.end_token
+    elif end == "auto":
         end = None if template == "chat" else (tokenizer.eos_token if causal else tokenizer.sep_token)
     elif end == "none":
         end = None

@@ -9,8 +9,10 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
+from transformers.utils import cached_file
 
 from assay.errors import ModelError
+from assay.scorers import backbones
 from assay.scorers.conversation import ConversationEncoder, ConversationSettings
 
 FILE = "assay.json"
@@ -93,6 +95,21 @@ class Provenance:
             ) from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ModelError(f"{FILE} is damaged: {error}", where=path, remedy="restore the file") from error
+
+
+def kept_conversation(name: str) -> ConversationSettings | None:
+    """Return how the model of ours that a folder or Hub id holds reads conversations; None where it holds none.
+
+    Raises
+    ------
+    ModelError
+        If its ``assay.json`` is damaged.
+    """
+    try:
+        path = cached_file(backbones.locate(name), FILE)
+    except OSError:
+        return None
+    return None if path is None else Provenance.read(os.path.dirname(path)).conversation
 
 
 def conversation_fingerprint(encoder: ConversationEncoder) -> str:

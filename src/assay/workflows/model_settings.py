@@ -61,7 +61,9 @@ class TextSettings(Settings):
 
     backbone: str = Field(default="minilm", description="Hub id, folder, or minilm (packaged, needs no network)")
     template: str = Field(
-        default="auto", description="chat, plain, pair, hh, or a .jinja file; auto: chat template if there is one"
+        default="auto",
+        description="chat, plain, pair, hh, or a .jinja file; auto: as the backbone was taught, if assay trained "
+        "it, else its chat template, if there is one",
     )
     end_token: str = Field(
         default="auto", description="token every text ends with; none: as the template ends; auto: decided and stored"
