@@ -102,10 +102,16 @@ def drawn(data: Dataset, seed: int) -> Dataset:
     return data.select(np.sort(np.random.default_rng((seed, 5)).permutation(len(data))[:count]))
 
 
-def learned(data: Dataset, seed: int) -> RewardModel:
-    """Train MiniLM, all weights; nothing is held out."""
-    given = {"data": "-", "out": "-", "seed": seed, "backbone": "minilm", "max_length_tokens": 128, "epochs": 3}
-    settings = build(TrainSettings, given | {"learning_rate": 5e-5, "token_budget": 4096})
+def learned(data: Dataset, seed: int, epochs: int = 3, deviation: float = 0.0) -> RewardModel:
+    """Train MiniLM, all weights; nothing is held out. The head's first weights have a deviation."""
+    given: dict[str, Any] = {"data": "-", "out": "-", "seed": seed, "backbone": "minilm", "max_length_tokens": 128}
+    given |= {
+        "epochs": epochs,
+        "learning_rate": 5e-5,
+        "token_budget": 4096,
+        "head": {"kind": "linear", "init_std": deviation},
+    }
+    settings = build(TrainSettings, given)
     model = create_reward_model(model_options(settings, seed))
     settings = resolved(settings, sum(p.numel() for p in model.parameters()))
     with tempfile.TemporaryDirectory() as scratch:

@@ -147,3 +147,30 @@ def test_one_member_is_kept(tiny_causal: Path, make: Any) -> None:
             model.select_members(slice(3, 4))
         model.select_members(slice(1, 2))
         assert model.score_encoded(ids) == pytest.approx(all_members[:, 1], abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["linear", "mlp"])
+def test_first_weights_are_drawn_where_wanted(kind: str) -> None:
+    drawn = make_head(kind, 400, members=3, seed=5, options={"init_std": 0.1})
+    again = make_head(kind, 400, members=3, seed=5, options={"init_std": 0.1})
+    other = make_head(kind, 400, members=3, seed=6, options={"init_std": 0.1})
+    last, same, else_ = (head.last_weights().detach() for head in (drawn, again, other))
+    assert torch.equal(last, same) and not torch.equal(last, else_) and not torch.equal(last[0], last[1])
+    assert last.std().item() == pytest.approx(0.1, rel=0.15)
+    assert not make_head(kind, 400, members=3, seed=5).last_weights().any()
+    if kind == "mlp":  # what else is drawn stays as it was
+        assert torch.equal(drawn.inner, make_head(kind, 400, members=3, seed=5).inner)  # type: ignore[arg-type]
+
+
+def test_balanced_labels_are_a_saddle_of_a_head_of_zeros() -> None:
+    # what is right depends on the prompt alone, and each label is right as often: states of [prompt, label] in {-1, 1}
+    corner = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, -1.0], [-1.0, 1.0]])  # right, wrong, right, wrong
+    for init_std, moves in ((0.0, False), (0.1, True)):
+        inner = torch.eye(2).requires_grad_()
+        head = LinearHead(2, init_std=init_std, seed=1)
+        states = torch.tanh(corner @ inner.T + 0.3)
+        scores = head(states)[:, 0]
+        pairwise_loss(scores[0::2] - scores[1::2]).backward()
+        assert inner.grad is not None and bool(inner.grad.abs().max() > 1e-4) is moves
+        if not moves:
+            assert head.weight.grad is not None and head.weight.grad.abs().max() < 1e-6

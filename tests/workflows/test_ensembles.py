@@ -25,6 +25,7 @@ FULL = [*SMALL, "--max-length-tokens", 48]
     [
         [*FROZEN, "--ensemble.members", 3],
         [*FROZEN, "--ensemble.members", 3, "--ensemble.sample", "all", "--head", "mlp", "--head.hidden", 8],
+        [*FROZEN, "--ensemble.members", 2, "--head.init-std", 0.1],
         [*FROZEN, "--ensemble.members", 2, "--head", "prototypes"],
         [*FULL, "--ensemble.members", 3],
         [*FULL, "--ensemble.members", 2, "--ensemble.kind", "models"],
@@ -33,7 +34,18 @@ FULL = [*SMALL, "--max-length-tokens", 48]
         [*FROZEN, "--laplace.precision", 2, "--head", "prototypes"],
         [*FULL, "--laplace"],
     ],
-    ids=["heads", "all", "prototypes", "full", "models", "lora", "laplace", "laplace of prototypes", "laplace of all"],
+    ids=[
+        "heads",
+        "all",
+        "drawn",
+        "prototypes",
+        "full",
+        "models",
+        "lora",
+        "laplace",
+        "laplace of prototypes",
+        "laplace of all",
+    ],
 )
 def test_uncertain_models(cli: Cli, tiny_encoder: Path, many_pairs: Path, words: list[Any]) -> None:
     said = cli("train", many_pairs, "--out", "run", "--backbone", tiny_encoder, *words)

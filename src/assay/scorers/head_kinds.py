@@ -39,7 +39,7 @@ def make_head(
     """
     given = dict(options or {})
     makers: dict[str, Callable[[], Head]] = {
-        "linear": lambda: LinearHead(width, members, plain=plain, **given),
+        "linear": lambda: LinearHead(width, members, seed=seed, plain=plain, **given),
         "mlp": lambda: MLPHead(width, members, seed=seed, plain=plain, **given),
         "attributes": lambda: AttributeHead(width, len(given["dimensions"]), members),
         "prototypes": lambda: PrototypeHead(width, members, seed=seed, plain=plain, **given),

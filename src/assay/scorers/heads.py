@@ -51,10 +51,16 @@ def layer_normed(states: Tensor, plain: int = 0) -> Tensor:
     return torch.cat([normed, states[..., width:]], dim=-1) if plain else normed
 
 
+def _first(shape: tuple[int, int], deviation: float, generator: torch.Generator) -> Tensor:
+    return torch.randn(shape, generator=generator) * deviation if deviation else torch.zeros(shape)
+
+
 class LinearHead(Head):
     """Score ``h @ W``, without a bias: Bradley-Terry sees differences only.
 
-    Zero at the start, so the first loss is log 2 for every pair, whatever the backbone.
+    Zero at the start, so the first loss is log 2 for every pair, whatever the backbone. That is a saddle where no
+    direction of the vectors is better as such, as of pairs in which each label is as often right as wrong: a head of
+    zeros gives the backbone no gradient, and the backbone gives it none on average. ``init_std`` leaves it.
 
     Parameters
     ----------
@@ -68,13 +74,22 @@ class LinearHead(Head):
         Last columns that are left out of that.
     bias
         Whether each member has an offset, which quantiles of a grade need.
+    init_std, seed
+        Deviation of the first weights, which are then drawn at random, by a generator of their own.
     """
 
     def __init__(
-        self, width: int, members: int = 1, normalise: bool = False, plain: int = 0, bias: bool = False
+        self,
+        width: int,
+        members: int = 1,
+        normalise: bool = False,
+        plain: int = 0,
+        bias: bool = False,
+        init_std: float = 0.0,
+        seed: int = 0,
     ) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.zeros(members, width))
+        self.weight = nn.Parameter(_first((members, width), init_std, torch.Generator().manual_seed(seed)))
         self.offset = nn.Parameter(torch.zeros(members)) if bias else None
         self.normalise, self.plain = normalise, plain
 
@@ -101,14 +116,14 @@ class MLPHead(Head):
 
     Parameters
     ----------
-    width, members, normalise, plain, bias
-        As for `LinearHead`.
+    width, members, normalise, plain, bias, init_std
+        As for `LinearHead`; ``init_std`` is the output layer's.
     hidden
         Size of the hidden layer.
     dropout
         Share of hidden units dropped in training.
     seed
-        Seeds the hidden layer, through a generator of its own.
+        Seeds what is drawn, through a generator of its own.
     """
 
     def __init__(
@@ -121,13 +136,14 @@ class MLPHead(Head):
         normalise: bool = False,
         plain: int = 0,
         bias: bool = False,
+        init_std: float = 0.0,
     ) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(seed)
         bound = 1.0 / math.sqrt(width)
         self.inner = nn.Parameter(torch.empty(members, width, hidden).uniform_(-bound, bound, generator=generator))
         self.bias = nn.Parameter(torch.zeros(members, hidden))
-        self.outer = nn.Parameter(torch.zeros(members, hidden))
+        self.outer = nn.Parameter(_first((members, hidden), init_std, generator))
         self.offset = nn.Parameter(torch.zeros(members)) if bias else None
         self.dropout = nn.Dropout(dropout)
         self.normalise, self.plain = normalise, plain

@@ -28,11 +28,17 @@ class OneHead(Settings):
         return 3e-4
 
 
+_InitStd = Annotated[
+    float, Field(ge=0, description="deviation of its first weights, drawn at random; 0: all scores are 0 at first")
+]
+
+
 class Linear(OneHead):
     """One weight per dimension."""
 
     kind: Literal["linear"] = Field(default="linear", description="one weight per dimension")
     normalise: bool = Field(default=False, description="bring each vector to mean 0 and variance 1 before")
+    init_std: _InitStd = 0.0
 
     @property
     def usual_rate(self) -> float:
@@ -47,6 +53,7 @@ class MLP(OneHead):
     hidden: int = Field(default=256, ge=1, description="hidden units")
     dropout: float = Field(default=0.1, ge=0, lt=1, description="share of hidden units dropped in training")
     normalise: bool = Field(default=False, description="bring each vector to mean 0 and variance 1 before")
+    init_std: _InitStd = 0.0
 
 
 class Attributes(OneHead):
