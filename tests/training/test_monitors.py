@@ -28,6 +28,7 @@ def test_nothing_is_said_of_a_quiet_run() -> None:
     [
         ({"length": lambda k: 5.0 + k}, "responses grew from"),
         ({"gold": lambda k: -0.1 * k}, "while gold fell"),
+        ({"empty": lambda k: 0.05 * k, "length": lambda k: 20 - k}, "88 % of the responses are empty, 8 % at first"),
         ({"entropy": lambda k: 2.0 if k < 10 else 0.1}, "entropy fell from 2.00 to 0.10"),
         ({"learned from": lambda k: float(k < 10)}, "nothing was learned from any more"),
         ({"lowest reward": 0.1, "highest reward": 0.1 + 1e-17}, "all responses had the same reward, 0.1"),

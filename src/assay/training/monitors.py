@@ -89,9 +89,9 @@ def parts_of(
 def warnings_of(history: Sequence[dict[str, Any]]) -> list[str]:
     """Say what in the curves of a run is worth a look.
 
-    A reward that was the same for all responses, length that more than doubled, a reward that rises while gold falls,
-    and entropy that fell to a tenth. The latter compare the mean of the first and the last fifth of the cycles, those
-    that have it, and nothing is said of fewer than ten.
+    A reward that was the same for all responses, length that more than doubled, responses most of which became empty, a
+    reward that rises while gold falls, and entropy that fell to a tenth. The latter compare the mean of the first and
+    the last fifth of the cycles, those that have it, and nothing is said of fewer than ten.
     """
     found = []
     bounds = [entry[name] for entry in history for name in _BOUNDS if entry.get(name) is not None]
@@ -110,9 +110,14 @@ def warnings_of(history: Sequence[dict[str, Any]]) -> list[str]:
 
     if not any(entry.get("learned from", 1.0) for entry in history[-fifth:]):
         found.append("nothing was learned from any more: all responses were left out (see the counts in history.jsonl)")
-    length, reward, gold, entropy = (ends(name) for name in ("length", "reward", "gold", "entropy"))
+    length, empty, reward, gold, entropy = (ends(name) for name in ("length", "empty", "reward", "gold", "entropy"))
     if length is not None and length[1] > 2 * length[0]:
         found.append(f"responses grew from {length[0]:.0f} to {length[1]:.0f} tokens")
+    if empty is not None and empty[0] < 0.5 < empty[1]:
+        found.append(
+            f"{100 * empty[1]:.0f} % of the responses are empty, {100 * empty[0]:.0f} % at first: the reward prefers "
+            "saying nothing, which a reward model that never saw such responses may"
+        )
     if reward is not None and gold is not None and reward[1] > reward[0] and gold[1] < gold[0]:
         rise = f"the reward rose from {reward[0]:.3f} to {reward[1]:.3f}"
         found.append(f"{rise} while gold fell from {gold[0]:.3f} to {gold[1]:.3f}")
