@@ -9,12 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from assay.config import build
 from assay.feedback import comparison, from_rows
 from assay.feedback.records import edge
 from assay.scorers import FrozenReference
 from assay.scorers.loading import load_scorer
 from assay.scorers.references import MixedReference
+from assay.workflows.align_verb import resolved
 from assay.workflows.policy_rounds import Round as REAL_ROUND
+from assay.workflows.policy_settings import AlignSettings
 from tests.workflows.conftest import Cli, metrics_of
 from tests.workflows.test_align import PROMPTS, QUICK, REPLIES, stranger
 
@@ -167,3 +170,12 @@ class _Interrupted:
         if self.made == 2:
             raise KeyboardInterrupt
         return REAL_ROUND(*given, **more)
+
+
+@pytest.mark.parametrize(
+    ("method", "parameters", "rate"),
+    [("sft", 10**7, 2e-4), ("sft", 10**9, 2e-5), ("dpo", 10**7, 2e-5), ("dpo", 10**9, 1e-6)],
+)
+def test_teaching_is_faster_than_comparing(method: str, parameters: int, rate: float) -> None:
+    settings = build(AlignSettings, {"data": "-", "out": "-", "backbone": "-", "method": method})
+    assert resolved(settings, parameters).learning_rate == rate

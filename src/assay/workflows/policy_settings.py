@@ -190,7 +190,9 @@ class AlignSettings(JobSettings, TextSettings, OptimiserSettings):
     )
     epochs: int | None = Field(default=None, ge=1, description="passes over the data; none: 3, in rounds 1")
     learning_rate: float | None = Field(
-        default=None, gt=0, description="none: 2e-5 below 100M parameters and with LoRA, else 1e-6"
+        default=None,
+        gt=0,
+        description="none: 2e-5 below 100M parameters and with LoRA, else 1e-6; of sft 2e-4 and 2e-5",
     )
     dropout: Literal["hidden", "all", "none"] = Field(
         default="none", description="as the policy was pretrained, with or without attention weights; or none"
