@@ -14,9 +14,9 @@ Fixed before the run:
     ``minilm``; PPO of ``words`` has twice its rate.
   * contrasts: accuracy of the likeliest answers, an answer without a label is wrong: ``rllr`` against ``sft`` and
     against ``rlhf``, ``mixed`` against ``rllr``, ``verifier`` against ``sft``, over all tasks and by task (smallest
-    effect 1 point; published gains are 1.54 points over SFT and 0.69 over RLHF, of large models). Named
-    after the first cells: a task whose ``sft`` is not certainly above naming the commonest label tells nothing; the
-    mean over the others is then given too.
+    effect 1 point; published gains are 1.54 points over SFT and 0.69 over RLHF, of large models).
+  * named after the first cells: a task whose ``sft`` is not certainly above naming the commonest label tells nothing;
+    the mean over the others is then given too.
   * test: hierarchical bootstrap over seeds and examples. One cell with 500 test examples was looked at before, and
     thrown away: so few could not show gains of the published size.
 

@@ -34,7 +34,7 @@ def write_rllr(study: str, docstring: str, folder: Path, planned: Sequence[str])
     for policy, tasks in by.items():
         known = {task: many for task, many in tasks.items() if _above_guessing(many)}
         together = [("all tasks", _in_all(tasks))]
-        together += [(f"{' and '.join(known)}", _in_all(known))] if 0 < len(known) < len(tasks) else []
+        together += [(" and ".join(known), _in_all(known))] if 0 < len(known) < len(tasks) else []
         for one, other in CONTRASTS:
             claim = f"{one} above {other}"
             for name, shared in together:

@@ -77,7 +77,7 @@ def align(settings: AlignSettings) -> dict[str, Any]:
 def resolved(settings: AlignSettings, parameters: int) -> AlignSettings:
     """Replace settings that depend on others by the values that will be used."""
     small = settings.lora is not None or parameters < 100_000_000
-    # responses are taught, and not preferences sharpened: the rates that are usual for that are ten times higher
+    # responses are taught, and not preferences sharpened: what is usual for that is ten to twenty times higher
     taught, compared = (2e-4, 2e-5) if small else (2e-5, 1e-6)
     rate = taught if settings.method == "sft" else compared
     bf16 = settings.precision == "bf16" or (settings.precision == "auto" and hardware.multiplies_in_bf16())
