@@ -10,10 +10,11 @@ import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from datasets import Dataset, DatasetDict
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 
 from assay.errors import DataError
 from assay.feedback import read, read_with_report
+from assay.feedback.sources import open_source
 from tests.feedback.conftest import WriteRows
 
 ROWS: list[dict[str, Any]] = [
@@ -187,7 +188,7 @@ def test_a_saved_dict_of_splits_opens_by_its_reported_name(tmp_path: Path, cache
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("prompt,chosen,rejected\nschön,a,b\n".encode("cp1252"), r":1: malformed csv(.|\n)*CSV UTF-8"),
+        ("größe,chosen,rejected\nq,a,b\n".encode("cp1252"), r":1: malformed csv(.|\n)*0xf6(.|\n)*CSV UTF-8"),
         (b'prompt,"cho"x,rejected\nq,a,b\n', ":1: malformed csv"),
         (b"prompt,chosen,rejected,prompt\nq,a,b,other\n", r"same name(.|\n)*'prompt'"),
     ],
@@ -197,6 +198,42 @@ def test_csv_headers_that_cannot_be_used(content: bytes, said: str, tmp_path: Pa
     path.write_bytes(content)
     with pytest.raises(DataError, match=said):
         read(path)
+
+
+def test_a_csv_row_that_cannot_be_read_costs_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    rows = [b"q%d,a,b" % k for k in range(400)]
+    rows[7], rows[300] = b'"q "7" x",a,b', "schön,a,b".encode("cp1252")
+    path.write_bytes(b"\n".join([b"prompt,chosen,rejected", *rows, b""]))
+    with pytest.raises(DataError, match=r":9: malformed csv.*the first of 2 rows(.|\n)*:302: not UTF-8(.|\n)*0xf6"):
+        read(path)
+    kept = [row for _, row in open_source(path).parts[0].rows() if isinstance(row, dict)]
+    assert [row["prompt"] for row in kept] == [f"q{k}" for k in range(400) if k not in (7, 300)]
+    path.write_bytes(b"\n".join([b"prompt,chosen,rejected", *rows[:3], b'"q,a,b', *rows[:3]]))
+    with pytest.raises(DataError, match=r":5: a quote is opened and never closed"):
+        read(path)
+
+
+def named_classes() -> Dataset:
+    features = Features({"prompt": Value("string"), "completion": Value("string"), "label": ClassLabel(names=["good"])})
+    return Dataset.from_list([{"prompt": "q", "completion": "a", "label": 0}], features=features)
+
+
+def test_numbers_of_named_classes_become_their_names(tmp_path: Path) -> None:
+    named_classes().to_parquet(str(tmp_path / "x.parquet"))
+    named_classes().save_to_disk(str(tmp_path / "saved"))
+    for source in (named_classes(), tmp_path / "x.parquet", tmp_path / "saved"):
+        assert [row["label"] for _, row in open_source(source).parts[0].rows()] == ["good"]  # type: ignore[index]
+
+
+@pytest.mark.parametrize("names", [("a_train", "a_test"), ("train/data", "test/data"), ("Train-1", "x.TEST")])
+def test_splits_are_known_wherever_their_names_stand(names: tuple[str, str], write: WriteRows, tmp_path: Path) -> None:
+    for name in names:
+        write(ROWS, f"d/{name}.jsonl")
+    with pytest.raises(DataError, match="several splits"):
+        read(tmp_path / "d")
+    if names[1].islower():
+        assert read_with_report(tmp_path / "d", split="test")[1].records == 3
 
 
 @pytest.mark.parametrize("chars", [8, 1 << 20])

@@ -187,3 +187,22 @@ def test_what_cannot_be_judged(cli: Cli, mood: Path, tiny_causal: Path, words: l
 def test_the_plan_alone(cli: Cli, mood: Path, tiny_causal: Path) -> None:
     said = cli("classify", tiny_causal, mood, "--out", "c", "--dry-run")
     assert said.code == 0 and "30 times" in said.out and not Path("c").exists()
+    # whether there is such a policy is part of the plan
+    said = cli("classify", "none", mood, "--out", "c", "--dry-run")
+    assert said.code == 2 and "cannot load the language model 'none'" in said.err and "minilm" not in said.err
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("test.jsonl", ""),
+        ("test.jsonl", '{"texts": {"text": "a"}, "ground_truth": "none", "choices": ["a", "b"], "split_group": "a"}'),
+        ("task.json", '{"name": "m", "kind": "classes", "labels": ["a", "b"], "templates": ["{text}"], "template": 7}'),
+        ("task.json", '{"name": "m", "kind": "classes", "labels": ["a"], "templates": ["{text}"], "template": 0}'),
+        ("task.json", "[]"),
+    ],
+)
+def test_damaged_folders(cli: Cli, mood: Path, tiny_causal: Path, name: str, text: str) -> None:
+    (mood / name).write_text(text, "utf-8")
+    said = cli("classify", tiny_causal, mood, "--out", "c")
+    assert said.code == 2 and "no folder of a task" in said.err, said.err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -194,6 +195,35 @@ def test_ordinal_tasks_and_choices(cli: Cli) -> None:
     assert said.code == 0, said.err
     assert json.loads(Path("c/metrics.json").read_text("utf-8"))["pairs"]["label"]["source"] == "templates"
     assert lines_of("c/test.jsonl")[0]["choices"][1:] == ["b", "c"]
+    # about another question on the worse side, in words of the same people
+    for own in read("c/rationale.parquet").to_list():
+        better, worse = own["responses"]
+        number = own["prompt"][0]["content"].split("?")[0].removeprefix("Question: Where is ")
+        assert better == f"It is b, {number}.\nAnswer: b"
+        assert worse != better and re.fullmatch(r"It is b, \d+\.\nAnswer: b", worse)
+
+
+def test_how_both_parts_are_numbered_shows_in_either(cli: Cli) -> None:
+    def write(name: str, numbers: list[int], count: int) -> None:
+        rows = [{"text": f"{name} {k}.", "label": numbers[k % len(numbers)]} for k in range(count)]
+        Path(f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+
+    write("rest", [1, 2, 3], 120)
+    write("test", [2, 3], 20)
+    words = ["--test", "test.jsonl", "--rationales", "none"]
+    assert cli("task", "ag_news", "rest.jsonl", *words, "--out", "a").code == 0
+    assert {row["ground_truth"] for row in lines_of("a/test.jsonl")} == {"business", "science and technology"}
+    write("test", [2, 3, 4], 20)
+    write("more", [1, 2, 3, 4], 120)
+    said = cli("task", "ag_news", "rest.jsonl", *words, "--out", "b")
+    assert said.code == 2 and "nothing teaches" in said.err and "numbered from 1" in said.err, said.err
+    assert cli("task", "ag_news", "more.jsonl", *words, "--out", "c").code == 0
+    assert {row["ground_truth"] for row in lines_of("c/test.jsonl")} == {"sports", "business", "science and technology"}
+    found = json.loads(Path("c/metrics.json").read_text("utf-8"))["read"]
+    assert found["data"]["rows"] == 120 and found["test"]["left_out"] == {} and found["test"]["notes"]
+    write("test", [0, 1], 20)
+    said = cli("task", "ag_news", "more.jsonl", *words, "--out", "d")
+    assert said.code == 2 and "as in the other part of the set" in said.err, said.err
 
 
 @pytest.mark.parametrize(
@@ -204,7 +234,8 @@ def test_ordinal_tasks_and_choices(cli: Cli) -> None:
         (["esnli", "nli.jsonl", "--wrong", "nearest"], "belong to ordinal tasks"),
         (["esnli", "nli.jsonl", "--template", "9"], "counted from 0"),
         (["esnli", "nli.jsonl", "--test-part", "train"], "no example is of that part"),
-        (["esnli", "nli.jsonl", "--test", "nli.jsonl"], "too few groups"),
+        (["esnli", "nli.jsonl", "--test", "nli.jsonl"], "120 examples left with the test"),
+        (["mnli", "flat.jsonl", "--test-part", "test"], "a column split"),
         (["esnli", "nli.jsonl", "--test-part", "test", "--test-share", "0.3"], "nothing is drawn beside"),
         (["mnli", "nli.jsonl", "--rationales", "borrowed"], "nobody explained a label"),
         (["esnli", "nli.jsonl", "--rationales", "generated"], "needs --generator.model"),
@@ -218,6 +249,8 @@ def test_ordinal_tasks_and_choices(cli: Cli) -> None:
 def test_what_cannot_be_built_is_refused(cli: Cli, nli: Path, words: list[str], reason: str) -> None:
     one = [json.dumps(json.loads(line) | {"label": "neutral"}) for line in nli.read_text("utf-8").splitlines()]
     Path("one.jsonl").write_text("\n".join(one), "utf-8")
+    flat = [line.replace('"split"', '"part"') for line in nli.read_text("utf-8").splitlines()]
+    Path("flat.jsonl").write_text("\n".join(flat), "utf-8")
     said = cli("task", *words, "--out", "no")
     assert said.code == 2 and reason in said.err, said.err
     assert not Path("no").exists()

@@ -26,6 +26,8 @@ _CHUNK_CHARS = 1 << 20
 _MALFORMED = "malformed JSON"
 _OBJECT = "one JSON object"
 _SPACE = re.compile(r"[\s,]*")
+#: What the csv module says where a file ends within a quoted cell.
+_CSV_END = "unexpected end of data"
 
 
 def jsonl_rows(path: Path) -> Iterator[Item]:
@@ -130,9 +132,13 @@ def _more(stream: IO[str], chars: int, path: Path, row: int) -> str:
 
 
 def csv_rows(path: Path) -> Iterator[Item]:
-    """Yield one row per record; cells are text, the row number is the line on which the record starts."""
+    """Yield one row per record; cells are text, the row number is the line on which the record starts.
+
+    A record that cannot be read costs no other, except for a quote that nothing closes: it holds the rest of the file.
+    """
     csv.field_size_limit(2**31 - 1)
-    with path.open(encoding="utf-8-sig", newline="") as stream:
+    # bytes that are no UTF-8 become lone surrogates, so that the record which holds them is known
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
         reader = csv.reader(stream, strict=True)
         header = _csv_header(reader, path)
         if header is None:
@@ -143,25 +149,41 @@ def csv_rows(path: Path) -> Iterator[Item]:
                 cells = next(reader)
             except StopIteration:
                 return
-            except (csv.Error, UnicodeDecodeError) as error:
+            except csv.Error as error:
+                if _CSV_END in str(error):
+                    raise _never_closed(path, line) from error
                 yield line, RowError("malformed csv", expected="comma-separated UTF-8 text", got=str(error))
-                return
-            if cells:
-                yield line, _csv_row(header, cells)
+            else:
+                if cells:
+                    yield line, _csv_row(header, cells)
             line = reader.line_num + 1
+
+
+def _never_closed(path: Path, line: int) -> DataError:
+    return DataError(
+        "a quote is opened and never closed",
+        where=f"{path}:{line}",
+        expected='each cell that begins with " to end with one; a quote inside it doubled ("")',
+        got="the end of the file",
+        remedy="close or double the quote: all rows behind it are part of that cell",
+    )
 
 
 def _csv_header(reader: Iterator[list[str]], path: Path) -> list[str] | None:
     try:
         header = next(reader, None)
-    except (csv.Error, UnicodeDecodeError) as error:
+        stray = _stray_byte(header or [])
+        trouble = stray and f"byte {stray}"
+    except csv.Error as error:
+        trouble = str(error)
+    if trouble is not None:
         raise DataError(
             "malformed csv",
             where=f"{path}:1",
             expected="comma-separated UTF-8 text with a line of column names",
-            got=str(error),
+            got=trouble,
             remedy="save the table as CSV UTF-8",
-        ) from error
+        )
     repeated = sorted({name for name in header or [] if (header or []).count(name) > 1})
     if repeated:
         raise DataError(
@@ -174,7 +196,15 @@ def _csv_header(reader: Iterator[list[str]], path: Path) -> list[str] | None:
     return header
 
 
+def _stray_byte(cells: list[str]) -> str | None:
+    """Return the first byte that is no UTF-8, as it reads in hexadecimal, or None."""
+    found = next((one for cell in cells for one in cell if "\udc80" <= one <= "\udcff"), None)
+    return None if found is None else f"0x{ord(found) - 0xDC00:02x}"
+
+
 def _csv_row(header: list[str], cells: list[str]) -> dict[str, Any] | RowError:
+    if (byte := _stray_byte(cells)) is not None:
+        return RowError("not UTF-8", expected="UTF-8 text", got=f"byte {byte}", remedy="save the table as CSV UTF-8")
     if len(cells) == len(header):
         return dict(zip(header, cells, strict=True))
     return RowError(
@@ -186,15 +216,16 @@ def _csv_row(header: list[str], cells: list[str]) -> dict[str, Any] | RowError:
 
 
 def parquet_rows(path: Path) -> Iterator[Item]:
-    """Yield the rows of a parquet file, batch by batch."""
+    """Yield the rows of a parquet file, batch by batch; numbers of named classes become their names."""
     row = 0
     try:
         # Buffered streams: otherwise a whole column chunk of a large row group lies in memory.
         with pq.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False) as file:
+            named = _classes_told(file.schema_arrow.metadata or {})
             for batch in file.iter_batches(batch_size=PARQUET_BATCH_ROWS, use_threads=False):
                 for value in batch.to_pylist():
                     row += 1
-                    yield row, value
+                    yield row, with_class_names(value, named)
     except pa.ArrowException as error:
         raise DataError(
             "the parquet file cannot be read",
@@ -202,6 +233,21 @@ def parquet_rows(path: Path) -> Iterator[Item]:
             expected="a whole parquet file",
             got=str(error),
         ) from error
+
+
+def _classes_told(metadata: dict[bytes, bytes]) -> dict[str, list[str]]:
+    """Return the names of the classes that a column's numbers stand for, by column, as ``datasets`` notes them."""
+    told = json.loads(metadata.get(b"huggingface", b"{}")).get("info", {}).get("features", {})
+    return {name: own["names"] for name, own in told.items() if isinstance(own, dict) and own.get("names")}
+
+
+def with_class_names(row: dict[str, Any], named: dict[str, list[str]]) -> dict[str, Any]:
+    """Return a row whose class numbers are names; a number without one, as -1 for no label, stays."""
+    if not named:
+        return row
+    told = {name: row.get(name) for name in named}
+    known = {name: named[name][k] for name, k in told.items() if isinstance(k, int) and 0 <= k < len(named[name])}
+    return row | known
 
 
 #: Readers by the end of the file name.

@@ -26,7 +26,7 @@ from assay.feedback.store import BatchFile, RecordWriter, cache_folder, cache_na
 from assay.feedback.stream import RatingsAs, ReadOptions, RecordStream
 
 #: Raised when records of the same source would come out differently: older cache files are then not used.
-READER_VERSION = 3
+READER_VERSION = 4
 
 SourceLike: TypeAlias = str | Path | Dataset | Iterable[dict[str, Any]]
 
@@ -82,7 +82,7 @@ def read_with_report(
     mapping
         For any other layout: which cells hold what (:class:`ColumnMapping`, or its fields as a dict).
     split
-        The split of a Hub data set or saved folder; in a folder of files, those whose name begins with it.
+        The split of a Hub data set or saved folder; in a folder of files, those whose path there has it as a word.
     tokenizer
         For token ids: anything with ``decode``, or a name or folder of one.
     group

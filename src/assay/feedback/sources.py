@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from datasets import Dataset, DatasetDict, load_from_disk
+from datasets import ClassLabel, Dataset, DatasetDict, load_from_disk
 
 from assay.errors import DataError
-from assay.feedback.files import FILE_ROWS, PARQUET_BATCH_ROWS, Item, suffix_of
+from assay.feedback.files import FILE_ROWS, PARQUET_BATCH_ROWS, Item, suffix_of, with_class_names
 from assay.feedback.problems import RowError
 
 _HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[\w.-]+(?::(?P<split>.+))?$")
 _LOCAL_SPLIT = re.compile(r"^(?P<folder>.+):(?P<split>[\w.-]+)$")
-_SPLIT_NAME = re.compile(r"(train|test|validation|valid|val|dev|eval)(?![A-Za-z0-9])", re.I)
+_SPLIT_NAME = re.compile(r"(?<![A-Za-z0-9])(train|test|validation|valid|val|dev|eval)(?![A-Za-z0-9])", re.I)
 KNOWN_FILES = ".jsonl, .jsonl.gz, .json, .csv, .parquet"
 
 
@@ -118,7 +118,7 @@ def _from_files(name: str, paths: list[Path]) -> Source:
                 "the kind of file is unknown",
                 where=str(path),
                 expected=f"a name that ends in one of {KNOWN_FILES}",
-                remedy="rename the file after what it holds",
+                remedy="rename the file after what it holds, or save the table as .csv or .jsonl",
             )
         state = path.stat()
         stamp = (str(path.resolve()), state.st_size, state.st_mtime_ns)
@@ -137,7 +137,8 @@ def _from_folder(folder: Path, split: str | None) -> Source:
     if split is None:
         _refuse_several(folder, files)
     else:
-        files = [p for p in files if re.match(rf"{re.escape(split)}(?![A-Za-z0-9])", p.name)]
+        wanted = re.compile(rf"(?<![A-Za-z0-9]){re.escape(split)}(?![A-Za-z0-9])")
+        files = [path for path in files if wanted.search(_inside(folder, path))]
     if not files:
         raise DataError(
             f"the folder holds no data{f' for split {split!r}' if split else ''}",
@@ -148,9 +149,15 @@ def _from_folder(folder: Path, split: str | None) -> Source:
     return _from_files(f"{folder}:{split}" if split else str(folder), files)
 
 
+def _inside(folder: Path, path: Path) -> str:
+    """Return where a file lies in a folder, without the end of its name: what may tell its split."""
+    return path.relative_to(folder).as_posix().removesuffix(suffix_of(path) or "")
+
+
 def _refuse_several(folder: Path, files: list[Path]) -> None:
     """Refuse a folder whose files are named after different splits: read as one, a test set would be trained on."""
-    named = {path.name: match[1] for path in files if (match := _SPLIT_NAME.match(path.name))}
+    places = [_inside(folder, path) for path in files]
+    named = {place: match[1] for place in places if (match := _SPLIT_NAME.search(place))}
     splits = sorted({name.lower() for name in named.values()})
     if len(splits) > 1:
         raise DataError(
@@ -184,11 +191,13 @@ def _from_splits(splits: dict[Any, Any], split: str | None, name: str) -> Source
 
 def _from_dataset(data: Dataset, name: str) -> Source:
     plain = data.with_format("arrow")
+    named = {name: list(own.names) for name, own in data.features.items() if isinstance(own, ClassLabel) and own.names}
 
     def stream() -> Iterator[Item]:
         for start in range(0, len(plain), PARQUET_BATCH_ROWS):
             table: pa.Table = plain[start : min(start + PARQUET_BATCH_ROWS, len(plain))]
-            yield from enumerate(table.to_pylist(), start=start + 1)
+            rows = (with_class_names(row, named) for row in table.to_pylist())
+            yield from enumerate(rows, start=start + 1)
 
     # The fingerprint of a data set that lives in memory is drawn at random: nothing to find it again by.
     stamp = (name, data._fingerprint, len(data)) if data.cache_files else None

@@ -54,12 +54,13 @@ def _load(what: str, name: str, loader: Any, **options: Any) -> Any:
     except ModelError:
         raise
     except (ImportError, OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        # minilm writes nothing
+        also = ("", "") if what == "language model" else (", or 'minilm'", ", or use --backbone minilm")
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(
             f"cannot load the {what} {name!r}: {first}",
-            expected="a local model folder, a Hub id that can be reached or is cached, or 'minilm'",
-            remedy="check the spelling and the network (HF_HUB_OFFLINE)"
-            + ("" if what == "language model" else ", or use --backbone minilm"),
+            expected="a local model folder, or a Hub id that can be reached or is cached" + also[0],
+            remedy="check the spelling and the network (HF_HUB_OFFLINE)" + also[1],
         ) from error
 
 
@@ -77,15 +78,15 @@ def _refuse_missing(
         )
 
 
-def load_config(name: str) -> PretrainedConfig:
-    """Load a backbone's configuration.
+def load_config(name: str, what: str = "backbone") -> PretrainedConfig:
+    """Load a backbone's configuration; ``what`` is said of it in messages.
 
     Raises
     ------
     ModelError
         If it cannot be found, or is that of an encoder-decoder, whose states belong to two texts.
     """
-    config: PretrainedConfig = _load("backbone", name, AutoConfig)
+    config: PretrainedConfig = _load(what, name, AutoConfig)
     if getattr(config, "is_encoder_decoder", False):
         raise ModelError(
             "an encoder-decoder cannot be the backbone of a reward model",
@@ -113,7 +114,7 @@ def load_backbone(name: str, dtype: torch.dtype = torch.float32) -> nn.Module:
 
 def load_causal(name: str, dtype: torch.dtype = torch.float32) -> Any:
     """Load a whole causal language model with its vocabulary head; a missing weight is an error."""
-    load_config(name)
+    load_config(name, "language model")
     model, info = _load("language model", name, AutoModelForCausalLM, dtype=dtype, output_loading_info=True)
     _refuse_missing(name, info["missing_keys"], "a causal language model with its vocabulary head; this may be another")
     return model

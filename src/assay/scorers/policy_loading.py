@@ -65,8 +65,8 @@ def create_policy(options: PolicyOptions, dtype: torch.dtype = torch.float32) ->
         does not fit it.
     """
     place = plain_folder(options.backbone)
-    tokenizer = backbones.load_tokenizer(place)
     model = backbones.load_causal(place, dtype)
+    tokenizer = backbones.load_tokenizer(place)
     if not traits_of(model.base_model).causal:
         raise ModelError(
             "this model sees what follows, so it says no text token by token",

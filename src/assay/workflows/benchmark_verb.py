@@ -30,9 +30,9 @@ def evaluate_benchmark(settings: EvaluateSettings, benchmark: Benchmark) -> dict
     if settings.out:
         check_new(settings.out, overwrite=settings.overwrite)
     items = benchmark.read(settings.data, settings.split)
+    scorer = Lists(settings)
     if settings.dry_run:
         return {"dry_run": True, "items": len(items), "benchmark": benchmark.title}
-    scorer = Lists(settings)
     scored = list(progress(_scored(scorer, items), "scoring: prompts"))
     lines = benchmark.table(scored)
     equal = sum(int((one.margins == 0).sum()) for one in scored)

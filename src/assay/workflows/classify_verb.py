@@ -67,13 +67,13 @@ def classify_policies(settings: ClassifySettings, seen: np.ndarray | None = None
         drawn = np.random.default_rng(settings.seed).permutation(len(examples))[: settings.examples]
         examples = [examples[int(k)] for k in np.sort(drawn)]
     names = [settings.policy, *settings.also]
-    if settings.dry_run:
-        return {"dry_run": True, "policies": names, "examples": len(examples)}
     ways = [usual, *(k for k in range(len(task.templates)) if k != usual)] if settings.all_templates else [usual]
     policies = {name: policy_from(name, settings.max_length_tokens).to(hardware.best_device()) for name in names}
     minds = {name: load_reward_model(name).to(hardware.best_device()) for name in settings.by}
     examples = _unseen(settings, task, examples, usual, names, seen)
     asked, crowded = _with_room(settings, task, examples, ways, list(policies.values()))
+    if settings.dry_run:
+        return {"dry_run": True, "policies": names, "examples": len(asked[usual].examples)}
     told: dict[str, Any] = {"task": task.name, "examples": len(asked[usual].examples), "without_room": crowded}
     told |= {"labels": list(task.labels), "ordinal": task.kind == "ordinal", "ways": len(ways)}
     told |= {"policies": {}, "reward_models": list(minds)}

@@ -30,10 +30,10 @@ def compare_by_turns(settings: CompareSettings) -> dict[str, Any]:
     """
     names = dict(zip(SIDES, (settings.policy, settings.against or began_as(settings.policy)), strict=True))
     questions = _questions(settings, [settings.policy, *([settings.against] if settings.against else [])])
-    if settings.dry_run:
-        return {"dry_run": True, "prompts": len(questions), "policies": list(names.values())}
     policies = {side: writer(settings, name) for side, name in names.items()}
     mind: Mind = by_reward_model(settings.by) if settings.by is not None else by_judge(settings)
+    if settings.dry_run:
+        return {"dry_run": True, "prompts": len(questions), "policies": list(names.values())}
     turns, crowded = conversations(settings, questions, policies)
     grades = {side: mind.grade(turns, side) for side in SIDES}
     margins = mind.compare(turns)

@@ -42,13 +42,13 @@ def compare(settings: CompareSettings) -> dict[str, Any]:
         return compare_by_turns(settings)
     other = settings.against or began_as(settings.policy)
     prompts = _prompts(settings, [settings.policy, *((settings.against,) if settings.against else ())])
-    if settings.dry_run:
-        return {"dry_run": True, "prompts": len(prompts), "policies": [settings.policy, other, *settings.also]}
     model, base = (writer(settings, name) for name in (settings.policy, other))
     # all models are there before any of them begins to write
     named = {"by": settings.by, "gold": settings.gold}
     minds = {role: load_reward_model(name).to(hardware.best_device()) for role, name in named.items() if name}
     prompts, crowded = _with_room(settings, prompts, (model, base))
+    if settings.dry_run:
+        return {"dry_run": True, "prompts": len(prompts), "policies": [settings.policy, other, *settings.also]}
     asked, groups = [as_chat(row) for row in prompts["prompt"]], np.asarray(prompts["split_group"], object)
     ours, theirs = (_write(settings, name, each, asked) for name, each in ((settings.policy, model), (other, base)))
     told: dict[str, Any] = {

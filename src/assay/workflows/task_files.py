@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from assay.errors import DataError
+from assay.errors import AssayError, DataError
 from assay.feedback import from_rows
 from assay.feedback.labeling.writing import write_records
 from assay.feedback.tasks.label_pairs import PairReport
@@ -82,8 +82,12 @@ def read_task(folder: str) -> tuple[Task, list[Example], int]:
         examples = [
             Example(dict(row["texts"]), row["ground_truth"], tuple(row["choices"]), row["split_group"]) for row in rows
         ]
-        return task, examples, int(kept["template"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        usual = int(kept["template"])
+        strange = [one.label for one in examples if one.label not in one.choices]
+        if strange or not examples or not 0 <= usual < len(task.templates):
+            raise ValueError(f"{len(examples)} examples, way {usual} of asking, labels without a choice: {strange[:3]}")
+        return task, examples, usual
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, AssayError) as error:
         raise DataError(
             "this is no folder of a task",
             where=str(place),

@@ -17,8 +17,8 @@ from assay.feedback import from_rows
 from assay.feedback import pairs as feedback_pairs
 from assay.feedback.tasks.known import TASKS
 from assay.feedback.tasks.label_pairs import PairReport, control_pairs, label_pairs, rationale_pairs
-from assay.feedback.tasks.loading import read_examples
-from assay.feedback.tasks.rationales import Borrowed, RationaleSource, Remembered, Templates, Written
+from assay.feedback.tasks.loading import TaskReport, read_examples
+from assay.feedback.tasks.rationales import Borrowed, RationaleSource, Remembered, Written
 from assay.feedback.tasks.shares import TaskShares, share_out_task
 from assay.feedback.tasks.task import Example, Task
 from assay.output import check_new, new_folder, write_json
@@ -48,10 +48,12 @@ def build_task(settings: TaskSettings) -> dict[str, Any]:
     check_new(settings.out, overwrite=settings.overwrite)
     task = TASKS[settings.task].task
     confused = None if settings.confused is None else confusion_of(settings.confused, task)
-    shares, argued = with_rationales(settings, task, _shares(settings, task))
+    divided, readings = _shares(settings, task)
+    shares, argued = with_rationales(settings, task, divided)
     pairs = _pairs(settings, task, shares, argued, confused)
     told: dict[str, Any] = {
         "task": task.name,
+        "read": {part: report.to_dict() for part, report in readings.items()},
         "shares": {name: len(getattr(shares, name)) for name in SHARES},
         "removed": shares.removed,
         "repeated": shares.repeated,
@@ -60,7 +62,9 @@ def build_task(settings: TaskSettings) -> dict[str, Any]:
     }
     for _, report in pairs.values():
         say("\n".join(report.lines()))
-    told["blind"] = _blind(pairs)
+    told["blind"] = _blind(pairs, "label")
+    if pairs.get("rationale", ([],))[0] and pairs.get("rationale_test", ([],))[0]:
+        told["blind_rationale"] = _blind(pairs, "rationale")
     if settings.dry_run:
         return {"dry_run": True, **told}
     with new_folder(settings.out, overwrite=settings.overwrite) as folder:
@@ -69,24 +73,32 @@ def build_task(settings: TaskSettings) -> dict[str, Any]:
     return told
 
 
-def _shares(settings: TaskSettings, task: Task) -> TaskShares:
+def _shares(settings: TaskSettings, task: Task) -> tuple[TaskShares, dict[str, TaskReport]]:
+    """Read and divide; return also what reading did."""
     known = TASKS[settings.task]
     examples, report = read_examples(known, settings.data, settings.split)
-    say("\n".join(report.lines()))
-    test = None
+    readings, test = {"data": report}, None
     if settings.test is not None:
-        test, other = read_examples(known, settings.test, first=report.first)
-        say("\n".join(other.lines()))
+        test, readings["test"] = read_examples(known, settings.test, first=report.first)
+        if report.first is None and readings["test"].first:
+            # how labels are numbered shows in the test alone
+            examples, readings["data"] = read_examples(
+                known, settings.data, settings.split, first=readings["test"].first
+            )
     elif settings.test_part is not None:
         test = [one for one in examples if one.part == settings.test_part]
         if not test:
+            parts = sorted({one.part for one in examples if one.part is not None})
             raise DataError(
                 "no example is of that part",
                 where=f"{settings.data}, column split",
-                expected=", ".join(sorted({str(one.part) for one in examples})),
+                expected=", ".join(parts) or "a column split with the part of each row",
                 got=settings.test_part,
+                remedy="one of these" if parts else "name the file of the test with --test, or none for a share",
             )
         examples = [one for one in examples if one.part != settings.test_part]
+    for own in readings.values():
+        say("\n".join(own.lines()))
     found = share_out_task(
         task,
         examples,
@@ -102,7 +114,7 @@ def _shares(settings: TaskSettings, task: Task) -> TaskShares:
         say(f"left out {found.removed:,} examples whose texts or groups the test holds too")
     if found.repeated:
         say(f"left out {found.repeated:,} examples whose texts an earlier one has")
-    return found
+    return found, readings
 
 
 def _pairs(
@@ -123,7 +135,8 @@ def _pairs(
                 where=f"{task.name}, share {'pairs_test' if behind else 'pairs'}",
                 expected="examples of two labels at least, each with a rationale for both sides",
                 got=f"{len(examples)} examples; {reasons}",
-                remedy="bring more examples, raise --shares.pairs and --shares.pairs-test, or --rationales templates",
+                remedy="bring more examples, or raise --shares.pairs and --shares.pairs-test"
+                + ("" if argued in ("none", "templates") else ", or --rationales templates"),
             )
         found[f"label{behind}"] = rows
         if behind and argued != "none":
@@ -160,13 +173,13 @@ def _of_rationales(
     known: tuple[RationaleSource, Remembered],
     prefer: tuple[Prefer, str],
 ) -> tuple[list[dict[str, Any]], PairReport]:
-    """Build pairs of what is about the example and of what is written for another one with the same label.
+    """Build pairs of what is about the example and of what is written for another one: with its label, where it may be.
 
     Where nothing is about examples, a generator writes twice, and somebody ranks.
     """
     author, source = known
     if any(one.rationales for one in examples):
-        other = Templates(seed=settings.seed) if task.kind == "choices" else Borrowed(examples, settings.seed)
+        other = Borrowed(examples, settings.seed, any_label=task.kind == "choices")
         both: tuple[RationaleSource, RationaleSource] = (author, other)
     elif settings.rank is None:
         return [], PairReport("rationale", source.name, "none; nobody ranks")
@@ -175,7 +188,7 @@ def _of_rationales(
     return rationale_pairs(task, examples, both, prefer[0], template=settings.template, name=prefer[1])
 
 
-def _blind(pairs: BuiltPairs) -> dict[str, Any]:
+def _blind(pairs: BuiltPairs, kind: str) -> dict[str, Any]:
     """Say how well a bag of words of the answers alone tells which side is right: pairs that carry an artefact do so.
 
     Returns
@@ -183,18 +196,18 @@ def _blind(pairs: BuiltPairs) -> dict[str, Any]:
     dict
         Accuracy with its interval by group, weighted as the pairs are.
     """
-    train, test = (feedback_pairs(from_rows(pairs[name][0])) for name in ("label", "label_test"))
+    train, test = (feedback_pairs(from_rows(pairs[name][0])) for name in (kind, f"{kind}_test"))
     margins = BagOfWords().fit(train).delta(test)
     bootstrap = GroupBootstrap(test.group)
     found = bootstrap.ratio(accuracy_terms(margins, test.p), test.w, proportion=True)
     low, high = found.ci95 or (found.value, found.value)
     say(
         f"a bag of words that does not see what is asked tells the right side of {percent(found.value)} "
-        f"({percent_interval((low, high))}) of {found.n:,} label-sensitive pairs; chance is 50 %"
+        f"({percent_interval((low, high))}) of {found.n:,} {kind}-sensitive pairs; chance is 50 %"
     )
     if low > 0.5 + ARTEFACT:
-        say("  the pairs carry an artefact: what reward models learn from them may not be the label")
-    elif high > 0.5 + ARTEFACT:
+        say(f"  the pairs carry an artefact: what reward models learn from them may not be the {kind}")
+    elif kind == "label" and high > 0.5 + ARTEFACT:
         say("  too few pairs to tell an artefact of 2 points: raise --shares.pairs-test, or bring more examples")
     return found.to_dict()
 

@@ -84,11 +84,56 @@ def test_numbers_from_one_are_noticed_in_all_of_them() -> None:
     # so does another part of the same set, whatever numbers it has
     part, _ = read_examples(TASKS["ag_news"], [{"text": "Text.", "label": 1}], first=report.first)
     assert report.first == 1 and part[0].label == "world"
-    # 0 among them: from 0, and a 4 is none
-    found, report = labels_of("ag_news", [0, 1, 4])
-    assert found == ["world", "sports"] and report.dropped == {"no label of the task": 1} and not report.notes
+    # so does the last number alone; 0 says the other
+    assert labels_of("ag_news", [2, 4])[0] == ["sports", "science and technology"]
+    assert labels_of("ag_news", [0, 1])[0] == ["world", "sports"]
     found, report = labels_of("ag_news", [1, 2])
     assert found == ["sports", "business"] and "neither 0 nor 4 is among them" in report.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "cells", "known", "said"),
+    [
+        ("ag_news", [1, 2, 3, 4, 5], None, r"from 0 to 3 or numbers from 1 to 4(.|\n)*1, 2, 3, 4, 5"),
+        ("ag_news", [0, 1, 4], None, "0, 1, 4"),
+        ("sst2", [0, 1, "2", 3.0, 4], None, "0, 1, 2, 3, 4"),
+        ("sst2", [1, 10**400], None, "1, 100000000000"),
+        ("ag_news", [0, 3], 1, "from 1 to 4, as in the other part"),
+    ],
+)
+def test_numbers_of_another_scheme_are_refused(name: str, cells: list[Any], known: int | None, said: str) -> None:
+    rows = [{"text": "Text.", "label": cell} for cell in cells]
+    with pytest.raises(DataError, match=rf"rows: these are not the numbers(.|\n)*{said}"):
+        read_examples(TASKS[name], rows, first=known)
+
+
+def test_older_numbers_of_trec() -> None:
+    rows = [{"text": "What?", "label-coarse": k} for k in range(6)]
+    found, _ = read_examples(TASKS["trec"], rows)
+    assert [one.label for one in found] == ["description", "entity", "abbreviation", "human", "number", "location"]
+    assert found[0].choices == TASKS["trec"].task.labels
+
+
+def test_answers_numbered_from_one_are_noticed_in_all_of_them() -> None:
+    row: dict[str, Any] = {"question": "Which?", "choices": ["a", "b", "c"]}
+    found, report = read_examples(TASKS["cos_e"], [row | {"answer": k} for k in (1, 3, 2)])
+    assert [one.label for one in found] == ["a", "c", "b"] and report.notes == ["answers are numbered from 1"]
+    with pytest.raises(DataError, match="neither from 0 nor from 1"):
+        read_examples(TASKS["cos_e"], [row | {"answer": k} for k in (0, 3)])
+
+
+def test_the_answers_spelling_does_not_tell_it() -> None:
+    columns = {"q_text": "Where?", "q_ans": "SHOP ", "q_op1": "bank", "q_op2": "shop", "q_op3": None, "q_op4": ""}
+    found, _ = read_examples(TASKS["ecqa"], [columns | {"q_op5": "tree"}])
+    assert found[0].choices == ("bank", "shop", "tree") and found[0].label == "shop"
+
+
+def test_half_characters_are_left_out() -> None:
+    rows = [{"text": text, "label": 1} for text in ("Fine.", "half \ud800", "Fine too.")]
+    found, report = read_examples(TASKS["sst2"], rows)
+    assert len(found) == 2 and report.dropped == {"a text has characters that UTF-8 cannot write": 1}
+    graded = [{"sentence1": "a", "sentence2": "b", "label": k} for k in (3, 10**400)]
+    assert len(read_examples(TASKS["stsb"], graded)[0]) == 1
 
 
 def test_numbers_of_choices_count_those_of_the_row() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from assay.errors import ConfigError, DataError
-from assay.feedback.tasks import Example, Task
+from assay.feedback.tasks import TASKS, Example, Task
 from assay.feedback.tasks.shares import TaskShares, share_out_task
 
 TASK = Task("mood", ("{text}\n{labels}?",), ("negative", "positive"))
@@ -101,3 +101,30 @@ def test_shares_with_a_group_in_common_are_refused() -> None:
     one = examples()[0]
     with pytest.raises(DataError, match="a group is in two shares"):
         TaskShares([one], [one], [], [], [])
+
+
+def test_of_symmetric_tasks_texts_may_change_places() -> None:
+    task = TASKS["mrpc"].task
+
+    def pair(one: str, other: str, label: str = "same") -> Example:
+        return Example({"first": one, "second": other}, label, task.labels, one.lower())
+
+    rest = [pair(f"a{k}", f"b{k}", "same" if k % 2 else "different") for k in range(60)]
+    chain = [pair("b0", "c0"), pair("c0", "d0", "different")]
+    test = [pair("B1", "a1"), pair("x", "d0", "different")]
+    found = share_out_task(task, [*rest, *chain], test=test)
+    # the pair exchanged, and the chain a0 - b0 - c0 - d0
+    assert found.removed == 4
+    texts = [{text.lower() for one in part for text in one.texts.values()} for part in parts(found)]
+    assert sum(map(len, texts)) == len(set.union(*texts))
+    assert share_out_task(task, [*rest, pair("b5", "a5")], test=test[:1]).repeated == 1
+
+
+def test_a_group_larger_than_what_is_kept_is_passed_over() -> None:
+    task = TASKS["mrpc"].task
+    hub = [Example({"first": "hub", "second": f"s{k}"}, task.labels[k % 2], task.labels, "") for k in range(100)]
+    rest = [Example({"first": f"a{k}", "second": f"b{k}"}, task.labels[k % 2], task.labels, "") for k in range(60)]
+    test = [Example({"first": "x", "second": "y"}, "same", task.labels, "")]
+    for seed in range(5):
+        found = share_out_task(task, [*hub, *rest], test=test, most=40, seed=seed)
+        assert sum(map(len, parts(found)[:4])) == 40

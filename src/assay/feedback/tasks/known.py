@@ -27,6 +27,8 @@ class Columns:
         Column whose equal values stay together; None: that of the first text.
     grade
         Makes of a cell the number that is rounded to the nearest label of an ordinal task; halves go up.
+    numbered
+        Labels in the order of this layout's numbers; None: the task's.
     """
 
     texts: dict[str, str]
@@ -35,12 +37,14 @@ class Columns:
     rationales: tuple[str, ...] = ()
     group: str | None = None
     grade: Callable[[Any], float] | None = None
+    numbered: tuple[str, ...] | None = None
 
     @property
     def needed(self) -> tuple[str, ...]:
         """Columns that a file of this layout has."""
         choices = (self.choices,) if isinstance(self.choices, str) else self.choices or ()
-        return tuple(dict.fromkeys((*self.texts.values(), self.label, *choices)))
+        group = () if self.group is None else (self.group,)
+        return tuple(dict.fromkeys((*self.texts.values(), self.label, *choices, *group)))
 
 
 @dataclass(frozen=True)
@@ -84,8 +88,10 @@ _SAME = (
     "{first}\n{second}\nDo these two mean the same thing? Choose one of {labels}.",
 )
 _CLASSES_OF_NEWS = ("world", "sports", "business", "science and technology")
-#: e-SNLI as its makers and as the Hub lay it out.
 _EXPLAINED = ("explanations", "explanation_1", "explanation_2", "explanation_3")
+#: Before the Hub's TREC had a ``coarse_label``, it numbered the classes as they first occur.
+_TREC_AS_THEY_COME = ("description", "entity", "abbreviation", "human", "number", "location")
+_SENTIMENT = {"neg": "negative", "pos": "positive"}
 _SAMENESS = {
     "not_equivalent": "different",
     "not equivalent": "different",
@@ -100,17 +106,30 @@ _ENTAILS = ("entailment", "neutral", "contradiction")
 TASKS: dict[str, Known] = {
     "esnli": Known(
         Task("esnli", _NLI, _ENTAILS),
-        (Columns({"premise": "premise", "hypothesis": "hypothesis"}, rationales=_EXPLAINED),),
+        (
+            Columns({"premise": "premise", "hypothesis": "hypothesis"}, rationales=_EXPLAINED),
+            Columns(
+                {"premise": "Sentence1", "hypothesis": "Sentence2"},
+                "gold_label",
+                rationales=("Explanation_1", "Explanation_2", "Explanation_3"),
+            ),
+        ),
     ),
     "mnli": Known(
         Task("mnli", _NLI, _ENTAILS),
-        (Columns({"premise": "premise", "hypothesis": "hypothesis"}),),
+        (
+            Columns({"premise": "premise", "hypothesis": "hypothesis"}),
+            Columns({"premise": "sentence1", "hypothesis": "sentence2"}, "gold_label"),
+        ),
     ),
     "sst2": Known(
         Task("sst2", _FEELING, ("negative", "positive")),
         (Columns({"text": "text"}), Columns({"text": "sentence"})),
+        _SENTIMENT,
     ),
-    "movie_reviews": Known(Task("movie_reviews", _FEELING, ("negative", "positive")), (Columns({"text": "text"}),)),
+    "movie_reviews": Known(
+        Task("movie_reviews", _FEELING, ("negative", "positive")), (Columns({"text": "text"}),), _SENTIMENT
+    ),
     "trec": Known(
         Task(
             "trec",
@@ -121,7 +140,11 @@ TASKS: dict[str, Known] = {
             ),
             ("abbreviation", "entity", "description", "human", "location", "number"),
         ),
-        (Columns({"text": "text"}), *(Columns({"text": "text"}, own) for own in ("coarse_label", "label-coarse"))),
+        (
+            Columns({"text": "text"}),
+            Columns({"text": "text"}, "coarse_label"),
+            Columns({"text": "text"}, "label-coarse", numbered=_TREC_AS_THEY_COME),
+        ),
         {"abbr": "abbreviation", "enty": "entity", "desc": "description", "hum": "human", "loc": "location"}
         | {"num": "number"},
     ),
@@ -146,10 +169,12 @@ TASKS: dict[str, Known] = {
         {"sci/tech": _CLASSES_OF_NEWS[3], "science": _CLASSES_OF_NEWS[3]},
     ),
     "mrpc": Known(
-        Task("mrpc", _SAME, ("different", "same")), (Columns({"first": "sentence1", "second": "sentence2"}),), _SAMENESS
+        Task("mrpc", _SAME, ("different", "same"), symmetric=True),
+        (Columns({"first": "sentence1", "second": "sentence2"}),),
+        _SAMENESS,
     ),
     "qqp": Known(
-        Task("qqp", _SAME, ("different", "same")),
+        Task("qqp", _SAME, ("different", "same"), symmetric=True),
         (
             Columns({"first": "question1", "second": "question2"}),
             Columns({"first": "question1", "second": "question2"}, "is_duplicate"),
@@ -162,6 +187,7 @@ TASKS: dict[str, Known] = {
             ("First: {first}\nSecond: {second}\nHow alike are they, from {labels}?",),
             ("0", "1", "2", "3", "4", "5"),
             "ordinal",
+            symmetric=True,
         ),
         (Columns({"first": "sentence1", "second": "sentence2"}, grade=float),),
     ),

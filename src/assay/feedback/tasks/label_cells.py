@@ -6,12 +6,15 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from assay.errors import DataError
 from assay.feedback.tasks.task import plain
 
 #: Why a cell is no label.
 NONE, OUTSIDE, OTHER = "it has no label", "the grade is out of range", "no label of the task"
 #: How the Hub's sets mark rows whose label is kept back.
 _KEPT_BACK = -1
+#: Text for no label; a stroke is where annotators of entailment did not agree.
+_EMPTY = ("", "-")
 
 
 def label_of(
@@ -52,7 +55,7 @@ def label_of(
 
 def why_not(cell: Any) -> str:
     """Return why a cell that names no label is none: there is nothing in it, or something else."""
-    empty = cell is None or (isinstance(cell, str) and not cell.strip()) or cell != cell
+    empty = cell is None or (isinstance(cell, str) and cell.strip() in _EMPTY) or cell != cell
     return NONE if empty or _whole(cell) == _KEPT_BACK else OTHER
 
 
@@ -65,7 +68,7 @@ def nearest(choices: tuple[str, ...], cell: Any, grade: Callable[[Any], float]) 
         return None, OTHER
     try:
         value = grade(cell)
-    except (TypeError, ValueError, KeyError, IndexError):
+    except (TypeError, ValueError, KeyError, IndexError, OverflowError):
         return None, why_not(cell)
     if math.isnan(value):
         return None, NONE
@@ -79,12 +82,75 @@ def whole_numbers(cells: Iterable[Any]) -> set[int]:
     return {number for cell in cells if (number := _whole(cell)) is not None} - {_KEPT_BACK}
 
 
-def first_number(count: int, numbers: set[int]) -> int | None:
-    """Return the number of the first label: 0 where that is among them, 1 where they end with the number of labels.
+def first_number(count: int, numbers: set[int], where: str, *, known: int | None = None) -> int | None:
+    """Return the number of the first label: 0 where that is among them, 1 where the number of labels is.
 
-    None: they tell neither.
+    Parameters
+    ----------
+    count
+        How many labels there are.
+    numbers
+        Of labels, as they come.
+    where
+        For messages.
+    known
+        Number of the first label, where it is known.
+
+    Returns
+    -------
+    int or None
+        None: they tell neither.
+
+    Raises
+    ------
+    DataError
+        If they count neither from 0 nor from 1: read all the same, each would name another label than it means.
     """
-    return 0 if 0 in numbers else 1 if numbers and max(numbers) == count else None
+    starts = (0, 1) if known is None else (known,)
+    if not any(all(start <= number < start + count for number in numbers) for start in starts):
+        shown = [str(number)[:12] for number in sorted(numbers)]
+        raise DataError(
+            f"these are not the numbers of {count} labels",
+            where=where,
+            expected=" or ".join(f"numbers from {start} to {start + count - 1}" for start in starts)
+            + ("" if known is None else ", as in the other part of the set"),
+            got=", ".join([*shown[:4], "…", *shown[-4:]] if len(shown) > 9 else shown),
+            remedy="write labels by their names, or leave out the rows that have none (empty or -1)",
+        )
+    if known is not None:
+        return known
+    return 0 if 0 in numbers else 1 if count in numbers else None
+
+
+def first_choice(answers: Iterable[tuple[Any, int]], where: str) -> int:
+    """Return the number of the first choice, where answers are numbers among choices of their own.
+
+    Parameters
+    ----------
+    answers
+        Cells, and how many choices each has. A text is never a number.
+    where
+        For messages.
+
+    Raises
+    ------
+    DataError
+        If one answer counts from 0 and another from 1.
+    """
+    told = [
+        (number, many) for cell, many in answers if not isinstance(cell, str) and (number := _whole(cell)) is not None
+    ]
+    if not any(number == many for number, many in told):
+        return 0
+    if any(number == 0 for number, _ in told):
+        raise DataError(
+            "numbers of answers count neither from 0 nor from 1",
+            where=where,
+            expected="0 and no answer whose number is that of its choices, or the other way round",
+            got="both 0 and a number that only counting from 1 can reach",
+            remedy="write answers as texts",
+        )
+    return 1
 
 
 def _whole(cell: Any) -> int | None:
@@ -96,6 +162,6 @@ def _whole(cell: Any) -> int | None:
             cell = float(cell)
         except ValueError:
             return None
-    if isinstance(cell, (int, float)) and math.isfinite(cell) and cell == int(cell):
-        return int(cell)
-    return None
+    if isinstance(cell, int):
+        return cell
+    return int(cell) if isinstance(cell, float) and math.isfinite(cell) and cell == int(cell) else None

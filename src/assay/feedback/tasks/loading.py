@@ -14,7 +14,7 @@ from assay.errors import DataError
 from assay.feedback.problems import RowError
 from assay.feedback.sources import open_source
 from assay.feedback.tasks.known import Columns, Known
-from assay.feedback.tasks.label_cells import first_number, label_of, nearest, whole_numbers, why_not
+from assay.feedback.tasks.label_cells import first_choice, first_number, label_of, nearest, whole_numbers, why_not
 from assay.feedback.tasks.task import Example, as_rationale, plain
 
 _SHOWN = 5
@@ -39,7 +39,7 @@ class TaskReport:
     notes
         What else is to be known.
     first
-        Number of the first label, where labels were numbers; None: they were none.
+        Number of the first label, where numbers of labels told it; None: they did not, or were none.
     """
 
     rows: int = 0
@@ -68,6 +68,11 @@ class TaskReport:
             cells = f"; found {', '.join(self.found[reason])}" if reason in self.found else ""
             told.append(f"  left out {count:,}: {reason} ({places}){cells}")
         return told + [f"  {note}" for note in self.notes]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the counts, for files."""
+        kept = {"rows": self.rows, "examples": self.examples, "explained": self.explained}
+        return kept | {"left_out": dict(self.dropped), "notes": self.notes}
 
 
 @dataclass(frozen=True)
@@ -112,10 +117,10 @@ def read_examples(
             report.rows += 1
             place = f"{part.name}, row {number}"
             if isinstance(row, RowError):
-                report.drop("not to be read", place)
+                report.drop(f"not to be read: {row.problem}", place, row.got)
             else:
                 rows.append((place, row))
-    found = _examples(known, rows, report, first) if rows else []
+    found = _examples(known, rows, report, opened.name, first) if rows else []
     report.examples, report.explained = len(found), sum(bool(one.rationales) for one in found)
     if not found:
         expected = f"rows of {known.task.name}"
@@ -129,20 +134,25 @@ def read_examples(
 
 
 def _examples(
-    known: Known, rows: list[tuple[str, dict[str, Any]]], report: TaskReport, first: int | None
+    known: Known, rows: list[tuple[str, dict[str, Any]]], report: TaskReport, name: str, first: int | None
 ) -> list[Example]:
     columns = _layout(known, rows[0][1], rows[0][0])
-    # how labels are numbered shows in all of them together; choices of single examples are numbered from 0
-    if known.task.kind == "classes":
-        count = len(known.task.labels)
-        numbers = whole_numbers(row.get(columns.label) for _, row in rows)
-        shown = first_number(count, numbers)
-        report.first = first if first is not None else shown
-        if numbers and shown is None and first is None:
+    # how labels are numbered shows in all of them together
+    cells = [row.get(columns.label) for _, row in rows]
+    if columns.choices is not None:
+        given = [_given(columns, row) for _, row in rows]
+        first = first_choice(((cell, len(own)) for cell, own in zip(cells, given, strict=True) if own), name)
+        if first:
+            report.notes.append("answers are numbered from 1")
+    elif known.task.kind == "classes":
+        count, numbers = len(known.task.labels), whole_numbers(cells)
+        report.first = first_number(count, numbers, name, known=first) if numbers else first
+        if numbers and report.first is None:
             report.notes.append(f"labels are numbers, and neither 0 nor {count} is among them: read as counted from 0")
         elif report.first:
-            report.notes.append(f"labels are numbered from 1: {known.task.labels[0]} is 1")
-    reading, found = _Reading(known, columns, report.first or 0, report), []
+            report.notes.append(f"labels are numbered from 1: {(columns.numbered or known.task.labels)[0]} is 1")
+        first = report.first
+    reading, found = _Reading(known, columns, first or 0, report), []
     for place, row in rows:
         made = _example(reading, row, place)
         found += [] if made is None else [made]
@@ -168,23 +178,28 @@ def _example(reading: _Reading, row: dict[str, Any], place: str) -> Example | No
     if not all(isinstance(text, str) and text.strip() for text in texts.values()):
         report.drop("a text is missing", place)
         return None
+    if not all(_writable(str(text)) for text in texts.values()):
+        report.drop("a text has characters that UTF-8 cannot write", place)
+        return None
     choices = _choices(reading, row)
     if isinstance(choices, str):
         report.drop(choices, place)
         return None
     if columns.choices is not None:
-        label, reason = _chosen(_given(columns, row), choices, cell), why_not(cell)
+        label, reason = _chosen(_given(columns, row) or [], choices, cell, reading.first), why_not(cell)
     elif columns.grade is not None:
         label, reason = nearest(choices, cell, columns.grade)
     else:
-        label = label_of(choices, cell, first=reading.first, spellings=reading.known.spellings)
+        numbered = columns.numbered or choices
+        label = label_of(numbered, cell, first=reading.first, spellings=reading.known.spellings)
         reason = why_not(cell)
     if label is None:
         report.drop(reason, place, cell)
         return None
     written = [row.get(column) for column in columns.rationales]
     flat = [one for each in written for one in (each if isinstance(each, (list, tuple)) else [each])]
-    kept = tuple(dict.fromkeys(own for one in flat if isinstance(one, str) and (own := as_rationale(one))))
+    worded = [one for one in flat if isinstance(one, str) and _writable(one)]
+    kept = tuple(dict.fromkeys(own for one in worded if (own := as_rationale(one))))
     group = row.get(columns.group) if columns.group else next(iter(texts.values()))
     part = row.get("split")
     return Example(
@@ -202,30 +217,41 @@ def _choices(reading: _Reading, row: dict[str, Any]) -> tuple[str, ...] | str:
     if reading.columns.choices is None:
         return reading.known.task.labels
     given = _given(reading.columns, row)
-    if not isinstance(given, (list, tuple)) or not all(isinstance(each, str) for each in given):
+    if given is None or not all(map(_writable, given)):
         return "no list of choices"
-    choices = _once(given, row.get(reading.columns.label))
+    choices = _once(given)
     return choices if len(choices) >= 2 else "one choice alone"
 
 
-def _given(columns: Columns, row: dict[str, Any]) -> Any:
-    """Return the choices as the row has them."""
+def _given(columns: Columns, row: dict[str, Any]) -> list[str] | None:
+    """Return the choices as the row has them, what is empty as an empty text; None: they are no list of texts."""
     if isinstance(columns.choices, str):
-        return row.get(columns.choices)
-    return [row.get(column) for column in columns.choices or ()]
+        cells = row.get(columns.choices)
+    else:
+        cells = [row.get(column) for column in columns.choices or ()]
+    if not isinstance(cells, (list, tuple)) or not all(cell is None or isinstance(cell, str) for cell in cells):
+        return None
+    return [cell or "" for cell in cells]
 
 
-def _chosen(given: Sequence[str], choices: tuple[str, ...], cell: Any) -> str | None:
+def _chosen(given: Sequence[str], choices: tuple[str, ...], cell: Any, first: int) -> str | None:
     """Return the choice that a cell names; a number counts those of the row, and a text is never a number."""
     if isinstance(cell, str):
         return label_of(choices, cell, first=None)
-    named = label_of(tuple(given), cell)
+    named = label_of(tuple(given), cell, first=first)
     return None if named is None else label_of(choices, named, first=None)
 
 
-def _once(given: Sequence[str], label: Any) -> tuple[str, ...]:
-    """Return each choice once and in one line, in the spelling of the right label where that is among them."""
+def _once(given: Sequence[str]) -> tuple[str, ...]:
+    """Return each choice once and in one line, as it is spelled first: the answer's own spelling would tell it."""
     kept = {plain(choice): " ".join(choice.split()) for choice in reversed(given) if plain(choice)}
-    if isinstance(label, str) and plain(label) in kept:
-        kept[plain(label)] = " ".join(label.split())
     return tuple(kept[own] for own in dict.fromkeys(map(plain, given)) if own)
+
+
+def _writable(text: str) -> bool:
+    """Tell whether UTF-8 can write a text: half a character, as JSON may hold it, it cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -90,20 +90,24 @@ class Borrowed:
         Of the draws.
     name
         For reports.
+    any_label
+        Whether words for other labels do too: where every example has its own, no other has the same.
     """
 
-    def __init__(self, pool: Sequence[Example], seed: int = 0, name: str = "borrowed") -> None:
-        self.name, self.seed = name, seed
+    def __init__(
+        self, pool: Sequence[Example], seed: int = 0, name: str = "borrowed", *, any_label: bool = False
+    ) -> None:
+        self.name, self.seed, self.any_label = name, seed, any_label
         self._by_label: dict[str, list[tuple[str, str]]] = defaultdict(list)
         for one in pool:
             for label, many in one.rationales.items():
-                self._by_label[label] += [(one.group, text) for text in many]
+                self._by_label["" if any_label else label] += [(one.group, text) for text in many]
 
     def __call__(self, examples: Sequence[Example], labels: Sequence[str]) -> list[str | None]:
         """Draw one of another group for each."""
         random, found = np.random.default_rng(self.seed), list[str | None]()
         for one, label in zip(examples, labels, strict=True):
-            others = self._by_label.get(label, [])
+            others = self._by_label.get("" if self.any_label else label, [])
             drawn = [others[k] for k in random.integers(len(others), size=8)] if others else []
             found.append(next((text for group, text in drawn if group != one.group), None))
         return found

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
+from scipy.sparse import csr_matrix
+from scipy.sparse.csgraph import connected_components
 
 from assay.errors import ConfigError, DataError
 from assay.feedback.tasks.task import Example, Task
@@ -71,7 +74,7 @@ def share_out_task(
     most: int | None = None,
     seed: int = 0,
 ) -> TaskShares:
-    """Divide a task's examples by group.
+    """Divide a task's examples by group; of a symmetric task, examples with a text in common are one group.
 
     Parameters
     ----------
@@ -93,6 +96,9 @@ def share_out_task(
     DataError
         If there are too few groups, one class alone, or a label of the test that nothing teaches.
     """
+    if task.symmetric:
+        both = by_shared_text([*examples, *(test or [])])
+        examples, test = both[: len(examples)], None if test is None else both[len(examples) :]
     parts = USUAL if shares is None else shares
     if set(parts) != set(USUAL) or any(share <= 0 for share in parts.values()) or not 0 < test_share < 1:
         raise ConfigError("shares are numbers above 0 for each purpose", where="shares", expected=", ".join(USUAL))
@@ -104,23 +110,39 @@ def share_out_task(
     else:
         others = list(examples)
     # groups may be other than texts, so texts are looked at by themselves
-    held, held_texts = {one.group for one in test}, {_texts(one) for one in test}
-    rest = [one for one in others if one.group not in held and _texts(one) not in held_texts]
+    held, held_texts = {one.group for one in test}, {_texts(task, one) for one in test}
+    rest = [one for one in others if one.group not in held and _texts(task, one) not in held_texts]
     removed = len(others) - len(rest)
     # the same text again would make two pairs of one prompt
-    once = list({(_texts(one), one.choices): one for one in reversed(rest)}.values())[::-1]
-    found = _divided(task, once, parts, most, seed + 1)
+    once = list({(_texts(task, one), one.choices): one for one in reversed(rest)}.values())[::-1]
+    found = _divided(task, once, parts, most, seed + 1, removed)
     made = TaskShares(**found, test=list(test), removed=removed, repeated=len(rest) - len(once))
     _check(task, made)
     return made
 
 
+def by_shared_text(examples: Sequence[Example]) -> list[Example]:
+    """Return examples whose groups are those of all examples that a chain of texts in common joins."""
+    texts = [_texts(None, one) for one in examples]
+    numbers = {text: k for k, text in enumerate(sorted({text for own in texts for text in own}))}
+    ends = np.array([(numbers[own[0]], numbers[text]) for own in texts for text in own]).reshape(-1, 2)
+    joins = csr_matrix((np.ones(len(ends)), (ends[:, 0], ends[:, 1])), shape=(len(numbers), len(numbers)))
+    part = connected_components(joins, directed=False)[1]
+    names: dict[int, str] = {}
+    for text, k in numbers.items():  # in order, so that a group is named after its first text
+        names.setdefault(int(part[k]), text)
+    return [replace(one, group=names[int(part[numbers[own[0]]])]) for one, own in zip(examples, texts, strict=True)]
+
+
 def _divided(
-    task: Task, examples: Sequence[Example], parts: dict[str, float], most: int | None, seed: int
+    task: Task, examples: Sequence[Example], parts: dict[str, float], most: int | None, seed: int, removed: int
 ) -> dict[str, list[Example]]:
     """Give each purpose its share of the groups, of as many examples as are kept."""
     order = _groups(examples, seed)
     if most is not None:
+        # a group that is larger than what is kept would be all of it
+        sizes = Counter(one.group for one in examples)
+        order = [group for group in order if sizes[group] <= most]
         counts = np.cumsum(_sizes(examples, order))
         order = order[: int(np.searchsorted(counts, most, side="right")) or 1]
     if len(order) < len(parts):
@@ -128,7 +150,9 @@ def _divided(
             "too few groups for every purpose",
             where=task.name,
             expected=f"{len(parts)} besides the test",
-            got=str(len(order)),
+            got=f"{len(order)}; {removed:,} examples left with the test, which has their texts"
+            if removed
+            else str(len(order)),
         )
     ends = np.cumsum([parts[name] for name in USUAL]) / sum(parts.values())
     cuts, count = np.round(ends * len(order)).astype(int), len(USUAL)
@@ -139,8 +163,11 @@ def _divided(
     return {name: [one for one in examples if place.get(one.group) == name] for name in USUAL}
 
 
-def _texts(example: Example) -> tuple[str, ...]:
-    return tuple(" ".join(text.lower().split()) for text in example.texts.values())
+def _texts(task: Task | None, example: Example) -> tuple[str, ...]:
+    """Return texts as they are compared: case, blanks and forms of one letter do not count, nor order if symmetric."""
+    texts = (unicodedata.normalize("NFKC", text).casefold() for text in example.texts.values())
+    plain = tuple(" ".join(text.split()) for text in texts)
+    return tuple(sorted(plain)) if task is not None and task.symmetric else plain
 
 
 def _groups(examples: Sequence[Example], seed: int) -> list[str]:

@@ -81,6 +81,8 @@ class Task:
         Of all examples; empty with ``choices``. Those of ordinal tasks are numbers, rising.
     kind
         See `TaskKind`.
+    symmetric
+        Whether texts may change places: examples with a text in common are then one group.
 
     Raises
     ------
@@ -92,6 +94,7 @@ class Task:
     templates: tuple[str, ...]
     labels: tuple[str, ...] = ()
     kind: TaskKind = "classes"
+    symmetric: bool = False
 
     def __post_init__(self) -> None:
         if (self.kind == "choices") != (not self.labels):
