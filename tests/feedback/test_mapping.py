@@ -322,3 +322,41 @@ def test_flags_yaml_and_python_give_the_same_mapping(tmp_path: Path) -> None:
     assert parse(Command, ["--config", str(path)], prog="x", summary="").mapping == expected
     flat = {key: value for key, value in python.items() if key != "grades"}
     assert column_mapping({**flat, "grades.correct": "solutions[].is_correct"}) == expected
+
+
+PANDAS = {"p": "Q", "a": "A", "b": "B"}
+BETTER = {"prompt": "p", "responses": "a,b", "choice": "w", "choice_names": {"1": 0, "2": 1}}
+
+
+def test_a_choice_that_is_not_named_is_never_an_index() -> None:
+    for cell in ("1.0", " 1", 1.0, 1):
+        assert sides(read([PANDAS | {"w": cell}], mapping=BETTER)[0]) == [("A", "B", 1.0)]
+    assert sides(read([PANDAS | {"w": "2.0"}], mapping=BETTER)[0]) == [("B", "A", 1.0)]
+    with pytest.raises(DataError, match=r"w: unknown verdict(.|\n)*one of a, b, 1, 2(.|\n)*choice_names"):
+        read([PANDAS | {"w": 0}], mapping=BETTER)
+    # where names mean no index, others are one
+    named = BETTER | {"choice_names": {"-1": "tie"}}
+    assert sides(read([PANDAS | {"w": 1}], mapping=named)[0]) == [("B", "A", 1.0)]
+    assert len(read([PANDAS | {"w": "0.0"}, PANDAS | {"w": 1}], mapping=BETTER | {"drop": "w = 0"})) == 1
+
+
+def test_lower_ranks_are_better() -> None:
+    row = {"q": "Q", "answers": [{"t": "A", "rank": 2}, {"t": "B", "rank": "1"}, {"t": "C", "rank": 2}]}
+    mapping = {"prompt": "q", "responses": "answers[].t", "ranks": "answers[].rank"}
+    assert sides(read([row], mapping=mapping)[0]) == [("B", "A", 1.0), ("A", "C", 0.5), ("B", "C", 1.0)]
+    apart = {"q": "Q", "a": "A", "b": "B", "ra": 2, "rb": 1}
+    mapping = {"prompt": "q", "responses": "a,b", "ranks": "ra,rb", "annotator": "=me"}
+    judged = read([apart], mapping=mapping)[0]["edges"][0]
+    assert (judged["a"], judged["b"], judged["annotator"], judged["source"]) == (1, 0, "me", "ranks")
+    _, report = read_with_report([row], mapping={"prompt": "q", "responses": "answers[].t", "grades": "answers[].rank"})
+    assert any("grades called rank" in note for note in report.notes)
+    with pytest.raises(DataError, match="ranks and responses differ in number"):
+        read([row], mapping={"prompt": "q", "responses": "answers[].t", "ranks": "=1"})
+    with pytest.raises(ConfigError, match="from one place"):
+        column_mapping({"prompt": "q", "responses": "a,b", "ranks": "r", "choice": "c"})
+
+
+def test_verdicts_that_are_all_skipped_are_none() -> None:
+    mapping = {"prompt": "p", "responses": "a,b", "preference": "w", "preference_values": {"x": "skip", "1": "first"}}
+    _, report = read_with_report([PANDAS | {"w": "x"}, PANDAS | {"p": "R", "w": 1}], mapping=mapping)
+    assert report.dropped == {"no judgement": 1}

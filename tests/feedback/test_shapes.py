@@ -393,3 +393,52 @@ def test_cells_of_a_prompt_reach_rewards() -> None:
     # records that were written before keep what they say
     (again,) = read([dict(record)])
     assert again["meta"] == record["meta"] and again["prompt_id"] == record["prompt_id"]
+
+
+def test_prompts_of_an_arena_may_be_messages_too() -> None:
+    asked = [{"role": "system", "content": "S"}, Q]
+    record = one({"prompt": asked, "response_a": [A], "response_b": [B], "winner": "both_bad"})
+    assert prompt(record) == [("system", "S"), ("user", "Q")] and sides(record) == [("A", "B", 0.5)]
+    with pytest.raises(DataError, match="turns do not match"):
+        read([{"prompt": ["Q", "more"], "response_a": [A], "response_b": [B], "winner": "tie"}])
+
+
+def test_turns_as_json_in_some_cells_only_are_refused() -> None:
+    row = {"prompt": '["Q", "R"]', "response_a": '["a", "b"]', "winner": "tie"}
+    with pytest.raises(DataError, match="response_b: turns are JSON in some cells only"):
+        read([row | {"response_b": '["c", "tru'}])
+    with pytest.raises(DataError, match="prompt: turns are JSON in some cells only"):
+        read([row | {"prompt": '["Q", "tru', "response_b": '["c", "d"]'}])
+
+
+def test_turns_without_a_verdict() -> None:
+    record = one({"prompt": '["Q", "R"]', "response_a": '["a", "b"]', "response_b": '["c", "d"]'})
+    assert prompt(record) == [("user", "Q")] and record["edges"] == []
+    assert "R" in record["responses"][0] and record["responses"][1].endswith("d")
+
+
+def test_a_last_turn_of_the_user_in_hh_is_told() -> None:
+    start = "\n\nHuman: Hi\n\nAssistant:"
+    _, report = read_with_report([{"chosen": start + " A\n\nHuman: thanks", "rejected": start + " B"}])
+    assert report.notes["the user's last turn is kept in the response"] == 1
+
+
+def test_labels_may_name_the_better_column() -> None:
+    row = {"prompt": "Q", "response_a": "A", "response_b": "B"}
+    assert sides(one(row | {"label": "response_b"})) == [("B", "A", 1.0)]
+    _, report = read_with_report([row | {"label": ""}, row | {"label": "1"}])
+    assert report.dropped == {"no judgement": 1}
+
+
+def test_a_list_of_one_response_is_counted_and_left_out() -> None:
+    rows = [{"prompt": f"Q{k}", "responses": ["A", "B"][:k], "scores": [2, 1][:k]} for k in (1, 2)]
+    data, report = read_with_report(rows)
+    assert len(data) == 1 and report.dropped == {"one response only": 1}
+
+
+def test_a_verdict_that_the_first_rows_have_not_is_refused() -> None:
+    rows = [{"prompt": f"Q{k}", "response_a": "A", "response_b": "B"} for k in range(25)]
+    with pytest.raises(DataError, match=r"25:label: a verdict that the first rows have not"):
+        read([*rows[:24], rows[24] | {"label": 1}])
+    assert len(read([*rows[:24], rows[24] | {"label": None}])) == 25
+    assert len(read([*rows[:24], rows[24] | {"label": 1}], format="unlabelled")) == 25

@@ -88,3 +88,27 @@ def test_stepwise_is_one_rating_per_step_of_the_solution_so_far() -> None:
     data = read([{"prompt": "9.8 or 9.11?", "completions": ["0.8 > 0.11.", "So 9.11."], "labels": [True, False]}])
     assert data["response"] == ["0.8 > 0.11.", "0.8 > 0.11.\nSo 9.11."]
     assert (data["label"], data["step"]) == ([True, False], [0, 1])
+
+
+def test_numbers_beside_a_response_that_are_no_grades_are_told() -> None:
+    _, report = read_with_report([{"prompt": "Q", "response": "A", "helpfulness": 3, "correctness": 4, "id": 1}])
+    assert any("helpfulness, correctness (name them: --mapping.grades)" in note for note in report.notes)
+    _, report = read_with_report([{"prompt": "Q", "responses": ["A", "B"], "rewards": [0.1, 0.9], "ids": ["1", "2"]}])
+    assert any("not read as grades: rewards (" in note for note in report.notes)
+
+
+def test_verdicts_on_one_response_as_words_and_numbers_in_text() -> None:
+    rows = [{"prompt": "Q", "completion": f"A{k}", "label": cell} for k, cell in enumerate(("1.0", "bad", "Yes", ""))]
+    data, report = read_with_report(rows)
+    assert data["label"] == [True, False, True] and report.dropped == {"no judgement": 1}
+
+
+def test_calls_of_tools_are_no_text_to_be_rated() -> None:
+    said = [{"role": "assistant", "content": None, "tool_calls": [{"name": "f"}]}]
+    with pytest.raises(DataError, match="says more than text"):
+        read([{"prompt": "Q", "completion": said, "label": True}])
+    mapping = {"kind": "ratings", "prompt": "prompt", "responses": "completion", "label": "label"}
+    with pytest.raises(DataError, match="says more than text"):
+        read([{"prompt": "Q", "completion": said, "label": True}], mapping=mapping)
+    with pytest.raises(DataError, match="data_source"):
+        read([{"prompt": "Q", "reward_model": {"ground_truth": "1"}}], format="verl_prompts")

@@ -245,3 +245,36 @@ def test_nothing_behind_a_json_array_is_lost(chars: int, tmp_path: Path, monkeyp
         read(path)
     path.write_text(json.dumps(ROWS) + " \n" * 20, encoding="utf-8")
     assert len(read(path)) == 3
+
+
+def test_folders_of_the_hub_with_splits_of_longer_names(write: WriteRows, tmp_path: Path) -> None:
+    for name in ("train_prefs-00000-of-00001", "train_sft-00000-of-00001", "test_prefs-00000-of-00001"):
+        write(ROWS, f"d/{name}.jsonl")
+    with pytest.raises(DataError, match="one of test_prefs, train_prefs, train_sft"):
+        read(tmp_path / "d")
+    with pytest.raises(DataError, match=r"several splits begin with 'train'(.|\n)*train_prefs, train_sft"):
+        read(tmp_path / "d", split="train")
+    assert read_with_report(tmp_path / "d", split="train_prefs")[1].records == 3
+    assert read_with_report(tmp_path / "d", split="test")[1].records == 3
+
+
+def test_what_lies_in_a_folder_is_read_or_refused(write: WriteRows, tmp_path: Path, cache: Path) -> None:
+    write(ROWS[:1], "d/a.jsonl")
+    write(ROWS[1:2], "d/b.json.gz")
+    write(["prompt,chosen,rejected,margin", "Q2,A2,B2,2"], "d/c.csv.gz")
+    write(ROWS, "d/.ipynb_checkpoints/a-checkpoint.jsonl")
+    (tmp_path / "d" / "README.md").write_text("about it", "utf-8")
+    assert sorted(answers(tmp_path / "d", cache)) == ["A0", "A1", "A2"]
+    (tmp_path / "d" / "more.tsv").write_text("prompt\tchosen", "utf-8")
+    with pytest.raises(DataError, match=r"files that cannot be read(.|\n)*more\.tsv"):
+        read(tmp_path / "d")
+
+
+def test_a_damaged_compressed_table_is_refused(write: WriteRows, tmp_path: Path) -> None:
+    for name in ("c.csv.gz", "b.json.gz"):
+        path = write(
+            ["prompt,chosen,rejected", *(f"Q{k},A,B" for k in range(500))] if "csv" in name else ROWS * 50, name
+        )
+        path.write_bytes(path.read_bytes()[:-20])
+        with pytest.raises(DataError, match="the compressed file is damaged"):
+            read(path)

@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from assay.errors import DataError
+from assay.feedback.asking import PROMPT_COLUMNS, SYSTEM_COLUMNS
 from assay.feedback.dialogues import is_chat, looks_like_hh
 from assay.feedback.drafts import Context
 from assay.feedback.fields import unpack
 from assay.feedback.list_shapes import GRADE_LISTS, RESPONSE_LISTS, ranked_list, rated_list
 from assay.feedback.pair_shapes import (
     CHOSEN_SCORES,
-    PROMPT_COLUMNS,
     REJECTED_SCORES,
     RESPONSE_COLUMNS,
     Records,
@@ -39,10 +39,13 @@ from assay.feedback.rating_shapes import (
 )
 from assay.feedback.record_shape import own_record
 from assay.feedback.records import Kind
-from assay.feedback.vote_shapes import annotated_pair, arena, confidence_pair
+from assay.feedback.vote_shapes import annotated_pair, arena, confidence_pair, unjudged_turns
 
 Rows = Sequence[dict[str, Any]]
-_VERDICT = re.compile(r"label|choice|chosen|winner|prefer|better|score|rating|rank|grade|confiden|vote|annotat", re.I)
+#: What tells, by its name, which response is better.
+VERDICT_WORD = re.compile(
+    r"label|choice|chosen|winner|prefer|better|score|rating|rank|grade|confiden|vote|annotat", re.I
+)
 _NUMBERED = re.compile(r"^(.*?)(answer|response|completion|output|summary|generation|prediction)[_ ]?(\d|[ab])$", re.I)
 _PROMPT_WORD = re.compile(r"prompt|question|instruction|conversation|context|query|post|input", re.I)
 
@@ -141,20 +144,26 @@ def _one_pair(columns: frozenset[str]) -> bool:
 
 
 def _labelled(columns: frozenset[str], rows: Rows) -> bool:
-    others = [name for name in columns if _VERDICT.search(name) and name not in ("label", "margin", "weight")]
+    others = [name for name in columns if VERDICT_WORD.search(name) and name not in ("label", "margin", "weight")]
     return _one_pair(columns) and not others
 
 
 def _unlabelled(columns: frozenset[str], rows: Rows) -> bool:
-    if any(_VERDICT.search(name) for name in columns):
+    if any(VERDICT_WORD.search(name) for name in columns):
         return False
     if "responses" in columns:
         return isinstance(_first(rows, "responses"), list) and not families(columns) and "edges" not in columns
-    return _one_pair(columns)
+    return _one_pair(columns) and not _turns_alone(columns, rows)
+
+
+def _turns_alone(columns: frozenset[str], rows: Rows) -> bool:
+    turns = {"prompt", "response_a", "response_b"}
+    told = any(VERDICT_WORD.search(name) for name in columns)
+    return not told and turns <= columns and all(isinstance(_first(rows, name), list) for name in turns)
 
 
 def _lone(columns: frozenset[str], rows: Rows) -> bool:
-    if any(_VERDICT.search(name) for name in columns) or families(columns):
+    if any(VERDICT_WORD.search(name) for name in columns) or families(columns):
         return False
     others = {"responses", "completions", "chosen", "rejected", "text", "edges", "dimension", "conversation"}
     return len(columns & set(RESPONSE_COLUMNS)) == 1 and _one_prompt(columns) and not others & columns
@@ -162,6 +171,7 @@ def _lone(columns: frozenset[str], rows: Rows) -> bool:
 
 def _nothing_but_a_prompt(columns: frozenset[str], rows: Rows) -> bool:
     beside = columns - {"id", "prompt_id", "source", "data_source", "split_group", "meta", "input", "split"}
+    beside -= set(SYSTEM_COLUMNS)
     return len(beside) == 1 and beside <= set(PROMPT_COLUMNS)
 
 
@@ -210,6 +220,7 @@ SHAPES: tuple[Shape, ...] = (
             "conversation_a conversation_b winner",
         ),
     ),
+    Shape("turns", "comparisons", unjudged_turns, _all("prompt response_a response_b"), _turns_alone),
     Shape("confidence_pair", "comparisons", confidence_pair, _all("info summaries choice")),
     Shape("pandalm", "comparisons", annotated_pair, _all("instruction response1 response2 annotator1")),
     Shape("kto", "ratings", good_or_bad, _all("prompt completion label"), _kto),
@@ -322,7 +333,6 @@ def _unknown(columns: list[str], where: str) -> DataError:
 
 def candidate_mappings(columns: Sequence[str]) -> list[str]:
     """Return mappings (as flags) that these columns suggest, one for each family of responses."""
-    verdict = next((name for name in ("label", "choice", "winner", "preference", "better") if name in columns), None)
     prompts = [name for name in columns if _PROMPT_WORD.search(name)]
     result = []
     for (prefix, _), names in families(columns).items():
@@ -332,8 +342,21 @@ def candidate_mappings(columns: Sequence[str]) -> list[str]:
         prompt = next(iter(own or free or prompts), "COLUMN")
         responses = ",".join(sorted(names))
         flags = f"--mapping.prompt {_quoted(prompt)} --mapping.responses {_quoted(responses)}"
-        result.append(flags + (f" --mapping.choice {verdict}" if verdict else ""))
+        result.append(flags + _verdict_flags([name for name in columns if name not in names]))
     return result
+
+
+def _verdict_flags(columns: Sequence[str]) -> str:
+    """Return the flags that name the verdict, as the columns' names suggest it."""
+    strength = next((name for name in columns if re.search(r"prefer.*|strength", name, re.I)), None)
+    choice = next((name for name in columns if re.search(r"better|label|choice|winner", name, re.I)), None)
+    if choice is not None:
+        return f" --mapping.choice {_quoted(choice)}"
+    if strength == "preference":
+        return " --mapping.preference preference"
+    if strength is not None:
+        return f" --mapping.confidence {_quoted(strength)} --mapping.confidence_middle 0"
+    return " and what tells the better one: --mapping.choice, .confidence, .ranks, .grades or .votes"
 
 
 def _quoted(word: str) -> str:

@@ -15,7 +15,11 @@ HUMAN, ASSISTANT = "\n\nHuman:", "\n\nAssistant:"
 PROMPTS_DIFFER = "prompts differ"
 _TURN = re.compile(r"\n\n(Human|Assistant):")
 _ROLES = {"Human": "user", "Assistant": "assistant"}
-_ROLE_KEYS = {"human": "user", "gpt": "assistant", "bot": "assistant"}
+_ROLE_KEYS = {name: name for name in ("user", "assistant", "system", "tool")}
+_ROLE_KEYS |= {"human": "user", "prompter": "user", "gpt": "assistant", "bot": "assistant", "model": "assistant"}
+#: How pandas writes a list of messages into a csv.
+_PYTHON_TEXT = re.compile(r"^\[\{'(role|content|from|value)': ")
+ENDS_WITH_USER = "the user's last turn is kept in the response"
 
 
 class Response(NamedTuple):
@@ -39,7 +43,7 @@ def looks_like_hh(value: Any) -> bool:
 
 def is_open_hh(value: Any) -> bool:
     """Tell whether a cell is an HH dialogue that waits for the assistant's answer."""
-    return isinstance(value, str) and value.startswith(HUMAN) and value.rstrip().endswith(ASSISTANT.strip())
+    return looks_like_hh(value) and value.rstrip().endswith(ASSISTANT.strip())
 
 
 def cut_hh(dialogue: str, column: str) -> HHSide:
@@ -114,8 +118,29 @@ def _text_parts(parts: list[Any], column: str) -> str:
     raise RowError("not text", column=column, expected="text parts only", got=shown(parts, limit=80))
 
 
+def unpack_chat(value: Any, column: str) -> Any:
+    """Return the message list that a text cell holds as JSON (csv); any other text is left as it is.
+
+    Raises
+    ------
+    RowError
+        If it holds messages as Python writes them: read as text, they would be what is said.
+    """
+    if isinstance(value, str) and _PYTHON_TEXT.match(value):
+        raise RowError(
+            "messages were saved as Python text",
+            column=column,
+            expected="a list of messages, or JSON text of one",
+            got=shown(value),
+            remedy="save the table as parquet or jsonl; csv keeps no lists",
+        )
+    parsed = unpack(value)
+    return parsed if is_chat(parsed) else value
+
+
 def prompt_messages(value: Any, column: str) -> list[Message]:
     """Return a prompt cell (text or messages) as messages; HH text that ends in an open assistant turn is parsed."""
+    value = unpack_chat(value, column)
     if isinstance(value, str):
         if is_open_hh(value):
             return hh_messages(value.rpartition(ASSISTANT)[0], column)
@@ -127,10 +152,20 @@ def prompt_messages(value: Any, column: str) -> list[Message]:
 
 def response_of(value: Any, column: str) -> Response:
     """Return a response cell (text, one message or several) as text and, if need be, its messages."""
+    value = unpack_chat(value, column)
     if isinstance(value, str):
         return Response(value)
     if is_chat(value) or isinstance(value, dict):
-        return from_turns(chat(value, column))
+        turns = chat(value, column)
+        if turns[0]["role"] in ("user", "system"):
+            raise RowError(
+                "a response begins with the prompt",
+                column=column,
+                expected="the messages of the assistant alone",
+                got=f"a first message by the {turns[0]['role']}",
+                remedy="columns chosen and rejected may hold whole conversations: rename them, without a mapping",
+            )
+        return from_turns(turns)
     raise RowError("wrong type", column=column, expected="text or a list of messages", got=shown(value))
 
 
@@ -139,6 +174,12 @@ def from_turns(turns: Sequence[Message]) -> Response:
     if len(turns) == 1 and turns[0]["role"] == "assistant" and turns[0]["extra"] is None:
         return Response(turns[0]["content"])
     return Response(prompt_text(turns), json.dumps(list(turns), ensure_ascii=False))
+
+
+def _same_turn(one: Message, other: Message) -> bool:
+    """Tell whether two messages say the same, in whatever order their further keys come."""
+    plain = one["role"] == other["role"] and one["content"] == other["content"]
+    return plain and json.loads(one["extra"] or "{}") == json.loads(other["extra"] or "{}")
 
 
 def split_sides(
@@ -150,7 +191,7 @@ def split_sides(
     sides, otherwise the prompts differ. A response may thus be several messages.
     """
     shared = 0
-    while shared < min(len(chosen), len(rejected)) - 1 and chosen[shared] == rejected[shared]:
+    while shared < min(len(chosen), len(rejected)) - 1 and _same_turn(chosen[shared], rejected[shared]):
         shared += 1
     for side in (chosen, rejected):
         if not side or side[-1]["role"] != "assistant":

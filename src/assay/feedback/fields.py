@@ -10,6 +10,7 @@ from typing import Any
 from assay.feedback.problems import RowError
 
 Row = Mapping[str, Any]
+_TRUE, _FALSE = ("true", "yes", "good", "desirable"), ("false", "no", "bad", "undesirable")
 
 
 def shown(value: Any, limit: int = 60) -> str:
@@ -92,13 +93,13 @@ def whole(value: Any, column: str, choices: Sequence[int] | None = None) -> int:
 
 
 def flag(value: Any, column: str) -> bool:
-    """Return a truth value: a boolean, 0 or 1, or the words true and false (csv)."""
+    """Return a truth value: a boolean, 0 or 1, or a word for one (csv, named classes)."""
     if isinstance(value, bool):
         return value
-    if isinstance(value, (int, float)) and value in (0, 1):
-        return bool(value)
-    if isinstance(value, str) and value.strip().lower() in ("true", "false", "0", "1"):
-        return value.strip().lower() in ("true", "1")
+    if isinstance(value, str) and (word := value.strip().lower()) in (*_TRUE, *_FALSE):
+        return word in _TRUE
+    if (found := _to_float(value)) in (0.0, 1.0):
+        return found == 1.0
     raise RowError("wrong type", column=column, expected="true or false", got=shown(value))
 
 
@@ -107,7 +108,7 @@ def unpack(value: Any) -> Any:
     if isinstance(value, str) and value[:1] in "[{" and value[-1:] in "]}":
         try:
             return json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             return value
     return value
 

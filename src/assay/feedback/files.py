@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import gzip
 import io
 import json
@@ -30,30 +31,42 @@ _SPACE = re.compile(r"[\s,]*")
 _CSV_END = "unexpected end of data"
 
 
+def _whole_gzip(rows: Callable[[Path], Iterator[Item]]) -> Callable[[Path], Iterator[Item]]:
+    """Return a reader that refuses a damaged compressed file."""
+
+    @functools.wraps(rows)
+    def read(path: Path) -> Iterator[Item]:
+        row = 0
+        try:
+            for row, item in rows(path):
+                yield row, item
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise DataError(
+                "the compressed file is damaged",
+                where=f"{path}:{row + 1}",
+                expected="a whole gzip file",
+                got=str(error),
+                remedy="copy or download the file again",
+            ) from error
+
+    return read
+
+
+@_whole_gzip
 def jsonl_rows(path: Path) -> Iterator[Item]:
     """Yield one row per line (``.gz`` too); blank lines are passed over but keep their number."""
     with _open_binary(path) as stream:
-        yield from _json_lines(stream, path)
+        yield from _json_lines(stream)
 
 
 def _open_binary(path: Path) -> IO[bytes]:
     return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")  # type: ignore[return-value]
 
 
-def _json_lines(stream: IO[bytes], path: Path) -> Iterator[Item]:
-    row = 0
-    try:
-        for row, line in enumerate(stream, start=1):
-            if not line.isspace():
-                yield row, _json_object(line)
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise DataError(
-            "the compressed file is damaged",
-            where=f"{path}:{row + 1}",
-            expected="a whole gzip file",
-            got=str(error),
-            remedy="copy or download the file again",
-        ) from error
+def _json_lines(stream: IO[bytes]) -> Iterator[Item]:
+    for row, line in enumerate(stream, start=1):
+        if not line.isspace():
+            yield row, _json_object(line)
 
 
 def _json_object(line: bytes) -> dict[str, Any] | RowError:
@@ -73,13 +86,14 @@ def _json_object(line: bytes) -> dict[str, Any] | RowError:
     return value if isinstance(value, dict) else RowError("not a row", expected=_OBJECT, got=type(value).__name__)
 
 
+@_whole_gzip
 def json_rows(path: Path) -> Iterator[Item]:
-    """Yield the objects of one JSON array, or of one object a line."""
-    with path.open("rb") as stream:
+    """Yield the objects of one JSON array, or of one object a line (``.gz`` too)."""
+    with _open_binary(path) as stream:
         head = stream.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
         stream.seek(0)
         if head != b"[":
-            yield from _json_lines(stream, path)
+            yield from _json_lines(stream)
             return
         with io.TextIOWrapper(stream, encoding="utf-8-sig", newline="") as characters:
             yield from _json_array(characters, path)
@@ -131,6 +145,7 @@ def _more(stream: IO[str], chars: int, path: Path, row: int) -> str:
         raise DataError("not UTF-8", where=f"{path}:{row + 1}", expected="UTF-8 text", got=str(error)) from error
 
 
+@_whole_gzip
 def csv_rows(path: Path) -> Iterator[Item]:
     """Yield one row per record; cells are text, the row number is the line on which the record starts.
 
@@ -138,7 +153,8 @@ def csv_rows(path: Path) -> Iterator[Item]:
     """
     csv.field_size_limit(2**31 - 1)
     # bytes that are no UTF-8 become lone surrogates, so that the record which holds them is known
-    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
+    options: dict[str, Any] = {"encoding": "utf-8-sig", "errors": "surrogateescape", "newline": ""}
+    with _open_binary(path) as binary, io.TextIOWrapper(binary, **options) as stream:
         reader = csv.reader(stream, strict=True)
         header = _csv_header(reader, path)
         if header is None:
@@ -255,8 +271,11 @@ FILE_ROWS: dict[str, Callable[[Path], Iterator[Item]]] = {
     ".jsonl": jsonl_rows,
     ".jsonl.gz": jsonl_rows,
     ".ndjson": jsonl_rows,
+    ".ndjson.gz": jsonl_rows,
     ".json": json_rows,
+    ".json.gz": json_rows,
     ".csv": csv_rows,
+    ".csv.gz": csv_rows,
     ".parquet": parquet_rows,
 }
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from itertools import combinations
 from typing import Any
 
+from assay.feedback.asking import asked_prompt, prompt_column, read_with
 from assay.feedback.dialogues import Response, prompt_messages, response_of
 from assay.feedback.drafts import NO_JUDGEMENT, Context, comparison_record, grade_edges
 from assay.feedback.fields import Row, cell, items, leftover, number, shown
-from assay.feedback.pair_shapes import Records, alpaca_prompt, prompt_column, unpack_chat
+from assay.feedback.pair_shapes import Records
 from assay.feedback.problems import Dropped, RowError
 from assay.feedback.records import Edge, Grade, edge
 
@@ -19,7 +20,7 @@ _BLANK_GRADES = ("", "none", "null", "n/a", "na", "nan")
 
 def ranked_list(row: Row, context: Context) -> Records:
     """Read context and completions with a rank each (NeMo-RL): a lower rank is better, equal ranks tie."""
-    prompt = prompt_messages(unpack_chat(cell(row, "context")), "context")
+    prompt = prompt_messages(cell(row, "context"), "context")
     ranks, sides, metas = [], [], []
     for i, entry in enumerate(items(row, "completions")):
         place = f"completions[{i}]"
@@ -51,6 +52,8 @@ def rated_list(row: Row, context: Context) -> Records:
     responses = next((name for name in RESPONSE_LISTS if name in row), RESPONSE_LISTS[0])
     graded = next((name for name in GRADE_LISTS if name in row), GRADE_LISTS[0])
     sides = [response_of(value, f"{responses}[{i}]") for i, value in enumerate(items(row, responses))]
+    if len(sides) < 2:
+        raise Dropped("one response only")
     values = items(row, graded)
     if len(values) != len(sides):
         raise RowError(
@@ -60,12 +63,8 @@ def rated_list(row: Row, context: Context) -> Records:
     grades = [grades_of(value, f"{graded}[{i}]", dimension) for i, value in enumerate(values)]
     aligned = [n for n in row if n not in (responses, graded) and _is_list_of(row[n], len(sides))]
     metas = [{name: row[name][i] for name in aligned} for i in range(len(sides))]
-    used = {asked, responses, graded, *aligned} | ({"input"} if asked == "instruction" else set())
-    turns = (
-        alpaca_prompt(row)
-        if asked == "instruction" and isinstance(row["instruction"], str)
-        else prompt_messages(unpack_chat(cell(row, asked)), asked)
-    )
+    used = {asked, responses, graded, *aligned} | read_with(row, asked, alone=True)
+    turns = asked_prompt(row, asked, context, alone=True)
     return [graded_record(turns, sides, grades, context, row_meta=leftover(row, used), response_meta=metas)]
 
 

@@ -14,6 +14,7 @@ from assay.feedback.dialogues import (
     is_open_hh,
     prompt_messages,
     response_of,
+    unpack_chat,
 )
 from assay.feedback.drafts import NO_JUDGEMENT, Context, comparison_record, grade_edges
 from assay.feedback.fields import Row, flag, leftover, plain, shown, unpack
@@ -21,7 +22,7 @@ from assay.feedback.list_shapes import grade_value, grades_of
 from assay.feedback.mapping import ColumnMapping
 from assay.feedback.paths import DropRule
 from assay.feedback.problems import Dropped, RowError
-from assay.feedback.rating_shapes import prompt_record, rating_record
+from assay.feedback.rating_shapes import prompt_record, rated_text, rating_record
 from assay.feedback.records import Grade, Message, message
 from assay.feedback.verdicts import Cells, Verdicts
 
@@ -37,8 +38,11 @@ class MappedReader:
         self._rules = [DropRule.parse(rule) for rule in mapping.drop]
         self._sides = [mapping.chosen, mapping.rejected] if mapping.chosen and mapping.rejected else mapping.responses
         self._verdicts = Verdicts(mapping, self._cells, self._sides)
-        verdict = mapping.choice or mapping.chosen or mapping.preference or mapping.confidence_middle is not None
+        verdict = any((mapping.choice, mapping.chosen, mapping.preference, mapping.ranks))
+        verdict = verdict or mapping.confidence_middle is not None
         self.grades_decide = bool(mapping.grades) and not verdict and len(mapping.votes) < 2
+        named = [path for _, paths in _by_dimension(mapping.grades) for path in paths]
+        self._ranks_as_grades = any("rank" in path.lower() for path in named)
         self._judged = bool(mapping.grades or verdict or mapping.votes)
 
     def __call__(self, row: Row, context: Context) -> Records:
@@ -55,6 +59,9 @@ class MappedReader:
             if rule.applies(row):
                 raise Dropped(f"rule: {rule.text}")
         prompt, group = self._prompt(row)
+        said = self._cells.maybe(row, self.mapping.system)
+        if said is not None and said != "":
+            prompt = [message("system", _joined(said, str(self.mapping.system))), *prompt]
         if self.mapping.group:
             group = plain(self._cells.need(row, self.mapping.group))
         if self.mapping.kind == "prompts":
@@ -64,6 +71,8 @@ class MappedReader:
             )
             meta = self._meta(row, ())
             return [prompt_record(prompt, plain(truth), source=source or "", split_group=group, meta=meta)]
+        if self._ranks_as_grades:
+            context.note("grades called rank: a higher one counts as better (a lower one: --mapping.ranks)", 1)
         sides, listed = self._responses(row)
         if self.mapping.kind == "ratings":
             return self._ratings(row, prompt, sides, group)
@@ -73,7 +82,7 @@ class MappedReader:
         style = self.mapping.prompt_format
         values = [self._cells.need(row, path) for path in self.mapping.prompt]
         column = self.mapping.prompt[0]
-        value = unpack(values[0]) if is_chat(unpack(values[0])) else values[0]
+        value = unpack_chat(values[0], column)
         if len(values) == 1 and isinstance(value, str) and style != "text":
             if style == "hh":
                 body = cut_hh(value, column).prompt if value.rstrip().endswith("Assistant:") else value
@@ -103,10 +112,11 @@ class MappedReader:
         result = []
         labels = self._labels(row, len(sides))
         for response, own, label in zip(sides, self._grades(row, len(sides)), labels, strict=True):
+            text = rated_text(response, ", ".join(self._sides))
             if label is not None:
-                result.append(rating_record(prompt, response.text, label=label, **shared))
+                result.append(rating_record(prompt, text, label=label, **shared))
             result += [
-                rating_record(prompt, response.text, grade=grade["value"], dimension=grade["dimension"], **shared)
+                rating_record(prompt, text, grade=grade["value"], dimension=grade["dimension"], **shared)
                 for grade in own
                 if grade["value"] is not None
             ]

@@ -36,12 +36,13 @@ class ColumnMapping(Settings):
     """Which cells of a row hold what; a field that is left out does not exist in the data.
 
     The verdict comes from exactly one of: ``chosen`` and ``rejected``; ``choice``; a signed ``confidence`` (with
-    ``confidence_middle``); ``preference`` over listed pairs; two or more ``votes``; otherwise from ``grades``, if
-    there are any. Without all of these the responses are unlabelled.
+    ``confidence_middle``); ``preference`` over listed pairs; ``ranks``; two or more ``votes``; otherwise from
+    ``grades``, if there are any. Without all of these the responses are unlabelled.
     """
 
     kind: Kind = Field(default="comparisons", description="what a row becomes: comparisons, ratings or prompts")
     prompt: Paths = Field(description="path of the prompt (text or messages); several are joined by a blank line")
+    system: str | None = Field(default=None, description="path of what the system says before the prompt")
     prompt_format: Literal["auto", "text", "hh"] = Field(
         default="auto", description="hh: the prompt is dialogue text with Human: and Assistant: turns"
     )
@@ -66,6 +67,9 @@ class ColumnMapping(Settings):
     )
     preference_values: Annotated[dict[str, Verdict], BeforeValidator(_text_keys)] = Field(
         default={"1": "first", "2": "second", "0": "tie"}, description="what the values of preference mean"
+    )
+    ranks: Paths = Field(
+        default=[], description="one list path (answers[].rank), or a path per response; a lower rank is better"
     )
     votes: Paths = Field(
         default=[], description="one path: how often the row's verdict occurred; a path per response: votes for each"
@@ -118,6 +122,7 @@ class ColumnMapping(Settings):
             "choice": self.choice is not None,
             "confidence": self.choice is None and self.confidence_middle is not None,
             "preference": self.preference is not None,
+            "ranks": bool(self.ranks),
             "votes": len(self.votes) > 1,
         }
         given = [name for name, is_there in verdicts.items() if is_there]
@@ -131,10 +136,10 @@ class ColumnMapping(Settings):
     def paths(self) -> list[str]:
         """Return every path that the mapping names."""
         single = (self.chosen, self.rejected, self.choice, self.confidence, self.preference, self.label, self.target)
-        more = (self.margin, self.weight, self.ground_truth, self.group, self.annotator, self.source)
+        more = (self.system, self.margin, self.weight, self.ground_truth, self.group, self.annotator, self.source)
         grades = [p for paths in self.grades.values() for p in paths] if isinstance(self.grades, dict) else self.grades
         found = [path for path in (*single, *more) if path is not None]
-        return [*self.prompt, *self.responses, *found, *self.votes, *grades]
+        return [*self.prompt, *self.responses, *found, *self.ranks, *self.votes, *grades]
 
 
 def column_mapping(value: ColumnMapping | Mapping[str, Any]) -> ColumnMapping:

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
+from assay.feedback.asking import (
+    PROMPT_COLUMNS,
+    SYSTEM_COLUMNS,
+    alpaca_prompt,
+    asked_prompt,
+    prompt_column,
+    read_with,
+    with_system,
+)
 from assay.feedback.dialogues import (
+    ENDS_WITH_USER,
+    HUMAN,
     PROMPTS_DIFFER,
     Response,
     chat,
@@ -18,6 +30,7 @@ from assay.feedback.dialogues import (
     prompt_messages,
     response_of,
     split_sides,
+    unpack_chat,
 )
 from assay.feedback.drafts import IDENTICAL, NO_JUDGEMENT, Context, comparison_record
 from assay.feedback.fields import (
@@ -29,17 +42,18 @@ from assay.feedback.fields import (
     optional_number,
     shown,
     text,
-    unpack,
     whole,
 )
 from assay.feedback.problems import Dropped, RowError
-from assay.feedback.records import Edge, Grade, Message, as_messages, edge, message
+from assay.feedback.records import Edge, Grade, Message, as_messages, edge
 
 Records = list[dict[str, Any]]
 _JUDGEMENT = ("target", "margin", "weight")
 CHOSEN_SCORES = ("score_chosen", "chosen_score", "chosen-rating", "chosen_rating", "rating_chosen")
 REJECTED_SCORES = ("score_rejected", "rejected_score", "rejected-rating", "rejected_rating", "rating_rejected")
 _SCORES = frozenset((*CHOSEN_SCORES, *REJECTED_SCORES))
+#: Names of grades that nobody calls so.
+GRADE_WORD = re.compile(r"helpful|correct|coheren|complex|verbos|quality|reward|harmless|truthful|honest", re.I)
 _EXPLICIT = frozenset(("prompt", "chosen", "rejected", *_JUDGEMENT)) | _SCORES
 #: Names under which two responses of one row are found, first and second.
 PAIR_COLUMNS = tuple(
@@ -49,9 +63,7 @@ PAIR_COLUMNS = tuple(
     for first, second in (("0", "1"), ("a", "b"), ("1", "2"), ("A", "B"))
 )
 RESPONSE_COLUMNS = ("response", "completion", "output", "answer", "generation", "summary")
-PROMPT_COLUMNS = ("prompt", "instruction", "question", "query", "context", "post")
 SHARED_HEAD = "prompt taken as the ids that both sides begin with (prompt_ids would group rows by prompt)"
-INPUT_JOINED = "input joined to the prompt"
 CONTRADICTING = "scores contradict the choice"
 
 
@@ -63,7 +75,7 @@ def chosen_edge(row: Row, **fixed: Any) -> Edge:
 def explicit_pair(row: Row, context: Context) -> Records:
     """Read prompt, chosen, rejected (text or messages), with optional margin, target, weight and two scores."""
     column = prompt_column(row)
-    chosen, rejected = (unpack_chat(cell(row, side)) for side in ("chosen", "rejected"))
+    chosen, rejected = (unpack_chat(cell(row, side), side) for side in ("chosen", "rejected"))
     prompt, sides = _prompt_and_sides(row, column, chosen, rejected, context)
     edges = [chosen_edge(row)]
     grades = _two_scores(row, edges[0], context)
@@ -80,27 +92,15 @@ def explicit_pair(row: Row, context: Context) -> Records:
     ]
 
 
-def unpack_chat(value: Any) -> Any:
-    """Return the message list that a text cell holds as JSON (csv); any other text is left as it is."""
-    parsed = unpack(value)
-    return parsed if is_chat(parsed) else value
-
-
-def prompt_column(row: Row) -> str:
-    """Return the name of the column that holds the prompt ("prompt" if there is none)."""
-    return next((name for name in PROMPT_COLUMNS if name in row), "prompt")
-
-
 def _prompt_and_sides(
     row: Row, column: str, chosen: Any, rejected: Any, context: Context
 ) -> tuple[list[Message], list[Response]]:
     if chosen == rejected:
         raise Dropped(IDENTICAL)
-    given = unpack_chat(row.get(column))
-    if is_chat(chosen) and is_chat(rejected) and chosen[0].get("role", chosen[0].get("from")) != "assistant":
-        prompt, first, second = split_sides(chat(chosen, "chosen"), chat(rejected, "rejected"), "chosen")
-        _check_prompt(given, prompt)
-        return prompt, [first, second]
+    given = unpack_chat(row.get(column), column)
+    if is_chat(chosen) and is_chat(rejected) and (turns := chat(chosen, "chosen"))[0]["role"] != "assistant":
+        prompt, first, second = split_sides(turns, chat(rejected, "rejected"), "chosen")
+        return with_system(row, _with_stated_system(given, prompt)), [first, second]
     if given is None:
         raise RowError(
             "no prompt",
@@ -112,14 +112,20 @@ def _prompt_and_sides(
     return asked_prompt(row, column, context), [response_of(chosen, "chosen"), response_of(rejected, "rejected")]
 
 
-def _check_prompt(given: Any, found: list[Message]) -> None:
-    """Drop a row whose prompt column says something else than the conversations themselves."""
-    if given is None:
-        return
+def _with_stated_system(given: Any, found: list[Message]) -> list[Message]:
+    """Return the prompt of whole conversations, with what the system says in the prompt column alone.
+
+    A row whose prompt column says something else than the conversations themselves is dropped.
+    """
+    if given is None or given == "":
+        return found
     stated = prompt_messages(given, "prompt")
     texts = {turn["content"].strip() for turn in found}
-    if any(turn["content"].strip() not in texts for turn in stated):
+    before = [turn for turn in stated if turn["role"] == "system" and turn["content"].strip() not in texts]
+    alone = before and found[0]["role"] != "system"
+    if any(turn["content"].strip() not in texts for turn in stated if not (alone and turn in before)):
         raise Dropped(PROMPTS_DIFFER)
+    return [*before, *found] if alone else found
 
 
 def _two_scores(row: Row, judged: Edge, context: Context) -> list[list[Grade]] | None:
@@ -145,6 +151,7 @@ def hh_pair(row: Row, context: Context) -> Records:
     first, second = cut_hh(chosen, "chosen"), cut_hh(rejected, "rejected")
     if first.prompt != second.prompt:
         raise Dropped(PROMPTS_DIFFER)
+    context.note(ENDS_WITH_USER, sum(HUMAN in side.response for side in (first, second)))
     used = {"chosen", "rejected", *_JUDGEMENT}
     return [
         comparison_record(
@@ -160,7 +167,7 @@ def hh_pair(row: Row, context: Context) -> Records:
 
 def alpaca_pair(row: Row, context: Context) -> Records:
     """Read instruction, input, chosen, rejected, with optional system text and history of question and answer."""
-    used = {"instruction", "input", "system", "history", "chosen", "rejected", *_JUDGEMENT}
+    used = {"instruction", "input", "history", *SYSTEM_COLUMNS, "chosen", "rejected", *_JUDGEMENT}
     sides = [response_of(row[side], side) for side in ("chosen", "rejected") if cell(row, side) is not None]
     if len(sides) < 2:
         raise RowError("one response only", column="rejected", expected="both chosen and rejected", got="null")
@@ -169,47 +176,14 @@ def alpaca_pair(row: Row, context: Context) -> Records:
     ]
 
 
-def alpaca_prompt(row: Row) -> list[Message]:
-    """Join instruction and input with a line end; system and history come before."""
-    parts = [text(row, "instruction")] + ([row["input"]] if row.get("input") else [])
-    turns = [message("system", row["system"])] if row.get("system") else []
-    for question, answer in items(row, "history") if row.get("history") else []:
-        turns += [message("user", question), message("assistant", answer)]
-    return [*turns, message("user", "\n".join(parts))]
-
-
-def asked_prompt(row: Row, column: str, context: Context) -> list[Message]:
-    """Return the prompt of a row: the column that asks, and what ``input`` adds to it."""
-    if column == "instruction" and isinstance(row[column], str):
-        return alpaca_prompt(row)
-    value = unpack_chat(cell(row, column))
-    if read_with(row, column):
-        context.note(INPUT_JOINED, 1)
-        value = f"{value}\n{row['input']}"
-    return prompt_messages(value, column)
-
-
-def read_with(row: Row, column: str) -> set[str]:
-    """Return the columns that `asked_prompt` reads beside its own.
-
-    ``input`` belongs to a plain question, unless the question already quotes it.
-    """
-    asked, more = row.get(column), row.get("input")
-    if column == "instruction" and isinstance(asked, str):
-        return {"input", "system", "history"}
-    if not isinstance(asked, str) or not isinstance(more, str) or is_chat(unpack(asked)) or is_open_hh(asked):
-        return set()
-    return {"input"} if more and more not in asked else set()
-
-
 def labelled_pair(row: Row, context: Context) -> Records:
     """Read a prompt, two responses and ``label``: the index (0 or 1) of the better one."""
     asked, first, second = pair_columns(row)
     used = {asked, first, second, "label", "margin", "weight", *read_with(row, asked)}
     better = row.get("label")
-    if better is None:
+    if better is None or better == "":
         raise Dropped(NO_JUDGEMENT)
-    a = whole(better, "label", choices=(0, 1))
+    a = (first, second).index(better) if better in (first, second) else whole(better, "label", choices=(0, 1))
     judged = edge(a, 1 - a, **judgement_numbers({k: row.get(k) for k in ("margin", "weight")}))
     sides = [response_of(cell(row, column), column) for column in (first, second)]
     prompt = asked_prompt(row, asked, context)
@@ -281,6 +255,7 @@ def unlabelled_pair(row: Row, context: Context) -> Records:
         asked = prompt_column(row)
         used = {asked, "responses"}
         values = [(value, f"responses[{i}]") for i, value in enumerate(items(row, "responses"))]
+        _note_numbers(context, [name for name in row if _are_numbers(row[name], len(values))])
     else:
         asked, *pair = pair_columns(row)
         used, values = {asked, *pair}, [(cell(row, column), column) for column in pair]
@@ -291,10 +266,24 @@ def lone_response(row: Row, context: Context) -> Records:
     """Read a prompt with one response and no judgement; rows of one prompt come together."""
     asked = prompt_column(row)
     column = next((name for name in RESPONSE_COLUMNS if name in row), RESPONSE_COLUMNS[0])
-    return [_unjudged(row, asked, {asked, column}, [(unpack_chat(cell(row, column)), column)], context)]
+    _note_numbers(context, [name for name in row if GRADE_WORD.search(name) and _are_numbers([row[name]], 1)])
+    return [_unjudged(row, asked, {asked, column}, [(cell(row, column), column)], context)]
+
+
+def _are_numbers(value: Any, count: int) -> bool:
+    """Tell whether a cell has as many numbers."""
+    numbers = isinstance(value, (list, tuple)) and len(value) == count
+    return numbers and all(isinstance(own, (int, float)) and not isinstance(own, bool) for own in value)
+
+
+def _note_numbers(context: Context, names: list[str]) -> None:
+    """Say that numbers beside responses, which may be grades, are kept in meta."""
+    if names:
+        context.note(f"numbers not read as grades: {', '.join(names)} (name them: --mapping.grades)", 1)
 
 
 def _unjudged(row: Row, asked: str, used: set[str], values: list[tuple[Any, str]], context: Context) -> dict[str, Any]:
-    meta = leftover(row, used | read_with(row, asked))
-    prompt, sides = asked_prompt(row, asked, context), [response_of(*value) for value in values]
+    alone = len(values) == 1
+    meta = leftover(row, used | read_with(row, asked, alone=alone))
+    prompt, sides = asked_prompt(row, asked, context, alone=alone), [response_of(*value) for value in values]
     return comparison_record(prompt, sides, [], row_meta=meta, allow_single=len(sides) == 1, context=context)

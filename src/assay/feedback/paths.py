@@ -17,6 +17,8 @@ from assay.feedback.problems import RowError
 
 _PIECE = re.compile(r'"([^"]+)"|([^.\[\]"]+)|\[(\d*)\]|(\.)')
 _RULE = re.compile(r"^(?P<path>.+?)\s*(?P<test>!=|=|\bis not null\b|\bis null\b)\s*(?P<value>.*)$")
+#: A whole number as pandas writes it into a csv where others of its column are missing.
+_WHOLE = re.compile(r"^[+-]?\d+\.0+$")
 _ALL = -1
 
 
@@ -126,16 +128,17 @@ class DropRule:
             cell = None
         if self.test.startswith("is"):
             return (cell is None) == (self.test == "is null")
-        return (key_text(cell) == self.value) == (self.test == "=")
+        return (key_text(cell) == key_text(self.value)) == (self.test == "=")
 
 
 def key_text(value: Any) -> str:
-    """Return a cell as the text that keys and rules compare with: true, false, null, 1 (also for 1.0)."""
+    """Return a cell as the text that keys and rules compare with: true, false, null, 1 (also for 1.0, as text too)."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
-    return str(value)
+    written = str(value).strip()
+    return written.partition(".")[0] if _WHOLE.match(written) else written
 
 
 def path_problem(path: str) -> str | None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
+from assay.feedback.asking import asked_prompt, prompt_column, read_with
 from assay.feedback.dialogues import (
     Response,
     cut_hh,
@@ -14,10 +16,10 @@ from assay.feedback.dialogues import (
     prompt_messages,
     response_of,
 )
-from assay.feedback.drafts import LABEL, Context, as_json, comparison_record
+from assay.feedback.drafts import LABEL, NO_JUDGEMENT, Context, as_json, comparison_record
 from assay.feedback.fields import Row, cell, flag, items, leftover, number, optional_number, plain, shown, text
-from assay.feedback.pair_shapes import Records, asked_prompt, prompt_column, read_with, unpack_chat
-from assay.feedback.problems import RowError
+from assay.feedback.pair_shapes import Records
+from assay.feedback.problems import Dropped, RowError
 from assay.feedback.records import Message, default_group, identity, message, prompt_identity
 
 SOLUTION_CHARS = 16
@@ -104,10 +106,31 @@ def rated_response(rating: dict[str, Any], *, steps: bool = False) -> dict[str, 
 
 def good_or_bad(row: Row, context: Context) -> Records:
     """Read prompt, completion, label (true: good), the unpaired layout of KTO."""
-    prompt = prompt_messages(unpack_chat(cell(row, "prompt")), "prompt")
-    response = response_of(unpack_chat(cell(row, "completion")), "completion").text
-    meta = leftover(row, {"prompt", "completion", "label"})
-    return [rating_record(prompt, response, label=flag(cell(row, "label"), "label"), meta=meta)]
+    prompt = asked_prompt(row, "prompt", context, alone=True)
+    response = response_of(cell(row, "completion"), "completion")
+    if cell(row, "label") in (None, ""):
+        raise Dropped(NO_JUDGEMENT)
+    meta = leftover(row, {"prompt", "completion", "label"} | read_with(row, "prompt", alone=True))
+    return [rating_record(prompt, rated_text(response, "completion"), label=flag(row["label"], "label"), meta=meta)]
+
+
+def rated_text(response: Response, column: str) -> str:
+    """Return the text that a rating is about.
+
+    Raises
+    ------
+    RowError
+        If messages say more than text, as calls of tools do: ratings keep text alone, and others would seem the same.
+    """
+    if response.messages is not None and any(turn["extra"] for turn in json.loads(response.messages)):
+        raise RowError(
+            "a rated response says more than text",
+            column=column,
+            expected="text, or messages of role and content",
+            got=shown(response.messages),
+            remedy="write calls of tools into the content, or compare responses in pairs, which keep messages",
+        )
+    return response.text
 
 
 def pointwise(row: Row, context: Context) -> Records:
@@ -128,7 +151,7 @@ def stepwise(row: Row, context: Context) -> Records:
     The response of a rating is the solution up to and including its step, steps joined by line ends, so that each
     rating can be judged on its own; ``meta.row.solution`` is shared by the steps of one solution.
     """
-    prompt = prompt_messages(unpack_chat(cell(row, "prompt")), "prompt")
+    prompt = prompt_messages(cell(row, "prompt"), "prompt")
     steps, labels = items(row, "completions"), items(row, "labels")
     if len(steps) != len(labels) or not steps:
         raise RowError("lists of different length", column="labels", expected=f"{len(steps)} labels, one per step",
@@ -156,10 +179,12 @@ def rl_prompt(row: Row, context: Context) -> Records:
     rule = cell(row, "reward_model")
     if not isinstance(rule, dict):
         raise RowError("wrong type", column="reward_model", expected='{"ground_truth": …}', got=shown(rule))
-    prompt = prompt_messages(unpack_chat(cell(row, "prompt")), "prompt")
+    prompt = prompt_messages(cell(row, "prompt"), "prompt")
     meta = leftover(row, {"data_source", "prompt", "reward_model"})
     meta |= {"reward_model": rest} if (rest := leftover(rule, ["ground_truth"])) else {}
-    return [prompt_record(prompt, plain(rule.get("ground_truth")), source=plain(row["data_source"]) or "", meta=meta)]
+    return [
+        prompt_record(prompt, plain(rule.get("ground_truth")), source=plain(cell(row, "data_source")) or "", meta=meta)
+    ]
 
 
 def lone_prompt(row: Row, context: Context) -> Records:
@@ -195,7 +220,7 @@ def own_rating(row: Row, context: Context) -> Records:
 
 def own_prompt(row: Row, context: Context) -> Records:
     """Read a prompt in this package's own layout: prompt, ground_truth, source."""
-    turns = prompt_messages(unpack_chat(cell(row, "prompt")), "prompt")
+    turns = prompt_messages(cell(row, "prompt"), "prompt")
     own = ("prompt", "ground_truth", "source", "prompt_id", "split_group", "meta")
     record = prompt_record(
         turns,

@@ -223,6 +223,7 @@ def _first_pass(stream: RecordStream, sink: pa.NativeFile) -> tuple[np.ndarray, 
             where=stream.source.name,
             expected="at least one row that is not dropped",
             got=", ".join(f"{count} dropped: {name}" for name, count in stream.dropped.counts.items()),
+            remedy="name what judges them with a mapping (kind: ratings for responses graded alone), or mend the rows",
         )
     return np.frombuffer(hashes, dtype=np.uint64) if len(hashes) else np.zeros(0, np.uint64), writer
 

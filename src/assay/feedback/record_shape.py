@@ -9,7 +9,7 @@ from assay.feedback.dialogues import Response, prompt_messages
 from assay.feedback.drafts import Context, comparison_record
 from assay.feedback.fields import Row, cell, items, number, optional_number, plain, shown, unpack, whole
 from assay.feedback.list_shapes import grades_of
-from assay.feedback.pair_shapes import Records, unpack_chat
+from assay.feedback.pair_shapes import Records
 from assay.feedback.problems import RowError
 from assay.feedback.records import Edge, edge
 
@@ -37,7 +37,7 @@ def own_record(row: Row, context: Context) -> Records:
     edges = [_edge(value, i, len(texts)) for i, value in enumerate(items(row, "edges"))]
     meta = unpack(row.get("meta"))
     record = comparison_record(
-        prompt_messages(unpack_chat(cell(row, "prompt")), "prompt"),
+        prompt_messages(cell(row, "prompt"), "prompt"),
         [Response(body, plain(turns)) for body, turns in zip(texts, messages, strict=True)],
         edges,
         grades=grades,

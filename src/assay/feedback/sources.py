@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 from datasets import ClassLabel, Dataset, DatasetDict, load_from_disk
 
@@ -19,8 +20,12 @@ from assay.feedback.problems import RowError
 
 _HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[\w.-]+(?::(?P<split>.+))?$")
 _LOCAL_SPLIT = re.compile(r"^(?P<folder>.+):(?P<split>[\w.-]+)$")
-_SPLIT_NAME = re.compile(r"(?<![A-Za-z0-9])(train|test|validation|valid|val|dev|eval)(?![A-Za-z0-9])", re.I)
-KNOWN_FILES = ".jsonl, .jsonl.gz, .json, .csv, .parquet"
+_SPLIT_NAME = re.compile(
+    r"(?<![A-Za-z0-9])(train|test|validation|valid|val|dev|eval)(?:_[A-Za-z]+)*(?![A-Za-z0-9])", re.I
+)
+#: Ends of names of tables that are not read.
+_OTHER_TABLES = (".tsv", ".xlsx", ".xls", ".zst", ".bz2", ".xz", ".zip", ".gz")
+KNOWN_FILES = ".jsonl, .json, .csv (all three also with .gz), .parquet"
 
 
 @dataclass(frozen=True)
@@ -104,9 +109,25 @@ def _from_rows(rows: Iterable[dict[str, Any]]) -> Source:
 
     def stream() -> Iterator[Item]:
         for number, row in enumerate(kept, start=1):
-            yield number, row if isinstance(row, dict) else RowError("not a row", expected="a dict", got=repr(row)[:60])
+            yield (
+                number,
+                (
+                    _without_arrays(row)
+                    if isinstance(row, dict)
+                    else RowError("not a row", expected="a dict", got=repr(row)[:60])
+                ),
+            )
 
     return Source("rows", (Part("rows", stream, None),))
+
+
+def _without_arrays(value: Any) -> Any:
+    """Return rows as pandas gives them with lists in the place of arrays."""
+    if isinstance(value, dict):
+        return {key: _without_arrays(own) for key, own in value.items()}
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    return [_without_arrays(own) for own in value] if isinstance(value, list) else value
 
 
 def _from_files(name: str, paths: list[Path]) -> Source:
@@ -133,12 +154,12 @@ def _from_folder(folder: Path, split: str | None) -> Source:
             return _from_splits(dict(saved), split, str(folder))
         _refuse_split(split, str(folder))
         return _from_dataset(saved, str(folder))
-    files = sorted(p for p in folder.rglob("*") if p.is_file() and suffix_of(p) and not p.name.startswith("."))
+    files = _files_in(folder)
+    places = {path: _inside(folder, path) for path in files}
     if split is None:
-        _refuse_several(folder, files)
+        _refuse_several(folder, list(places.values()))
     else:
-        wanted = re.compile(rf"(?<![A-Za-z0-9]){re.escape(split)}(?![A-Za-z0-9])")
-        files = [path for path in files if wanted.search(_inside(folder, path))]
+        files = _of_split(folder, places, split)
     if not files:
         raise DataError(
             f"the folder holds no data{f' for split {split!r}' if split else ''}",
@@ -149,17 +170,40 @@ def _from_folder(folder: Path, split: str | None) -> Source:
     return _from_files(f"{folder}:{split}" if split else str(folder), files)
 
 
+def _files_in(folder: Path) -> list[Path]:
+    """Return the files that can be read, hidden ones and what hidden folders hold left aside.
+
+    Raises
+    ------
+    DataError
+        If tables of other kinds lie among them: their rows would be missed by nobody.
+    """
+    inside = [path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file()]
+    seen = [path for path in inside if not any(name.startswith(".") for name in path.parts)]
+    known = [path for path in seen if suffix_of(path)]
+    others = [path.as_posix() for path in seen if path.suffix.lower() in _OTHER_TABLES and path not in known]
+    if known and others:
+        raise DataError(
+            "the folder also holds files that cannot be read",
+            where=str(folder),
+            expected=f"files that end in {KNOWN_FILES}",
+            got=", ".join(others[:8]),
+            remedy="save them as .csv or .jsonl, move them elsewhere, or give one of the other files",
+        )
+    return [folder / path for path in known]
+
+
 def _inside(folder: Path, path: Path) -> str:
     """Return where a file lies in a folder, without the end of its name: what may tell its split."""
-    return path.relative_to(folder).as_posix().removesuffix(suffix_of(path) or "")
+    place = path.relative_to(folder).as_posix()
+    return place[: len(place) - len(suffix_of(path) or "")]
 
 
-def _refuse_several(folder: Path, files: list[Path]) -> None:
+def _refuse_several(folder: Path, places: list[str]) -> None:
     """Refuse a folder whose files are named after different splits: read as one, a test set would be trained on."""
-    places = [_inside(folder, path) for path in files]
-    named = {place: match[1] for place in places if (match := _SPLIT_NAME.search(place))}
+    named = {place: match[0] for place in places if (match := _SPLIT_NAME.search(place))}
     splits = sorted({name.lower() for name in named.values()})
-    if len(splits) > 1:
+    if len({match[1].lower() for place in places if (match := _SPLIT_NAME.search(place))}) > 1:
         raise DataError(
             "the folder holds several splits",
             where=str(folder),
@@ -167,6 +211,24 @@ def _refuse_several(folder: Path, files: list[Path]) -> None:
             got=", ".join(sorted(named)[:8]),
             remedy=f"name one, as in {folder}:{splits[-1]}, or give one of the files",
         )
+
+
+def _of_split(folder: Path, places: dict[Path, str], split: str) -> list[Path]:
+    """Return the files with a split's name as a word of their place; of longer names that begin so, those of one."""
+    exact = re.compile(rf"(?<![A-Za-z0-9]){re.escape(split)}(?![A-Za-z0-9]|_[A-Za-z])")
+    found = [path for path, place in places.items() if exact.search(place)]
+    if found:
+        return found
+    longer = re.compile(rf"(?<![A-Za-z0-9]){re.escape(split)}(?:_[A-Za-z]+)+")
+    named = {path: match[0] for path, place in places.items() if (match := longer.search(place))}
+    if len(set(named.values())) > 1:
+        raise DataError(
+            f"several splits begin with {split!r}",
+            where=str(folder),
+            expected=f"one of {', '.join(sorted(set(named.values())))}",
+            got=split,
+        )
+    return list(named)
 
 
 def _from_splits(splits: dict[Any, Any], split: str | None, name: str) -> Source:

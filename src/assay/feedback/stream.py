@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Any, Literal, get_args
 
 from assay.errors import ConfigError, DataError
-from assay.feedback.detection import Shape, compared, detect, gathered, named_shape
+from assay.feedback.detection import VERDICT_WORD, Shape, compared, detect, gathered, named_shape
 from assay.feedback.drafts import Context, Ties
 from assay.feedback.fields import plain
 from assay.feedback.mapped import MappedReader
@@ -104,6 +104,7 @@ class RecordStream:
 
     def __post_init__(self) -> None:
         self._place = ""
+        self._columns: frozenset[str] | None = None
         self._context = Context(self.options.tokenizer, self.options.ties, self._note)
         self._group = None if self.options.group is None else _group_path(self.options.group)
         mapping = self.options.mapping
@@ -125,7 +126,12 @@ class RecordStream:
     def _common_shape(self) -> Shape:
         if self.options.format != "auto":
             return named_shape(self.options.format)
-        found = {part.name: shape for part in self.source.parts if (shape := _shape_of(part)) is not None}
+        found: dict[str, Shape] = {}
+        for part in self.source.parts:
+            first = _first_rows(part)
+            if first:
+                found[part.name] = detect(first, part.name)
+                self._columns = (self._columns or frozenset()).union(*first)
         if not found:
             raise _no_rows(self.source)
         names = {shape.name for shape in found.values()}
@@ -136,6 +142,20 @@ class RecordStream:
                 remedy="give one of the files, or a split",
             )  # fmt: skip
         return next(iter(found.values()))
+
+    def _refuse_late(self, row: dict[str, Any]) -> None:
+        """Refuse a row with a verdict for which the layout, told by the first rows, has no place."""
+        if self._columns is None or row.keys() <= self._columns:
+            return
+        late = [str(name) for name in row.keys() - self._columns if _is_late(name) and row[name] is not None]
+        if late:
+            raise RowError(
+                "a verdict that the first rows have not",
+                column=sorted(late)[0],
+                expected=f"rows as the first {SAMPLE_ROWS}, which are read as {self.shape.name}",
+                got=f"the columns {', '.join(map(str, row))}",
+                remedy="keep the judged and the other rows in files of their own, or name the layout: --format",
+            )
 
     @property
     def dimension(self) -> str | None:
@@ -152,6 +172,7 @@ class RecordStream:
                     self.problems.add(part.name, number, row)
                     continue
                 try:
+                    self._refuse_late(row)
                     records = self.shape.parse(row, self._context)
                     if self._group is not None:
                         _regroup(records, self._group, row)
@@ -164,6 +185,10 @@ class RecordStream:
                         yield part.name, number, record
         if not self.rows:
             raise _no_rows(self.source)
+
+
+def _is_late(name: Any) -> bool:
+    return name in ("chosen", "rejected") or VERDICT_WORD.search(str(name)) is not None
 
 
 def _mapped_shape(mapping: ColumnMapping) -> Shape:
@@ -180,8 +205,8 @@ def _regroup(records: list[dict[str, Any]], path: CellPath, row: dict[str, Any])
         record["split_group"] = group
 
 
-def _shape_of(part: Part) -> Shape | None:
-    """Detect the layout of a file by its first sound rows; None if it has no rows at all."""
+def _first_rows(part: Part) -> list[dict[str, Any]]:
+    """Return the first sound rows of a file, by which its layout is told; none if it has no rows at all."""
     first = list(islice(part.rows(), SAMPLE_ROWS))
     sound = [row for _, row in first if not isinstance(row, RowError)]
     if first and not sound:
@@ -190,7 +215,7 @@ def _shape_of(part: Part) -> Shape | None:
             if isinstance(row, RowError):
                 problems.add(part.name, number, row)
         raise problems.error()
-    return detect(sound, part.name) if sound else None
+    return sound
 
 
 def _no_rows(source: Source) -> DataError:

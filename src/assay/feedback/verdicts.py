@@ -8,6 +8,7 @@ from typing import Any
 
 from assay.feedback.drafts import NO_JUDGEMENT, Context
 from assay.feedback.fields import Row, number, plain, shown, unpack, whole
+from assay.feedback.list_shapes import rank_edges
 from assay.feedback.mapping import ColumnMapping
 from assay.feedback.paths import CellPath, key_text
 from assay.feedback.problems import Dropped, RowError
@@ -53,6 +54,8 @@ class Verdicts:
             edges = self._by_confidence(row, count, details)
         elif mapping.preference is not None:
             edges = self._by_preference(row, count, details)
+        elif mapping.ranks:
+            edges = self._by_ranks(row, count, details)
         elif len(mapping.votes) > 1:
             edges = self._by_votes(row, details)
         else:
@@ -90,6 +93,11 @@ class Verdicts:
             raise Dropped(NO_JUDGEMENT)
         if best == "tie":
             return [edge(a, b, **{**details, "p": 0.5}) for a, b in combinations(range(count), 2)]
+        if best is None and any(isinstance(meaning, int) for meaning in self.mapping.choice_names.values()):
+            # read as an index, what nobody named would be one response or the other
+            known = ", ".join(names | self.mapping.choice_names)
+            raise RowError("unknown verdict", column=path, expected=f"one of {known}", got=shown(value),
+                           remedy="name it in choice_names, as an index, tie or skip")  # fmt: skip
         if best is None:
             best = whole(value, path, choices=range(count))
         middle = self.mapping.confidence_middle
@@ -129,7 +137,20 @@ class Verdicts:
                 edges.append(edge(a, b, **{**details, "p": 0.5}))
             elif meaning != "skip":
                 edges.append(edge(a, b, **details) if meaning == "first" else edge(b, a, **details))
+        if not edges:
+            raise Dropped(NO_JUDGEMENT)
         return edges
+
+    def _by_ranks(self, row: Row, count: int, details: dict[str, Any]) -> list[Edge]:
+        """Turn ranks into one judgement per pair: a lower rank is better, equal ranks tie."""
+        cells = [self.cells.need(row, path) for path in self.mapping.ranks]
+        values = unpack(cells[0]) if len(cells) == 1 else cells
+        if not isinstance(values, (list, tuple)) or len(values) != count:
+            raise RowError("ranks and responses differ in number", column=self.mapping.ranks[0],
+                           expected=f"{count} ranks", got=shown(values))  # fmt: skip
+        ranks = [number(value, path) for value, path in zip(values, _each(self.mapping.ranks, count), strict=True)]
+        shared = {"source": "ranks", **details}
+        return [edge(own["a"], own["b"], **{**shared, "p": own["p"]}) for own in rank_edges(ranks)]
 
     def _by_votes(self, row: Row, details: dict[str, Any]) -> list[Edge]:
         """Turn votes per response into one judgement per pair: p the share, w the number of votes."""
@@ -156,3 +177,8 @@ class Verdicts:
         if not times:
             raise Dropped(NO_JUDGEMENT)
         return [{**judged} for judged in edges for _ in range(int(times))]
+
+
+def _each(paths: Sequence[str], count: int) -> list[str]:
+    """Return a path for each response, for messages."""
+    return list(paths) if len(paths) == count else [f"{paths[0]}[{i}]" for i in range(count)]

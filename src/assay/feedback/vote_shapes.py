@@ -6,10 +6,11 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from assay.feedback.asking import SYSTEM_COLUMNS, alpaca_prompt, with_system
 from assay.feedback.dialogues import Response, chat, from_turns, is_chat, response_of, split_sides
 from assay.feedback.drafts import NO_JUDGEMENT, Context, comparison_record
 from assay.feedback.fields import Row, cell, flag, items, leftover, number, plain, shown, text, unpack, whole
-from assay.feedback.pair_shapes import Records, alpaca_prompt
+from assay.feedback.pair_shapes import Records
 from assay.feedback.problems import Dropped, RowError
 from assay.feedback.records import Edge, Message, edge, message
 
@@ -24,21 +25,49 @@ def arena(row: Row, context: Context) -> Records:
     if "conversation_a" in row:
         sides = [chat(cell(row, column), column) for column in ("conversation_a", "conversation_b")]
     else:
-        questions, *answers = _turns(row, ("prompt", "response_a", "response_b"))
-        sides = [_interleave(questions, own, f"response_{name}") for name, own in zip("ab", answers, strict=True)]
+        sides = _sides_of_turns(row)
     judged = _arena_edge(row)
-    # A second question follows on an answer that differs, so everything after the first question is the response.
-    prompt, first, second = split_sides(sides[0], sides[1], "response_a") if sides[0] != sides[1] else _same(sides[0])
+    prompt, pair = _cut(row, sides)
     used = {"prompt", "response_a", "response_b", "conversation_a", "conversation_b", "winner", "judge", *_WINS}
-    return [comparison_record(prompt, [first, second], [judged], row_meta=leftover(row, used), context=context)]
+    meta = leftover(row, used | set(SYSTEM_COLUMNS))
+    return [comparison_record(prompt, pair, [judged], row_meta=meta, context=context)]
+
+
+def unjudged_turns(row: Row, context: Context) -> Records:
+    """Read prompt, response_a, response_b as lists of turns, without a verdict: a record without edges."""
+    prompt, pair = _cut(row, _sides_of_turns(row))
+    meta = leftover(row, {"prompt", "response_a", "response_b", *SYSTEM_COLUMNS})
+    return [comparison_record(prompt, pair, [], row_meta=meta, context=context)]
+
+
+def _sides_of_turns(row: Row) -> list[list[Message]]:
+    questions, *answers = _turns(row, ("prompt", "response_a", "response_b"))
+    return [_interleave(questions, own, f"response_{name}") for name, own in zip("ab", answers, strict=True)]
+
+
+def _cut(row: Row, sides: list[list[Message]]) -> tuple[list[Message], list[Response]]:
+    """Return the prompt and both responses.
+
+    A second question follows on an answer that differs, so everything after the first question is the response.
+    """
+    prompt, first, second = split_sides(sides[0], sides[1], "response_a") if sides[0] != sides[1] else _same(sides[0])
+    return with_system(row, prompt), [first, second]
 
 
 def _turns(row: Row, columns: Sequence[str]) -> list[list[Any]]:
     """Return the turns in each cell. Text is JSON only where all cells are: an answer may be JSON for its own sake."""
     values = [cell(row, column) for column in columns]
     unpacked = [unpack(value) for value in values]
-    if all(isinstance(value, (list, tuple)) for value in unpacked):
+    lists = [isinstance(value, (list, tuple)) for value in unpacked]
+    if all(lists):
         values = unpacked
+    elif sum(lists) == len(lists) - 1 and str(values[odd := lists.index(False)]).startswith("["):
+        raise RowError(
+            "turns are JSON in some cells only",
+            column=columns[odd],
+            expected="a list of turns, as in the other cells",
+            got=shown(values[odd]),
+        )
     for column, value in zip(columns, values, strict=True):
         if not isinstance(value, (str, list, tuple)):
             raise RowError("wrong type", column=column, expected="text or a list of turns", got=shown(value))
@@ -46,8 +75,9 @@ def _turns(row: Row, columns: Sequence[str]) -> list[list[Any]]:
 
 
 def _interleave(questions: list[Any], answers: list[Any], column: str) -> list[Message]:
-    if is_chat(answers):
-        return [*[message("user", str(q)) for q in questions[:1]], *chat(answers, column)]
+    if is_chat(answers) and (is_chat(questions) or (len(questions) == 1 and isinstance(questions[0], str))):
+        asked = chat(questions, "prompt") if is_chat(questions) else [message("user", questions[0])]
+        return [*asked, *chat(answers, column)]
     if len(questions) != len(answers) or not answers or not all(isinstance(t, str) for t in [*questions, *answers]):
         raise RowError(
             "turns do not match",
@@ -59,8 +89,9 @@ def _interleave(questions: list[Any], answers: list[Any], column: str) -> list[M
 
 
 def _same(side: list[Message]) -> tuple[list[Message], Response, Response]:
-    response = from_turns(side[1:])
-    return side[:1], response, response
+    asked = next(k for k, turn in enumerate(side) if turn["role"] == "assistant")
+    response = from_turns(side[asked:])
+    return side[:asked], response, response
 
 
 def _arena_edge(row: Row) -> Edge:
@@ -72,7 +103,7 @@ def _arena_edge(row: Row) -> Edge:
         if winner in ("model_a", "a", "A") or winner in ("model_b", "b", "B"):
             a = 0 if str(winner)[-1] in "aA" else 1
             return edge(a, 1 - a, annotator=judge)
-        if isinstance(winner, str) and winner.lower().startswith("tie"):
+        if isinstance(winner, str) and winner.lower().startswith(("tie", "both")):
             return edge(0, 1, 0.5, annotator=judge)
         raise RowError("unknown verdict", column="winner", expected="model_a, model_b or tie", got=shown(winner))
     wins = [flag(cell(row, column), column) for column in _WINS]
@@ -148,6 +179,6 @@ def annotated_pair(row: Row, context: Context) -> Records:
     if not edges:
         raise Dropped(NO_JUDGEMENT)
     sides = [Response(text(row, column)) for column in ("response1", "response2")]
-    used = {"instruction", "input", "response1", "response2", *annotators}
+    used = {"instruction", "input", "history", *SYSTEM_COLUMNS, "response1", "response2", *annotators}
     meta = leftover(row, used)
     return [comparison_record(alpaca_prompt(row), sides, edges, row_meta=meta, context=context)]
