@@ -44,3 +44,11 @@ def test_farthest_first() -> None:
     assert sorted(spread_out(vectors, value, 20, 7)) == list(range(7))
     assert len(spread_out(np.zeros((0, 3)), np.zeros(0), 2, 5)) == 0
     assert len(set(spread_out(np.zeros((4, 3)), value[:4], 3, 4))) == 3, "equal pairs are still different pairs"
+
+
+def test_information_gain_of_calibrated_margins() -> None:
+    margin, std = np.array([0.5, -1.0]), np.array([1.0, 0.4])
+    scaled = information_gain(margin / 2, std / 2)
+    assert information_gain(margin, std, lambda z: expit(z / 2)) == pytest.approx(scaled)
+    # all that is sure is told already
+    assert information_gain(margin, std, lambda z: np.full(z.shape, 0.8)) == pytest.approx([0.0, 0.0])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -62,3 +64,21 @@ def test_it_is_part_of_an_evaluation() -> None:
     found = evaluate(data, np.ones(len(data)), resamples=100)
     assert found.ceiling is not None and found.to_dict()["noise_ceiling"]["accuracy"][1] == found.ceiling.high
     assert "judged again" in found.ceiling.sentence()
+
+
+def test_judgements_of_no_weight_say_nothing() -> None:
+    data = judged(np.full(40, 1.0), ["ann", "bob"])
+    against = replace(data, p=np.where(data.annotator == "bob", 1 - data.p, data.p))
+    muted = replace(against, w=(data.annotator == "ann").astype(float))
+    assert ceiling_of(muted, GroupBootstrap(muted.group, 50)) is None
+    found = ceiling_of(against, GroupBootstrap(against.group, 50))
+    assert found is not None and found.agreeing.value == 0
+
+
+def test_that_all_agree_is_not_certain() -> None:
+    data = judged(np.full(12, 1.0), ["ann", "bob"])
+    found = ceiling_of(data, GroupBootstrap(data.group, 50))
+    assert found is not None and found.agreeing.ci95 == pytest.approx((0.025 ** (1 / 12), 1.0)) and not found.nameless
+    nameless = judged(np.full(12, 1.0), [None, None])
+    told = ceiling_of(nameless, GroupBootstrap(nameless.group, 50))
+    assert told is not None and "without a name" in told.sentence() and told.to_dict()["nameless"]

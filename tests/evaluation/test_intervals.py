@@ -59,10 +59,11 @@ def test_covers_the_truth_about_as_often_as_it_says() -> None:
 
 def test_seed_decides_and_chunks_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
-    groups, hits, w = rng.integers(0, 30, 100), rng.random(100), np.ones(100)
+    groups, hits, w = rng.integers(0, 60, 100), rng.random(100), np.ones(100)
     first = GroupBootstrap(groups, 300, seed=7).ratio(hits, w)
     monkeypatch.setattr("assay.evaluation.intervals._CHUNK_VALUES", 64)
-    assert GroupBootstrap(groups, 300, seed=7).ratio(hits, w) == first
+    again = GroupBootstrap(groups, 300, seed=7).ratio(hits, w)
+    assert again.value == first.value and again.ci95 == pytest.approx(first.ci95, rel=1e-12)
     assert GroupBootstrap(groups, 300, seed=8).ratio(hits, w) != first
 
 
@@ -98,3 +99,30 @@ def test_many_groups_are_put_together_without_changing_the_width(monkeypatch: py
     assert bootstrap.n_groups == 4000 and apart is not None and together is not None
     # relative error of a width: 1/sqrt(2 * 500) from the clusters and about 0.03 from each set of resamples
     assert together[1] - together[0] == pytest.approx(apart[1] - apart[0], rel=0.15)
+
+
+@pytest.mark.parametrize("count", [2, 3, 5, 10, 20])
+def test_few_groups_cover_too(count: int) -> None:
+    rng = np.random.default_rng(count)
+    groups, covered, shown = np.repeat(np.arange(count), 5), 0, 0
+    for trial in range(400):
+        values = rng.normal(size=count)[groups] + 0.5 * rng.normal(size=len(groups))
+        found = GroupBootstrap(groups, 300, seed=trial).ratio(values, np.ones(len(groups)))
+        assert found.ci95 is not None
+        covered += found.ci95[0] <= 0 <= found.ci95[1]
+        shown += found.excludes_zero()
+    assert covered >= 368 and shown <= 32  # binomial(400, .95): below 368 has probability 0.004
+
+
+def test_what_all_groups_say_is_not_certain() -> None:
+    ones, groups = np.ones(8), np.arange(8)
+    bootstrap = GroupBootstrap(groups, 100)
+    low, high = bootstrap.ratio(ones, ones, between=(-1.0, 1.0)).ci95 or (0.0, 0.0)
+    # eight of eight: P above 0.025 ** (1 / 8) = 0.631, so the difference of hits above twice that less one
+    assert (low, high) == pytest.approx((2 * 0.025 ** (1 / 8) - 1, 1.0))
+    assert bootstrap.ratio(-ones, ones, between=(-1.0, 1.0)).ci95 == pytest.approx((-1.0, -low))
+    assert not GroupBootstrap(np.arange(2), 100).ratio(ones[:2], ones[:2], between=(-1.0, 1.0)).excludes_zero()
+    by_call = bootstrap.resampled(lambda index: float(ones[index].mean()), between=(0.0, 1.0))
+    assert by_call.ci95 == pytest.approx((0.025 ** (1 / 8), 1.0))
+    # no difference at all is no claim
+    assert bootstrap.ratio(0 * ones, ones, between=(-1.0, 1.0)).ci95 == (0.0, 0.0)

@@ -100,3 +100,13 @@ def test_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ppi_py", None)
     with pytest.raises(ConfigError, match="need a further package"):
         powered_accuracy(BASE, np.ones(120), np.ones(3), np.arange(3))
+
+
+def test_weights_count() -> None:
+    rng = np.random.default_rng(2)
+    (margins, signs, groups), _ = world(rng, True)
+    right = signs[:120] > 0
+    given = replace(BASE, group=groups[:120].astype(str), w=np.where(right, 10.0, 1.0))
+    found = powered_accuracy(given, margins[:120] * signs[:120], margins[120:], groups[120:])
+    assert found.alone == pytest.approx(np.average(right, weights=given.w))
+    assert found.alone_ci95[0] < found.alone < found.alone_ci95[1]

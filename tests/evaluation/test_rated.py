@@ -70,3 +70,14 @@ def test_platt_of_a_pair_is_the_odds_that_this_one_is_the_good_one() -> None:
     expected = a * (1 - b) / (a * (1 - b) + b * (1 - a))
     np.testing.assert_allclose(platt.probability(np.array([0.9])), expected)
     np.testing.assert_allclose(logit(expected), platt.apply(np.array([0.9])))
+
+
+def test_that_all_prompts_are_in_order_is_not_certain() -> None:
+    scores, grades = np.tile([0.0, 1.0, 2.0], 4), np.tile([0.0, 0.0, 1.0], 4)
+    record = np.repeat(np.arange(4), 3)
+    found = evaluate_rated(scores, grades, record, record, resamples=50)
+    assert found is not None and found.auroc is not None
+    low = 0.025**0.25
+    assert found.auroc.ci95 == pytest.approx((low, 1.0))
+    exact = evaluate_rated(scores, scores, record, record, resamples=50)
+    assert exact is not None and exact.rank_within.ci95 == pytest.approx((2 * low - 1, 1.0))

@@ -8,7 +8,7 @@ from datasets import Dataset
 
 from assay.errors import DataError
 from assay.feedback import comparison, edge, from_rows, pairs
-from assay.feedback.annotators import agreement, dawid_skene, noise_ceiling, pooled, votes
+from assay.feedback.annotators import agreement, agreement_of_each, dawid_skene, noise_ceiling, pooled, votes
 
 GOOD = (0.95, 0.8, 0.6, 0.55)
 
@@ -110,3 +110,23 @@ def test_noise_ceiling_brackets_the_best_accuracy() -> None:
         assert low - 1e-9 <= float(right.mean()) <= high + 1e-9
     assert noise_ceiling(1.0) == (1.0, 1.0)
     assert noise_ceiling(0.4) == (0.5, 0.5)
+
+
+def test_to_agree_with_oneself_is_no_agreement() -> None:
+    random = np.random.default_rng(0)
+    rows, once = [], []
+    for item in range(60):
+        anna, bert = ((0, 1) if random.random() < 0.5 else (1, 0) for _ in range(2))
+        said = [edge(*anna, annotator="anna"), edge(*bert, annotator="bert")]
+        once.append(comparison(f"Q{item}", ["one", "two"], said))
+        rows.append(comparison(f"Q{item}", ["one", "two"], [said[0], *said, said[0]]))
+    repeated, plain = (votes(pairs(from_rows(own))) for own in (rows, once))
+    assert agreement(repeated) == agreement(plain)
+    assert agreement_of_each(repeated) == agreement_of_each(plain)
+    assert agreement_of_each(plain)["anna"][1] == 60
+
+
+def test_a_soft_verdict_is_one_and_no_tie() -> None:
+    said = [edge(0, 1, 0.7, annotator="anna"), edge(0, 1, 0.3, annotator="bert")]
+    found = agreement(votes(pairs(from_rows([comparison(f"Q{k}", ["one", "two"], said) for k in range(5)]))))
+    assert found["agreeing"] == 0 and found["alpha"] < 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -61,3 +62,10 @@ def test_one_group_cannot_fit_and_check(cli: Cli, foreign: Path, tmp_path: Path)
     said = cli("calibrate", foreign, path, "--out", "calibrated")
     assert said.code == 2 and "too few split groups" in said.err
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_reasons_for_caution_are_said(cli: Cli, foreign: Path, tmp_path: Path) -> None:
+    rows = [{"prompt": f"Q{k}?", "chosen": "fine", "rejected": "no", "target": 0.5} for k in range(20)]
+    (tmp_path / "ties.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    said = cli("calibrate", foreign, tmp_path / "ties.jsonl", "--out", "calibrated")
+    assert said.code == 0 and "caution: all judgements are ties" in said.err, said.err

@@ -28,7 +28,7 @@ def unjudged(tmp_path: Path, many_pairs: Path) -> Path:
 
 def test_labels_hide_what_they_are_judged_by(cli: Cli, many_pairs: Path, own: Path, tmp_path: Path) -> None:
     out = tmp_path / "labels"
-    said = cli("label", many_pairs, "--functions", own, "--presets", "", "--out", out, "--calibration-share", 0.3)
+    said = cli("label", many_pairs, "--functions", own, "--presets", "none", "--out", out, "--calibration-share", 0.3)
     assert said.code == 0, said.err
     assert "good_words" in said.out and "hidden judgements" in said.out
     assert tree(out) == [

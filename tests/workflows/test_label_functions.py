@@ -81,6 +81,9 @@ def test_copies_and_silent_functions_are_left_out_and_told(cli: Cli, many_pairs:
         ("@labeling_function\ndef mine(pair):\n    return FIRST\n", "does not say the opposite"),
         ("def mine(pair):\n    return 1\n", "no labeling function in this file"),
         ("import nothing_of_that_name\n", "cannot be run"),
+        ("import sys\nsys.exit(0)\n", "cannot be run: SystemExit"),
+        ("@labeling_function\ndef mine(pair):\n    raise SystemExit(3)\n", "it raised SystemExit"),
+        ("@labeling_function\ndef mine(pair):\n    return [1] if 'a' in pair.first else 1\n", "this is no vote"),
         ("@feature_function()\ndef length(text):\n    return 1\n", "is there already"),
     ],
 )

@@ -73,6 +73,9 @@ def test_other_ratings_judge_a_model(cli: Cli, tiny_encoder: Path) -> None:
     assert said.code == 0, said.err
     assert metrics("judged")["rated"]["n_responses"] == 12 and metrics("judged")["evaluation"] is None
     assert "P(good)" in said.out and "12 graded responses" in Path("judged/report.html").read_text(encoding="utf-8")
+    mapping = ["--mapping.kind", "ratings", "--mapping.prompt", "prompt", "--mapping.responses", "completion"]
+    mapped = cli("evaluate", "run", "other.jsonl", "--graded", *mapping, "--mapping.grades", "label", "--out", "mapped")
+    assert mapped.code == 0 and metrics("mapped")["rated"]["n_responses"] == 12, mapped.err
     said = cli("evaluate", "run", "other.jsonl")
     assert said.code == 2 and ("no judgement" in said.err or "one response only" in said.err)
     said = cli("evaluate", "run", "other.jsonl", "--graded", "--against", "run")

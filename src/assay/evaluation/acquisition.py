@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from scipy.special import expit, xlogy
 
@@ -15,21 +17,25 @@ def binary_entropy(p: np.ndarray) -> np.ndarray:
     return np.asarray(-xlogy(p, p) - xlogy(1 - p, 1 - p))
 
 
-def information_gain(margin: np.ndarray, std: np.ndarray) -> np.ndarray:
+def information_gain(
+    margin: np.ndarray, std: np.ndarray, probability: Callable[[np.ndarray], np.ndarray] = expit
+) -> np.ndarray:
     r"""Return what a judgement would tell of the model, in nats (BALD; Houlsby et al. 2011).
 
-    .. math:: I = H(\mathbb E\,\sigma(z)) - \mathbb E\,H(\sigma(z)), \qquad z \sim N(m, s^2)
+    .. math:: I = H(\mathbb E\,P(z)) - \mathbb E\,H(P(z)), \qquad z \sim N(m, s^2)
 
     High where the model is unsure because it knows little, low where it knows that the pair is a toss-up.
 
     Parameters
     ----------
     margin, std
-        Calibrated margins and their standard deviations, ``[E]``.
+        Margins and their standard deviations, ``[E]``.
+    probability
+        Of margins, calibrated if these are not; the logistic function of calibrated ones.
     """
     nodes, weights = np.polynomial.hermite_e.hermegauss(_POINTS)
     weights = weights / weights.sum()
-    p = expit(np.asarray(margin, np.float64)[:, None] + np.asarray(std, np.float64)[:, None] * nodes)
+    p = probability(np.asarray(margin, np.float64)[:, None] + np.asarray(std, np.float64)[:, None] * nodes)
     return np.asarray(np.maximum(binary_entropy(p @ weights) - binary_entropy(p) @ weights, 0.0))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from assay.evaluation.intervals import Estimate, GroupBootstrap
-from assay.feedback.annotators import noise_ceiling, votes
+from assay.feedback.annotators import noise_ceiling, once_each, votes
 from assay.feedback.pairs import Pairs
 
 #: Pairs that were judged again, below which nothing is said.
@@ -27,6 +27,8 @@ class Ceiling:
         The best accuracy lies between them (`assay.feedback.annotators.noise_ceiling`).
     least, most
         The same at the ends of the interval of ``agreeing``.
+    nameless
+        Whether nobody's name stands by some of the judgements: they are taken for different people's.
     """
 
     agreeing: Estimate
@@ -34,6 +36,7 @@ class Ceiling:
     high: float
     least: float
     most: float
+    nameless: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, for JSON."""
@@ -41,6 +44,7 @@ class Ceiling:
             "agreeing": self.agreeing.to_dict(),
             "accuracy": [self.low, self.high],
             "accuracy_with_sampling": [self.least, self.most],
+            "nameless": self.nameless,
         }
 
     def sentence(self) -> str:
@@ -51,6 +55,7 @@ class Ceiling:
             f"{self.agreeing.n:,} pairs judged again, so no model could be right in more than "
             f"{100 * self.high:.1f} % ({100 * self.most:.1f} with the sampling error); the best one is right in "
             f"{100 * self.low:.1f} % or more."
+            + (" Judgements without a name are taken for different people's." if self.nameless else "")
         )
 
 
@@ -59,17 +64,14 @@ def ceiling_of(pairs: Pairs, bootstrap: GroupBootstrap) -> Ceiling | None:
 
     Ties say nothing here. A judge's repeats of himself count once.
     """
-    keep = np.flatnonzero((pairs.p == 0) | (pairs.p == 1))
+    keep = np.flatnonzero(((pairs.p == 0) | (pairs.p == 1)) & (pairs.w > 0))
     if len(keep) < 2:
         return None
-    found = votes(pairs.take(keep))
-    # whoever judged a pair several times is one judge; nameless ones are taken to differ
-    named = np.array([pairs.annotator[index] is not None for index in keep])
-    own = np.where(named, found.annotator, -1 - np.arange(len(keep)))
-    _, first = np.unique(np.stack([found.unit, own], axis=1), axis=0, return_index=True)
+    # whoever judged a pair several times is one judge
+    found = once_each(votes(pairs.take(keep)))
     units = len(found.first)
-    total = np.bincount(found.unit[first], minlength=units)
-    wins = np.bincount(found.unit[first], found.verdict[first], minlength=units)
+    total = np.bincount(found.unit, minlength=units)
+    wins = np.bincount(found.unit, found.verdict, minlength=units)
     again = total > 1
     if again.sum() < LEAST:
         return None
@@ -78,7 +80,8 @@ def ceiling_of(pairs: Pairs, bootstrap: GroupBootstrap) -> Ceiling | None:
     share[again] = (w * (w - 1) + (t - w) * (t - w - 1)) / (t * (t - 1))
     terms, weight = np.zeros(len(pairs)), np.zeros(len(pairs))
     terms[keep[found.first]], weight[keep[found.first]] = share, again
-    agreeing = bootstrap.ratio(terms, weight)
+    agreeing = bootstrap.ratio(terms, weight, proportion=True)
     low, high = noise_ceiling(agreeing.value)
     least, most = (noise_ceiling(bound)[side] for side, bound in enumerate(agreeing.ci95 or (agreeing.value,) * 2))
-    return Ceiling(agreeing, low, high, least, most)
+    nameless = bool((~found.named[again[found.unit]]).any())
+    return Ceiling(agreeing, low, high, least, most, nameless)

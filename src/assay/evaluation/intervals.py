@@ -3,21 +3,32 @@
 Judgements of one prompt (or one conversation) are not independent, so whole groups are drawn with replacement, as many
 as there are (cluster bootstrap; Davison and Hinkley 1997, section 3.8). A metric that is a ratio of sums needs only its
 sums per group, so that 2,000 resamples cost one matrix product; anything else goes through ``resampled``.
+
+Few groups, drawn with replacement, vary too little: below `FEW_GROUPS` the interval is Student's t with the bootstrap's
+standard error, made unbiased. Where all groups say the same there is no spread at all; of what lies between known
+bounds an exact interval then takes its place.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from scipy.stats import beta
+from scipy.stats import t as student
 
 RESAMPLES = 2000
 MOST_DRAWN = 20_000
+#: Below so many groups the percentiles of resamples cover too rarely.
+FEW_GROUPS = 30
 _CHUNK_VALUES = 4_000_000
 _KEPT_VALUES = 200_000_000  # bytes
+
+
+#: The least and the largest that each term of a metric can be.
+Bounds = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -29,7 +40,7 @@ class Estimate:
     value
         The metric on all judgements; NaN when there are none.
     ci95
-        Percentile interval, or None when fewer than two groups leave nothing to resample.
+        Interval, or None when fewer than two groups leave nothing to resample.
     n
         Judgements that count.
     """
@@ -98,7 +109,14 @@ class GroupBootstrap:
             drawn = rng.integers(0, groups, (rows, groups)) + groups * np.arange(rows)[:, None]
             yield np.bincount(drawn.ravel(), minlength=rows * groups).reshape(rows, groups)
 
-    def ratios(self, terms: np.ndarray, w: np.ndarray, *, proportion: bool = False) -> list[Estimate]:
+    def ratios(
+        self,
+        terms: np.ndarray,
+        w: np.ndarray,
+        *,
+        proportion: bool = False,
+        between: Sequence[Bounds | None] | None = None,
+    ) -> list[Estimate]:
         """Estimate ``sum(w * terms) / sum(w)`` for each column of terms [E, K] and w [E, K].
 
         Resamples in which a column has no weight are left out of its interval.
@@ -106,8 +124,10 @@ class GroupBootstrap:
         Parameters
         ----------
         proportion
-            The terms are hits: where all of them are 0 or all are 1 the bootstrap has no spread, and the exact binomial
-            interval (Clopper and Pearson 1934) with one trial per group takes its place.
+            The terms are hits, between 0 and 1.
+        between
+            Bounds of the terms by column; None: not known. Where all terms are at one of them the bootstrap has no
+            spread, and the exact binomial interval (Clopper and Pearson 1934) with one trial per group takes its place.
         """
         used = np.where(w > 0, w * np.where(w > 0, terms, 0.0), 0.0)
         columns = terms.shape[1]
@@ -117,11 +137,16 @@ class GroupBootstrap:
         with np.errstate(invalid="ignore", divide="ignore"):
             drawn = sums[:, :columns] / sums[:, columns:]
             values = used.sum(axis=0) / w.sum(axis=0)
-        return [self._estimate(float(values[k]), drawn[:, k], w[:, k] > 0, proportion) for k in range(columns)]
+        bounds = between or [(0.0, 1.0) if proportion else None] * columns
+        return [self._estimate(float(values[k]), drawn[:, k], w[:, k] > 0, bounds[k]) for k in range(columns)]
 
-    def ratio(self, terms: np.ndarray, w: np.ndarray, *, proportion: bool = False) -> Estimate:
+    def ratio(
+        self, terms: np.ndarray, w: np.ndarray, *, proportion: bool = False, between: Bounds | None = None
+    ) -> Estimate:
         """Estimate one ratio; terms and w [E], see ``ratios``."""
-        return self.ratios(terms[:, None], w[:, None], proportion=proportion)[0]
+        return self.ratios(
+            terms[:, None], w[:, None], proportion=proportion, between=None if between is None else [between]
+        )[0]
 
     def difference(self, terms: np.ndarray, w: np.ndarray, other: np.ndarray) -> Estimate:
         """Estimate ``sum(w * terms) / sum(w)`` minus the same with the weights ``other``; all [E].
@@ -132,10 +157,19 @@ class GroupBootstrap:
         sums = np.concatenate([columns.sum(axis=0)[None], self.sums(columns)])
         with np.errstate(invalid="ignore", divide="ignore"):
             found = sums[:, 0] / sums[:, 1] - sums[:, 2] / sums[:, 3]
-        return self._estimate(float(found[0]), found[1:], (w > 0) | (other > 0), proportion=False)
+        return self._estimate(float(found[0]), found[1:], (w > 0) | (other > 0), None)
 
-    def resampled(self, metric: Callable[[np.ndarray], float], resamples: int | None = None) -> Estimate:
-        """Estimate any metric: a function of judgement indices [n] (repeats included); NaN draws are left out."""
+    def resampled(
+        self,
+        metric: Callable[[np.ndarray], float],
+        resamples: int | None = None,
+        *,
+        between: Bounds | None = None,
+    ) -> Estimate:
+        """Estimate any metric: a function of judgement indices [n] (repeats included); NaN draws are left out.
+
+        ``between``: see ``ratios``.
+        """
         rng = np.random.default_rng(self.seed)
         order = np.argsort(self._index, kind="stable")
         members = np.split(order, np.flatnonzero(np.diff(self._index[order])) + 1)
@@ -144,16 +178,21 @@ class GroupBootstrap:
             metric(np.concatenate([members[g] for g in rng.integers(0, len(members), len(members))]))
             for _ in range(resamples or self.resamples if self.n_groups > 1 else 0)
         ]
-        return self._estimate(value, np.array(draws), np.ones(len(order), dtype=bool), proportion=False)
+        return self._estimate(value, np.array(draws), np.ones(len(order), dtype=bool), between)
 
-    def _estimate(self, value: float, drawn: np.ndarray, member: np.ndarray, proportion: bool) -> Estimate:
+    def _estimate(self, value: float, drawn: np.ndarray, member: np.ndarray, between: Bounds | None) -> Estimate:
         n, groups = int(member.sum()), len(np.unique(self._index[member]))
         drawn = drawn[np.isfinite(drawn)]
         if groups < 2 or not len(drawn):
             return Estimate(value, None, n)
-        if proportion and value in (0.0, 1.0):
-            low = float(beta.ppf(0.025, groups, 1)) if value == 1.0 else 0.0
-            high = 1.0 if value == 1.0 else float(beta.ppf(0.975, 1, groups))
-            return Estimate(value, (low, high), n)
+        bottom, top = between or (-np.inf, np.inf)
+        if between is not None and value in between:
+            # of so many groups none says otherwise
+            reach = float(beta.ppf(0.975, 1, groups)) * (top - bottom)
+            return Estimate(value, (bottom, bottom + reach) if value == bottom else (top - reach, top), n)
         low, high = np.quantile(drawn, [0.025, 0.975])
+        if groups < FEW_GROUPS:
+            error = float(drawn.std()) * np.sqrt(groups / (groups - 1))
+            reach = float(student.ppf(0.975, groups - 1)) * error
+            low, high = max(bottom, value - reach), min(top, value + reach)
         return Estimate(value, (float(low), float(high)), n)

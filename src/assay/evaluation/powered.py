@@ -77,7 +77,7 @@ def powered_accuracy(
     Parameters
     ----------
     pairs
-        Judged pairs, E of them; ties are left out.
+        Judged pairs, E of them; ties are left out, the others count by their weight.
     margins
         Calibrated margins of them, ``[E]``; the model expects to be right with probability ``sigmoid(|m|)``.
     unlabelled, unlabelled_groups
@@ -100,8 +100,8 @@ def powered_accuracy(
             got=f"{groups} judged, {others} unjudged",
             remedy="leave --unlabelled out",
         )
-    judged = np.stack([_per_group(values, pairs.group[keep]) for values in (hits, hoped)])
-    free = _per_group(expit(np.abs(unlabelled)), unlabelled_groups)
+    judged = np.stack([_per_group(values, pairs.group[keep], pairs.w[keep]) for values in (hits, hoped)])
+    free = _per_group(expit(np.abs(unlabelled)), unlabelled_groups, np.ones(len(unlabelled)))
     with warnings.catch_warnings():
         value = ppi.ppi_mean_pointestimate(*judged, free)
         low, high = ppi.ppi_mean_ci(*judged, free, alpha=0.05)
@@ -117,11 +117,11 @@ def powered_accuracy(
     )
 
 
-def _per_group(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """Return one number per group whose mean is that of the values, and whose spread is that of sums of groups."""
+def _per_group(values: np.ndarray, groups: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Return one number per group whose mean is the weighted one of the values, its spread that of sums of groups."""
     _, index = np.unique(groups, return_inverse=True)
-    mean, count = values.mean(), index.max() + 1
-    return np.asarray(mean + np.bincount(index, values - mean) * count / len(values))
+    mean, count = np.average(values, weights=weight), index.max() + 1
+    return np.asarray(mean + np.bincount(index, weight * (values - mean)) * count / weight.sum())
 
 
 def _library() -> Any:

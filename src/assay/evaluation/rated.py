@@ -100,13 +100,13 @@ def evaluate_rated(
     within, prompts = _within(scores, grades, record)
     own = GroupBootstrap(group[prompts], resamples, seed)
     result: dict[str, Any] = {
-        "rank": bootstrap.resampled(lambda i: _spearman(scores[i], grades[i])),
-        "rank_within": own.ratio(within, np.ones(len(within))),
+        "rank": bootstrap.resampled(lambda i: _spearman(scores[i], grades[i]), between=(-1.0, 1.0)),
+        "rank_within": own.ratio(within, np.ones(len(within)), between=(-1.0, 1.0)),
         "n_responses": len(grades),
         "n_groups": bootstrap.n_groups,
     }
     if np.isin(grades, (0.0, 1.0)).all():
-        result["auroc"] = bootstrap.resampled(lambda i: _auroc(scores[i], grades[i]))
+        result["auroc"] = bootstrap.resampled(lambda i: _auroc(scores[i], grades[i]), between=(0.0, 1.0))
     if platt is not None and grades.min() >= 0 and grades.max() <= 1:
         logits, weight = platt.logit(scores), np.ones(len(grades))
         decided = grades != 0.5

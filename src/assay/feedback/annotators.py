@@ -31,6 +31,8 @@ class Votes:
         int64 ``[U]``: a judgement of each pair, whose order the verdicts are not in but whose row, a and b say which.
     names
         Annotators, in order of their number; judgements without one share the name of their source.
+    named
+        bool ``[V]``: whether an annotator's own name stands by a vote.
     """
 
     unit: np.ndarray
@@ -38,6 +40,7 @@ class Votes:
     verdict: np.ndarray
     first: np.ndarray
     names: list[str]
+    named: np.ndarray
 
 
 def votes(given: Pairs) -> Votes:
@@ -47,7 +50,8 @@ def votes(given: Pairs) -> Votes:
     _, first, unit = np.unique(np.stack([given.row, low, high], axis=1), axis=0, return_index=True, return_inverse=True)
     told = [source if name is None else name for name, source in zip(given.annotator, given.source, strict=True)]
     names, annotator = np.unique(np.asarray(told, object).astype(str), return_inverse=True)
-    return Votes(unit.ravel(), annotator, np.where(turned, 1.0 - given.p, given.p), first, list(names))
+    named = np.array([name is not None for name in given.annotator], bool)
+    return Votes(unit.ravel(), annotator, np.where(turned, 1.0 - given.p, given.p), first, list(names), named)
 
 
 @dataclass(frozen=True)
@@ -145,11 +149,26 @@ def pooled(given: Pairs, method: Literal["share", "dawid_skene"] = "share") -> P
     return replace(one, p=p, m=np.zeros(len(one)), w=weight / number, p_from=told, annotator=nobody)
 
 
+def once_each(given: Votes) -> Votes:
+    """Return the first vote of each annotator on each pair; votes without a name are taken for different people's."""
+    own = np.where(given.named, given.annotator, -1 - np.arange(len(given.unit)))
+    _, kept = np.unique(np.stack([given.unit, own], axis=1), axis=0, return_index=True)
+    kept = np.sort(kept)
+    return replace(
+        given,
+        unit=given.unit[kept],
+        annotator=given.annotator[kept],
+        verdict=given.verdict[kept],
+        named=given.named[kept],
+    )
+
+
 def agreement(given: Votes, *, resamples: int = 1000, seed: int = 0) -> dict[str, Any]:
     """Return Krippendorff's alpha of the verdicts with a 95 % interval over pairs, and the share of agreeing votes.
 
     Every pair enters in both orders, because which response is named first is arbitrary. Level: interval, on second
-    better (0), tie (0.5), first better (1).
+    better (0), tie (0.5), first better (1), a soft verdict being one of them too. One annotator's votes on one pair
+    count once: to agree with oneself is no agreement.
 
     Returns
     -------
@@ -158,7 +177,8 @@ def agreement(given: Votes, *, resamples: int = 1000, seed: int = 0) -> dict[str
         agree, each pair counting once; ``units`` with two or more votes; ``annotators``. None where no pair has two
         votes.
     """
-    level = np.rint(2 * given.verdict).astype(int)
+    given = once_each(given)
+    level = 1 + np.sign(given.verdict - 0.5).astype(int)
     counts = np.zeros((len(given.first), 3))
     np.add.at(counts, (given.unit, level), 1)
     counts = counts[counts.sum(axis=1) > 1]
@@ -181,8 +201,9 @@ def agreement(given: Votes, *, resamples: int = 1000, seed: int = 0) -> dict[str
 def agreement_of_each(given: Votes) -> dict[str, tuple[float | None, int]]:
     """Return for each annotator how often the others' decided votes on the same pairs agree with his, and of how many.
 
-    Each pair counts once; None where nobody else judged what he judged.
+    Each pair counts once, as does each annotator on it; None where nobody else judged what he judged.
     """
+    given = once_each(given)
     sums = np.zeros((len(given.first), 2))
     decided = given.verdict != 0.5
     side = (given.verdict > 0.5).astype(int)

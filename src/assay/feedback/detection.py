@@ -256,7 +256,7 @@ def gathered(shape: Shape) -> Shape:
     def parse(row: dict[str, Any], context: Context) -> Records:
         return [rated_response(rating, steps=True) for rating in shape.parse(row, context)]
 
-    return replace(shape, kind="comparisons", parse=parse)
+    return replace(shape, kind="comparisons", parse=parse, grades_decide=False, drop_single=False)
 
 
 FORMATS: tuple[str, ...] = tuple(shape.name for shape in SHAPES)

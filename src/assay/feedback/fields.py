@@ -10,6 +10,8 @@ from typing import Any
 from assay.feedback.problems import RowError
 
 Row = Mapping[str, Any]
+#: What a weight may be; sums and squares of larger ones overflow.
+WEIGHT: dict[str, Any] = {"low": 0.0, "high": 1e12, "what": "a weight from 0 to 1e12"}
 _TRUE, _FALSE = ("true", "yes", "good", "desirable"), ("false", "no", "bad", "undesirable")
 
 
@@ -78,7 +80,7 @@ def judgement_numbers(row: Row) -> dict[str, Any]:
         found["p"] = target
     if (margin := optional_number(row, "margin")) is not None:
         found["m"] = margin
-    if (weight := optional_number(row, "weight", low=0.0, what="a weight of zero or more")) is not None:
+    if (weight := optional_number(row, "weight", **WEIGHT)) is not None:
         found["w"] = weight
     return found
 

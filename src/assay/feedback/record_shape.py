@@ -7,7 +7,7 @@ from typing import Any
 
 from assay.feedback.dialogues import Response, prompt_messages
 from assay.feedback.drafts import Context, comparison_record
-from assay.feedback.fields import Row, cell, items, number, optional_number, plain, shown, unpack, whole
+from assay.feedback.fields import WEIGHT, Row, cell, items, number, optional_number, plain, shown, unpack, whole
 from assay.feedback.list_shapes import grades_of
 from assay.feedback.pair_shapes import Records
 from assay.feedback.problems import RowError
@@ -67,7 +67,7 @@ def _edge(value: Any, index: int, responses: int) -> Edge:
         b,
         number(probability, f"{place}.p", low=0.0, high=1.0, what="a probability in [0, 1]"),
         m=number(value.get("m") or 0.0, f"{place}.m"),
-        w=number(1.0 if value.get("w") is None else value["w"], f"{place}.w", low=0.0, what="a weight of zero or more"),
+        w=number(1.0 if value.get("w") is None else value["w"], f"{place}.w", **WEIGHT),
         source=plain(value.get("source")) or "human",
         annotator=plain(value.get("annotator")),
         confidence=optional_number(value, "confidence", low=0.0, what="a confidence of zero or more"),

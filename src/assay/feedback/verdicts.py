@@ -7,7 +7,7 @@ from itertools import combinations
 from typing import Any
 
 from assay.feedback.drafts import NO_JUDGEMENT, Context
-from assay.feedback.fields import Row, number, plain, shown, unpack, whole
+from assay.feedback.fields import WEIGHT, Row, number, plain, shown, unpack, whole
 from assay.feedback.list_shapes import rank_edges
 from assay.feedback.mapping import ColumnMapping
 from assay.feedback.paths import CellPath, key_text
@@ -68,7 +68,7 @@ class Verdicts:
         for key, path, low, high in (
             ("p", mapping.target, 0.0, 1.0),
             ("m", mapping.margin, -float("inf"), float("inf")),
-            ("w", mapping.weight, 0.0, float("inf")),
+            ("w", mapping.weight, WEIGHT["low"], WEIGHT["high"]),
         ):
             if path is not None and (value := self.cells.maybe(row, path)) is not None:
                 what = "a number" if low < 0 else f"a number from {low:g} to {high:g}"

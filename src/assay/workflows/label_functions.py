@@ -103,7 +103,7 @@ def own_functions(path: str) -> list[LabelingFunction]:
     sys.modules.pop(name, None)  # it may have changed since
     try:
         module = load_module(name, str(place))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ConfigError(
             f"the file of labeling functions cannot be run: {type(error).__name__}: {error}", where=path
         ) from error

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from assay.config import Positional, Settings
 from assay.feedback import ColumnMapping
@@ -78,10 +78,15 @@ class JudgeAsking(Settings):
             yield "token_budget", "belongs to --judge.local"
 
 
+def _none(value: Any) -> Any:
+    """Return no names for the word none."""
+    return () if value in ("none", ["none"], ("none",)) else value
+
+
 class FunctionSettings(Settings):
     """Which functions vote."""
 
-    presets: tuple[str, ...] = Field(
+    presets: Annotated[tuple[str, ...], BeforeValidator(_none)] = Field(
         default=("general",),
         description="sets of built-in functions: general, or a published one: hh, mt_bench, ultrafeedback_binarized, "
         "ultrafeedback_preferences; none: own ones only",

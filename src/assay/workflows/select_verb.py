@@ -168,8 +168,7 @@ def values_of(
     assert deviation is not None  # refused by `_method`
     if method == "disagreement":
         return deviation, told
-    scale = float((model.record.calibration or {}).get("temperature", 1.0))
-    return information_gain(margins / scale, deviation / scale), told
+    return information_gain(margins, deviation, lambda z: calibrated_probability(z, model.record.calibration)), told
 
 
 def best_of_prompts(given: Candidates, value: np.ndarray, per_prompt: int) -> np.ndarray:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from assay.console import show
+from assay.console import say, show
+from assay.evaluation.calibration import FLAG_MEANINGS
 from assay.feedback import pairs
 from assay.workflows.data import Shares
 from assay.workflows.judge_settings import CalibrateSettings, EvaluateSettings
@@ -121,4 +122,6 @@ def show_calibration(settings: CalibrateSettings, metrics: dict[str, Any]) -> No
         f"on {metrics['data']['check_pairs']:,} others: NLL {before['nll']:.4f} -> {after['nll']:.4f}, "
         f"ECE {before['ece']:.4f} -> {after['ece']:.4f}; the ranking is unchanged"
     )
+    for flag in fitted.get("flags") or ():
+        say(f"caution: {FLAG_MEANINGS.get(flag, flag)}")
     show(f"calibrated model: {settings.out}")

@@ -7,6 +7,7 @@ import pickle
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,6 +26,7 @@ from assay.feedback.labeling import (
     Window,
     by_scorer,
     check_labeling_function,
+    feature_function,
     features,
     labeling_function,
     preset,
@@ -272,3 +274,18 @@ def test_broken_patterns_are_told(tmp_path: Path, text: str, says: str) -> None:
 def test_window_without_room() -> None:
     with pytest.raises(DataError, match="no room"):
         Window(3, 2)
+
+
+def test_a_feature_is_preferred_more_or_less() -> None:
+    with pytest.raises(DataError, match="expected: more or less"):
+        feature_function(prefers="longer")(len)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("said", [[1, [1]], [[1], 0]])
+def test_votes_of_several_shapes_are_no_votes(said: list[Any]) -> None:
+    @labeling_function(name="odd")
+    def function(pair: labeling.Pair) -> int:
+        return 0
+
+    with pytest.raises(DataError, match="this is no vote"):
+        function._checked(said, 2)

@@ -121,7 +121,7 @@ def _source(function: Callable[..., Any]) -> str:
         return ""
 
 
-def failed(name: str, error: Exception, text: str | None = None) -> DataError:
+def failed(name: str, error: BaseException, text: str | None = None) -> DataError:
     """Return the error that tells which function raised what, and on which text."""
     shown = "" if text is None else f", on {text[:60]!r}" + (f" … ({len(text)} characters)" if len(text) > 60 else "")
     return DataError(

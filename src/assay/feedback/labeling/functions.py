@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pickle import PicklingError
-from typing import Any, Literal, NoReturn, overload
+from typing import Any, Literal, NoReturn, get_args, overload
 
 import numpy as np
 
@@ -193,19 +193,28 @@ class UserFunction(LabelingFunction):
                 return self._checked(self.function(prompts, first, second, **self._made), len(batch))
             except DataError:
                 raise
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 raise failed(self.name, error) from error
         found = []
         for prompt, one, other in zip(prompts, first, second, strict=True):
             try:
                 found.append(self.function(Pair(prompt, one, other), **self._made))
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 raise failed(self.name, error, f"{one} | {other}") from error
         return self._checked(found, len(batch))
 
     def _checked(self, found: Any, count: int) -> np.ndarray:
         where = f"labeling function {self.name}"
-        given = np.asarray([ABSTAIN if each is None else each for each in found] if isinstance(found, list) else found)
+        told = [ABSTAIN if each is None else each for each in found] if isinstance(found, list) else found
+        try:
+            given = np.asarray(told)
+        except ValueError as error:  # lists among numbers
+            raise DataError(
+                "this is no vote",
+                where=where,
+                expected="1 (the first), -1 (the second), 0 or None (abstain)",
+                got=f"votes of several shapes: {error}",
+            ) from error
         if given.shape != (count,):
             raise DataError(
                 "there is one vote per pair", where=where, expected=f"{count} votes", got=f"shape {list(given.shape)}"
@@ -279,6 +288,13 @@ def feature_function(
     >>> headings.window
     Window(least=2, most=inf)
     """
+    if prefers not in get_args(Prefers):
+        raise DataError(
+            "a feature has no such preference",
+            where=f"@feature_function(prefers={prefers!r})",
+            expected=" or ".join(get_args(Prefers)),
+            got=repr(prefers),
+        )
 
     def made(of: Callable[..., Any]) -> FeatureFunction:
         feature = Feature(name or of.__name__, _Named(of), takes, kept=False)

@@ -157,7 +157,9 @@ def agreed(standing: list[tuple[str, str, int]]) -> dict[str, Any]:
     _, first, unit = np.unique(np.array(pairs), return_index=True, return_inverse=True)
     known, annotator = np.unique(np.array(names), return_inverse=True)
     verdict = (np.sign(np.array(strengths)) + 1) / 2
-    given = Votes(unit.ravel(), annotator.ravel(), verdict, first, [str(name) for name in known])
+    given = Votes(
+        unit.ravel(), annotator.ravel(), verdict, first, [str(name) for name in known], np.full(len(verdict), True)
+    )
     each = {name: {"agreeing": share, "compared": n} for name, (share, n) in agreement_of_each(given).items()}
     found = agreement(given, resamples=0)
     return {"all": {name: _finite(value) for name, value in found.items()}, "each": each}
