@@ -112,3 +112,14 @@ def test_calls_of_tools_are_no_text_to_be_rated() -> None:
         read([{"prompt": "Q", "completion": said, "label": True}], mapping=mapping)
     with pytest.raises(DataError, match="data_source"):
         read([{"prompt": "Q", "reward_model": {"ground_truth": "1"}}], format="verl_prompts")
+
+
+def test_members_of_a_list_of_truths_are_each_one() -> None:
+    rows = [{"prompt": "Q", "ground_truth": [3, "4"]}, {"prompt": "R", "ground_truth": ["5", "6"]}]
+    assert read(rows)["ground_truth"] == ['["3", "4"]', '["5", "6"]']
+    verl = {"data_source": "d", "prompt": [{"role": "user", "content": "Q"}], "reward_model": {"ground_truth": [42]}}
+    assert read([verl])[0]["ground_truth"] == '["42"]'
+    assert (
+        read([{"q": "Q", "t": [7]}], mapping={"kind": "prompts", "prompt": "q", "ground_truth": "t"})[0]["ground_truth"]
+        == '["7"]'
+    )

@@ -198,3 +198,12 @@ def test_labels_are_read_from_the_last_line() -> None:
         Verifier("label", pattern="x")
     with pytest.raises(ConfigError, match="out of order"):
         Verifier("label", unparsed=0.0)
+
+
+@pytest.mark.parametrize(("truth", "answer"), [("6.626e-34", "0"), ("6.67e-11", "1e-12"), ("-1e-10", "1e-10")])
+def test_tiny_numbers_are_not_all_alike(truth: str, answer: str) -> None:
+    given = Verifier("numeric")
+    assert given.right == 1.0
+    told = given(["Q"] * 3, [answer, truth, f"It is {truth}"], ground_truth=[truth] * 3)
+    assert list(told) == [given.of_wrong, 1.0, 1.0]
+    assert list(given(["Q"], ["0.0000000001"], ground_truth=["0"])) == [1.0]

@@ -130,6 +130,13 @@ def plain(value: Any) -> str | None:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
+def truth_text(value: Any) -> str | None:
+    """Return the truth that answers are compared with as text; of a list, each member is one, as JSON of texts."""
+    if isinstance(value, (list, tuple)):
+        value = [each if isinstance(each, str) else json.dumps(each, default=str) for each in value]
+    return plain(value)
+
+
 def leftover(row: Row, used: Collection[str]) -> dict[str, Any]:
     """Return the cells that a reader did not use and that are not null: they go to ``meta``."""
     return {key: value for key, value in row.items() if key not in used and value is not None}

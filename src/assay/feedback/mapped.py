@@ -17,7 +17,7 @@ from assay.feedback.dialogues import (
     unpack_chat,
 )
 from assay.feedback.drafts import NO_JUDGEMENT, Context, comparison_record, grade_edges
-from assay.feedback.fields import Row, flag, leftover, plain, shown, unpack
+from assay.feedback.fields import Row, flag, leftover, plain, shown, truth_text, unpack
 from assay.feedback.list_shapes import grade_value, grades_of
 from assay.feedback.mapping import ColumnMapping
 from assay.feedback.paths import DropRule
@@ -70,7 +70,7 @@ class MappedReader:
                 plain(self._cells.maybe(row, self.mapping.source)),
             )
             meta = self._meta(row, ())
-            return [prompt_record(prompt, plain(truth), source=source or "", split_group=group, meta=meta)]
+            return [prompt_record(prompt, truth_text(truth), source=source or "", split_group=group, meta=meta)]
         if self._ranks_as_grades:
             context.note("grades called rank: a higher one counts as better (a lower one: --mapping.ranks)", 1)
         sides, listed = self._responses(row)

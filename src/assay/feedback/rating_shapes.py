@@ -17,7 +17,19 @@ from assay.feedback.dialogues import (
     response_of,
 )
 from assay.feedback.drafts import LABEL, NO_JUDGEMENT, Context, as_json, comparison_record
-from assay.feedback.fields import Row, cell, flag, items, leftover, number, optional_number, plain, shown, text
+from assay.feedback.fields import (
+    Row,
+    cell,
+    flag,
+    items,
+    leftover,
+    number,
+    optional_number,
+    plain,
+    shown,
+    text,
+    truth_text,
+)
 from assay.feedback.pair_shapes import Records
 from assay.feedback.problems import Dropped, RowError
 from assay.feedback.records import Message, default_group, identity, message, prompt_identity
@@ -183,7 +195,9 @@ def rl_prompt(row: Row, context: Context) -> Records:
     meta = leftover(row, {"data_source", "prompt", "reward_model"})
     meta |= {"reward_model": rest} if (rest := leftover(rule, ["ground_truth"])) else {}
     return [
-        prompt_record(prompt, plain(rule.get("ground_truth")), source=plain(cell(row, "data_source")) or "", meta=meta)
+        prompt_record(
+            prompt, truth_text(rule.get("ground_truth")), source=plain(cell(row, "data_source")) or "", meta=meta
+        )
     ]
 
 
@@ -224,7 +238,7 @@ def own_prompt(row: Row, context: Context) -> Records:
     own = ("prompt", "ground_truth", "source", "prompt_id", "split_group", "meta")
     record = prompt_record(
         turns,
-        plain(row.get("ground_truth")),
+        truth_text(row.get("ground_truth")),
         source=plain(row.get("source")) or "",
         split_group=plain(row.get("split_group")),
         # rows of other makers have cells of their own, which rewards are told

@@ -26,7 +26,7 @@ from assay.feedback.store import BatchFile, RecordWriter, cache_folder, cache_na
 from assay.feedback.stream import RatingsAs, ReadOptions, RecordStream
 
 #: Raised when records of the same source would come out differently: older cache files are then not used.
-READER_VERSION = 4
+READER_VERSION = 5
 
 SourceLike: TypeAlias = str | Path | Dataset | Iterable[dict[str, Any]]
 

@@ -214,7 +214,8 @@ class Verifier:
         if len(known) < len(wanted):
             raise ConfigError("the truth is no number", where=self.column, got=str(truth)[:80])
         if self.kind == "numeric":
-            near = any(math.isclose(number, each, rel_tol=1e-6, abs_tol=1e-9) for each in known)
+            # nothing is relatively close to 0
+            near = any(math.isclose(number, each, rel_tol=1e-6, abs_tol=0.0 if each else 1e-9) for each in known)
             return self.right if near else self.of_wrong
         cut = min(max(number, self.bounds[0]), self.bounds[1])
         return 2.5 - min(abs(cut - each) for each in known)

@@ -145,6 +145,7 @@ class RolloutTrainer(PlannedTrainer):
     def _digest(self, args: RolloutArguments) -> str:
         told = [self.algorithm, args.prompts_per_cycle, args.responses, args.max_new_tokens, args.temperature]
         told += [args.inner_epochs, args.minibatches, args.seed, self.prompts.asked]
+        told += [{name: list(cells) for name, cells in sorted(self.prompts.columns.items())}]
         return hashlib.sha256(repr(told).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
     def held_at(self, step: int) -> str:

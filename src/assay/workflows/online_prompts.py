@@ -149,9 +149,10 @@ def check_truths(settings: OnlineSettings, *asked: Prompts | None) -> None:
     given = settings.reward.verifier
     if given is None or given.majority:
         return
-    for own in asked:
-        if own is not None:
-            verifier_of(given).check(own.columns)
+    shares = [own.columns for own in asked if own is not None]
+    # in one of them all may be missing
+    together = {name: [cell for own in shares for cell in own.get(name, ())] for name in shares[0]}
+    verifier_of(given).check(together)
 
 
 def with_room(policy: Policy, data: Dataset, new: int) -> tuple[Dataset, int]:
