@@ -340,3 +340,12 @@ def test_a_reward_that_is_no_number_stops_training(tiny_causal: Path, tmp_path: 
         with pytest.raises(Exception, match=r"a reward is no number|another number of responses"):
             trainer.train()
     assert not os.listdir(tmp_path)
+
+
+def test_a_run_is_another_where_what_is_told_of_prompts_is(tiny_causal: Path, tmp_path: Path) -> None:
+    def digest(truths: list[str]) -> str:
+        trainer = trainer_of(tiny_causal, tmp_path, ALGORITHMS["rloo"], by_function(letters))
+        trainer.prompts = Prompts(["Q", "R"], {"ground_truth": truths})
+        return trainer._digest(trainer.args)
+
+    assert digest(["1", "2"]) == digest(["1", "2"]) != digest(["1", "3"])

@@ -86,3 +86,13 @@ def test_truths_that_are_none_stop_before_anything_is_trained() -> None:
     with pytest.raises(ConfigError, match="the truth is not in the data") as caught:
         check_truths(other, asked(other))
     assert "one of solution" in str(caught.value) and "--reward.verifier.column" in str(caught.value)
+
+
+def test_a_share_in_which_all_truths_are_missing_is_no_error() -> None:
+    settings = settings_of([{"prompt": f"What is {k}?", "ground_truth": str(k)} for k in range(4)])
+    known = asked(settings)
+    missing = Prompts(known.asked[:2], {"ground_truth": [None, None]})
+    check_truths(settings, known, missing)
+    check_truths(settings, known, None)
+    with pytest.raises(ConfigError, match="the truth is not in the data"):
+        check_truths(settings, missing, missing)
