@@ -51,7 +51,9 @@ def test_covers_the_truth_about_as_often_as_it_says() -> None:
     for trial in range(200):
         share = rng.beta(3, 2, 60)
         hits = (rng.random((60, 4)) < share[:, None]).astype(float).ravel()
-        found = GroupBootstrap(np.repeat(np.arange(60), 4), 400, seed=trial).ratio(hits, np.ones(240), proportion=True)
+        found = GroupBootstrap(np.repeat(np.arange(60), 4), 400, seed=trial).ratio(
+            hits, np.ones(240), between=(0.0, 1.0)
+        )
         assert found.ci95 is not None
         covered += found.ci95[0] <= 0.6 <= found.ci95[1]
     assert covered >= 176  # binomial(200, .93): below 176 has probability 0.003
@@ -69,9 +71,9 @@ def test_seed_decides_and_chunks_do_not(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_all_right_gets_the_exact_binomial_interval() -> None:
     bootstrap = GroupBootstrap(np.arange(10))
-    right = bootstrap.ratio(np.ones(10), np.ones(10), proportion=True)
+    right = bootstrap.ratio(np.ones(10), np.ones(10), between=(0.0, 1.0))
     assert right.ci95 == pytest.approx((0.025 ** (1 / 10), 1.0))
-    wrong = bootstrap.ratio(np.zeros(10), np.ones(10), proportion=True)
+    wrong = bootstrap.ratio(np.zeros(10), np.ones(10), between=(0.0, 1.0))
     assert wrong.ci95 == pytest.approx((0.0, 1 - 0.025 ** (1 / 10)))
 
 

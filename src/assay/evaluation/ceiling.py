@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from assay.evaluation.intervals import Estimate, GroupBootstrap
+from assay.evaluation.intervals import SHARE, Estimate, GroupBootstrap
 from assay.feedback.annotators import noise_ceiling, once_each, votes
 from assay.feedback.pairs import Pairs
 
@@ -80,7 +80,7 @@ def ceiling_of(pairs: Pairs, bootstrap: GroupBootstrap) -> Ceiling | None:
     share[again] = (w * (w - 1) + (t - w) * (t - w - 1)) / (t * (t - 1))
     terms, weight = np.zeros(len(pairs)), np.zeros(len(pairs))
     terms[keep[found.first]], weight[keep[found.first]] = share, again
-    agreeing = bootstrap.ratio(terms, weight, proportion=True)
+    agreeing = bootstrap.ratio(terms, weight, between=SHARE)
     low, high = noise_ceiling(agreeing.value)
     least, most = (noise_ceiling(bound)[side] for side, bound in enumerate(agreeing.ci95 or (agreeing.value,) * 2))
     nameless = bool((~found.named[again[found.unit]]).any())

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-from assay.evaluation.intervals import Estimate, GroupBootstrap
+from assay.evaluation.intervals import SHARE, Estimate, GroupBootstrap
 
 #: Column of the confusion table for answers without a label; in brackets where a label is called so.
 UNREAD = "none"
@@ -94,7 +94,7 @@ def classify(
         error = bootstrap.ratio(np.array(away), ones)
     by_class, macro, confusion = _classes(right, told, labels)
     unread = float(np.mean([other is None for other in told]))
-    return Classified(bootstrap.ratio(hits, ones, proportion=True), unread, by_class, macro, confusion, error)
+    return Classified(bootstrap.ratio(hits, ones, between=SHARE), unread, by_class, macro, confusion, error)
 
 
 def unread_name(labels: Sequence[str]) -> str:

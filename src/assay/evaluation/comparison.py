@@ -7,12 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from assay.evaluation.intervals import RESAMPLES, Estimate, GroupBootstrap
+from assay.evaluation.intervals import GAP, RESAMPLES, SHARE, Estimate, GroupBootstrap
 from assay.evaluation.metrics import accuracy_terms, brier_terms, checked, decided, nll_terms, weighted_mean
 from assay.feedback.pairs import Pairs
-
-#: Between what a difference of two hits lies.
-_GAP = (-1.0, 1.0)
 
 
 def verdict(difference: Estimate) -> str:
@@ -115,9 +112,9 @@ def judge_baseline(
     """Compare the accuracy of a scorer's margins [E] with that of a baseline's margins [E]."""
     w = pairs.w * decided(pairs.p)
     model, baseline, turned = (_hits(pairs, d) for d in (delta, baseline_delta, -baseline_delta))
-    accuracy = bootstrap.ratio(baseline, w, proportion=True)
+    accuracy = bootstrap.ratio(baseline, w, between=SHARE)
     difference, reversed_difference = bootstrap.ratios(
-        np.stack([model - baseline, model - turned], axis=1), np.stack([w, w], axis=1), between=[_GAP, _GAP]
+        np.stack([model - baseline, model - turned], axis=1), np.stack([w, w], axis=1), between=[GAP, GAP]
     )
     return BaselineResult(accuracy, difference, reversed_difference if accuracy.value < 0.5 else None)
 
@@ -136,7 +133,7 @@ def compared(pairs: Pairs, delta: np.ndarray, other: np.ndarray, bootstrap: Grou
     mine, theirs = _hits(pairs, delta), _hits(pairs, other)
     nll_theirs, brier_theirs = nll_terms(other, p), brier_terms(other, p)
     terms = np.stack([mine - theirs, nll_terms(delta, p) - nll_theirs, brier_terms(delta, p) - brier_theirs], axis=1)
-    accuracy, nll, brier = bootstrap.ratios(terms, np.stack([w * keep, w, w], axis=1), between=[_GAP, None, None])
+    accuracy, nll, brier = bootstrap.ratios(terms, np.stack([w * keep, w, w], axis=1), between=[GAP, None, None])
     return Comparison(
         accuracy=accuracy,
         nll=nll,

@@ -12,7 +12,7 @@ from assay.errors import ModelError
 from assay.evaluation.calibrators import Calibration, stored_form
 from assay.evaluation.ceiling import Ceiling, ceiling_of
 from assay.evaluation.comparison import BaselineResult, Comparison, compared, judge_baseline
-from assay.evaluation.intervals import RESAMPLES, Estimate, GroupBootstrap
+from assay.evaluation.intervals import RESAMPLES, SHARE, Estimate, GroupBootstrap
 from assay.evaluation.metrics import accuracy_terms, brier_terms, decided, hard_labels, nll_terms, spread
 from assay.evaluation.powered import PoweredEstimate
 from assay.evaluation.reliability import (
@@ -264,7 +264,7 @@ def evaluate(
     keep = decided(pairs.p)
     hits = np.where(keep, accuracy_terms(delta, pairs.p), 0.0)
     return Evaluation(
-        accuracy=bootstrap.ratio(hits, pairs.w * keep, proportion=True),
+        accuracy=bootstrap.ratio(hits, pairs.w * keep, between=SHARE),
         raw=_probabilities(delta, pairs, bootstrap),
         calibrated=_probabilities(calibration.apply(delta), pairs, bootstrap) if calibration else None,
         calibration=calibration,

@@ -29,6 +29,11 @@ _KEPT_VALUES = 200_000_000  # bytes
 
 #: The least and the largest that each term of a metric can be.
 Bounds = tuple[float, float]
+#: Bounds of hits, and of a difference of two hits or a correlation.
+SHARE: Bounds = (0.0, 1.0)
+GAP: Bounds = (-1.0, 1.0)
+#: How near to a bound sums of floats are at it.
+_AT = 1e-12
 
 
 @dataclass(frozen=True)
@@ -114,7 +119,6 @@ class GroupBootstrap:
         terms: np.ndarray,
         w: np.ndarray,
         *,
-        proportion: bool = False,
         between: Sequence[Bounds | None] | None = None,
     ) -> list[Estimate]:
         """Estimate ``sum(w * terms) / sum(w)`` for each column of terms [E, K] and w [E, K].
@@ -123,11 +127,10 @@ class GroupBootstrap:
 
         Parameters
         ----------
-        proportion
-            The terms are hits, between 0 and 1.
         between
-            Bounds of the terms by column; None: not known. Where all terms are at one of them the bootstrap has no
-            spread, and the exact binomial interval (Clopper and Pearson 1934) with one trial per group takes its place.
+            Bounds of the terms by column (`SHARE`, `GAP`); None: not known. Where all terms are at one of them the
+            bootstrap has no spread, and the exact binomial interval (Clopper and Pearson 1934) with one trial per
+            group takes its place.
         """
         used = np.where(w > 0, w * np.where(w > 0, terms, 0.0), 0.0)
         columns = terms.shape[1]
@@ -137,16 +140,12 @@ class GroupBootstrap:
         with np.errstate(invalid="ignore", divide="ignore"):
             drawn = sums[:, :columns] / sums[:, columns:]
             values = used.sum(axis=0) / w.sum(axis=0)
-        bounds = between or [(0.0, 1.0) if proportion else None] * columns
+        bounds = between or [None] * columns
         return [self._estimate(float(values[k]), drawn[:, k], w[:, k] > 0, bounds[k]) for k in range(columns)]
 
-    def ratio(
-        self, terms: np.ndarray, w: np.ndarray, *, proportion: bool = False, between: Bounds | None = None
-    ) -> Estimate:
+    def ratio(self, terms: np.ndarray, w: np.ndarray, *, between: Bounds | None = None) -> Estimate:
         """Estimate one ratio; terms and w [E], see ``ratios``."""
-        return self.ratios(
-            terms[:, None], w[:, None], proportion=proportion, between=None if between is None else [between]
-        )[0]
+        return self.ratios(terms[:, None], w[:, None], between=[between])[0]
 
     def difference(self, terms: np.ndarray, w: np.ndarray, other: np.ndarray) -> Estimate:
         """Estimate ``sum(w * terms) / sum(w)`` minus the same with the weights ``other``; all [E].
@@ -186,10 +185,10 @@ class GroupBootstrap:
         if groups < 2 or not len(drawn):
             return Estimate(value, None, n)
         bottom, top = between or (-np.inf, np.inf)
-        if between is not None and value in between:
+        if value <= bottom + _AT or value >= top - _AT:
             # of so many groups none says otherwise
             reach = float(beta.ppf(0.975, 1, groups)) * (top - bottom)
-            return Estimate(value, (bottom, bottom + reach) if value == bottom else (top - reach, top), n)
+            return Estimate(value, (bottom, bottom + reach) if value <= bottom + _AT else (top - reach, top), n)
         low, high = np.quantile(drawn, [0.025, 0.975])
         if groups < FEW_GROUPS:
             error = float(drawn.std()) * np.sqrt(groups / (groups - 1))

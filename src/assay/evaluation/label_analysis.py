@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from assay.evaluation.intervals import RESAMPLES, Estimate, GroupBootstrap
+from assay.evaluation.intervals import RESAMPLES, SHARE, Estimate, GroupBootstrap
 from assay.feedback.label_models.vote_table import VoteTable
 
 
@@ -172,7 +172,8 @@ def _accuracies(right: np.ndarray, group: np.ndarray, resamples: int, seed: int)
     if not len(right):
         return [Estimate(float("nan"), None, 0)] * right.shape[1]
     weight = np.isfinite(right).astype(np.float64)
-    return GroupBootstrap(group, resamples, seed).ratios(np.nan_to_num(right), weight, proportion=True)
+    bounds = [SHARE] * right.shape[1]
+    return GroupBootstrap(group, resamples, seed).ratios(np.nan_to_num(right), weight, between=bounds)
 
 
 def _mean_products(table: VoteTable) -> np.ndarray:

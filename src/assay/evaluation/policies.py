@@ -10,7 +10,7 @@ import numpy as np
 from scipy.special import comb, expit
 from scipy.stats import spearmanr
 
-from assay.evaluation.intervals import RESAMPLES, Estimate, GroupBootstrap
+from assay.evaluation.intervals import RESAMPLES, SHARE, Estimate, GroupBootstrap
 
 #: Ridge on both coefficients of `length_controlled`, in judgements: where one side always wins, the rate stays below 1.
 _RIDGE = 0.01
@@ -79,7 +79,7 @@ def win_rate(
     bootstrap = GroupBootstrap(groups, resamples, seed)
     gap = _standard(np.asarray(own_length, np.float64) - np.asarray(other_length, np.float64))
     return WinRate(
-        rate=bootstrap.ratio(preferred, ones),
+        rate=bootstrap.ratio(preferred, ones, between=SHARE),
         controlled=bootstrap.resampled(lambda rows: length_controlled(preferred[rows], gap[rows]), resamples // 4),
         longer=float(np.mean(own_length) / max(float(np.mean(other_length)), 1e-9)),
         wins=int((preferred > 0.5).sum()),
@@ -168,7 +168,11 @@ def agreement(proxy: np.ndarray, gold: np.ndarray, groups: np.ndarray, *, resamp
     margins = [np.asarray(each, np.float64)[:, 0] - np.asarray(each, np.float64)[:, 1] for each in (proxy, gold)]
     decided = margins[1] != 0
     alike = np.where(margins[0] == 0, 0.5, np.sign(margins[0]) == np.sign(margins[1]))[decided].astype(np.float64)
-    same = GroupBootstrap(groups[decided], resamples).ratio(alike, np.ones(len(alike))) if decided.any() else None
+    same = (
+        GroupBootstrap(groups[decided], resamples).ratio(alike, np.ones(len(alike)), between=SHARE)
+        if decided.any()
+        else None
+    )
     rank = spearmanr(np.ravel(proxy), np.ravel(gold)).statistic if np.ptp(proxy) and np.ptp(gold) else 0.0
     return {"same_order": same, "rank": float(rank)}
 

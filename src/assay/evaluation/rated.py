@@ -9,7 +9,7 @@ import numpy as np
 from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
 
-from assay.evaluation.intervals import RESAMPLES, Estimate, GroupBootstrap
+from assay.evaluation.intervals import GAP, RESAMPLES, SHARE, Estimate, GroupBootstrap
 from assay.evaluation.isotonic import Platt
 from assay.evaluation.metrics import brier_terms, nll_terms
 
@@ -100,18 +100,18 @@ def evaluate_rated(
     within, prompts = _within(scores, grades, record)
     own = GroupBootstrap(group[prompts], resamples, seed)
     result: dict[str, Any] = {
-        "rank": bootstrap.resampled(lambda i: _spearman(scores[i], grades[i]), between=(-1.0, 1.0)),
-        "rank_within": own.ratio(within, np.ones(len(within)), between=(-1.0, 1.0)),
+        "rank": bootstrap.resampled(lambda i: _spearman(scores[i], grades[i]), between=GAP),
+        "rank_within": own.ratio(within, np.ones(len(within)), between=GAP),
         "n_responses": len(grades),
         "n_groups": bootstrap.n_groups,
     }
     if np.isin(grades, (0.0, 1.0)).all():
-        result["auroc"] = bootstrap.resampled(lambda i: _auroc(scores[i], grades[i]), between=(0.0, 1.0))
+        result["auroc"] = bootstrap.resampled(lambda i: _auroc(scores[i], grades[i]), between=SHARE)
     if platt is not None and grades.min() >= 0 and grades.max() <= 1:
         logits, weight = platt.logit(scores), np.ones(len(grades))
         decided = grades != 0.5
         hits = (logits > 0) == (grades > 0.5)
-        result["accuracy"] = bootstrap.ratio(hits.astype(float), decided.astype(float), proportion=True)
+        result["accuracy"] = bootstrap.ratio(hits.astype(float), decided.astype(float), between=SHARE)
         result["nll"] = bootstrap.ratio(nll_terms(logits, grades), weight)
         result["brier"] = bootstrap.ratio(brier_terms(logits, grades), weight)
     return RatedEvaluation(**result)

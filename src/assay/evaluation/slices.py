@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from assay.evaluation.intervals import Estimate, GroupBootstrap
+from assay.evaluation.intervals import SHARE, Estimate, GroupBootstrap
 from assay.evaluation.metrics import accuracy_terms, decided
 from assay.feedback.pairs import Pairs
 
@@ -69,7 +69,7 @@ def _slices(
     keep = decided(pairs.p)
     weights = np.stack([pairs.w * (mask & keep) for _, mask in parts], axis=1)
     terms = np.where(keep, accuracy_terms(delta, pairs.p), 0.0)
-    estimates = bootstrap.ratios(np.repeat(terms[:, None], len(parts), axis=1), weights, proportion=True)
+    estimates = bootstrap.ratios(np.repeat(terms[:, None], len(parts), axis=1), weights, between=[SHARE] * len(parts))
     return [Slice(label, estimate) for (label, _), estimate in zip(parts, estimates, strict=True)]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 
-from assay.evaluation.intervals import GroupBootstrap
+from assay.evaluation.intervals import GAP, SHARE, GroupBootstrap
 from assay.evaluation.metrics import accuracy_terms
 from assay.evaluation.policies import best_of
 from assay.feedback import pairs, read
@@ -40,10 +40,10 @@ def on_pairs(
         own: dict[str, Any] = {}
         for name, mind in minds.items():
             hits[name] = pair_hits(mind, data)
-            own[name] = {"accuracy": bootstrap.ratio(hits[name], view.w, proportion=True).to_dict()}
+            own[name] = {"accuracy": bootstrap.ratio(hits[name], view.w, between=SHARE).to_dict()}
             if len(hits) > 1:
                 first = next(iter(hits.values()))
-                own[name]["above_the_first"] = bootstrap.ratio(hits[name] - first, view.w).to_dict()
+                own[name]["above_the_first"] = bootstrap.ratio(hits[name] - first, view.w, between=GAP).to_dict()
         found[kind] = own
     return found
 

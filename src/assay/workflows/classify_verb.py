@@ -11,7 +11,7 @@ import numpy as np
 
 from assay.console import say
 from assay.evaluation.classification import classify
-from assay.evaluation.intervals import GroupBootstrap
+from assay.evaluation.intervals import GAP, GroupBootstrap
 from assay.feedback import comparison, from_rows
 from assay.feedback.tasks.task import Answer, Example, Task, read_answer
 from assay.output import as_bytes, check_new, new_folder, write_json
@@ -87,7 +87,7 @@ def classify_policies(settings: ClassifySettings, seen: np.ndarray | None = None
     groups = np.array([one.group for one in asked[usual].examples], object)
     bootstrap, ones = GroupBootstrap(groups, settings.resamples), np.ones(len(groups))
     for name in settings.also:
-        gap = bootstrap.ratio(hits[name] - hits[settings.policy], ones)
+        gap = bootstrap.ratio(hits[name] - hits[settings.policy], ones, between=GAP)
         told["policies"][name]["above_the_first"] = gap.to_dict()
     told |= _by_models(settings, policies[settings.policy], minds, asked, usual)
     told |= {"settings": settings.model_dump(mode="json"), "versions": current_versions()}

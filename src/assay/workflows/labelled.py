@@ -10,7 +10,7 @@ import pyarrow as pa
 from scipy.special import expit
 
 from assay.errors import DataError
-from assay.evaluation.intervals import GroupBootstrap
+from assay.evaluation.intervals import GAP, SHARE, GroupBootstrap
 from assay.evaluation.label_analysis import LabelAnalysis, analyse
 from assay.evaluation.label_calibration import CalibratedLabelModel, fit_label_model
 from assay.evaluation.metrics import brier_terms, nll_terms
@@ -171,17 +171,17 @@ def against_hidden(done: Labelled, *, resamples: int, seed: int) -> dict[str, An
     found = calibration_error(delta, truth, seed=seed)
     result: dict[str, Any] = {
         "pairs": len(at),
-        "accuracy": bootstrap.ratio(hits, ones, proportion=True).to_dict(),
-        "accuracy_of_majority": bootstrap.ratio(by_majority, ones, proportion=True).to_dict(),
-        "accuracy_over_majority": bootstrap.ratio(hits - by_majority, ones).to_dict(),
+        "accuracy": bootstrap.ratio(hits, ones, between=SHARE).to_dict(),
+        "accuracy_of_majority": bootstrap.ratio(by_majority, ones, between=SHARE).to_dict(),
+        "accuracy_over_majority": bootstrap.ratio(hits - by_majority, ones, between=GAP).to_dict(),
         "nll": bootstrap.ratio(nll_terms(delta, truth), ones).to_dict(),
         "brier": bootstrap.ratio(brier_terms(delta, truth), ones).to_dict(),
         "ece": found.value,
         "ece_null_band95": list(found.null_band95),
         "kept": float(kept.mean()),
-        "wrong_of_all": bootstrap.ratio((1.0 - hits) * kept, ones, proportion=True).to_dict(),
+        "wrong_of_all": bootstrap.ratio((1.0 - hits) * kept, ones, between=SHARE).to_dict(),
         "accuracy_of_kept": None,
     }
     if kept.any() and not kept.all():
-        result["accuracy_of_kept"] = bootstrap.ratio(hits, kept.astype(float), proportion=True).to_dict()
+        result["accuracy_of_kept"] = bootstrap.ratio(hits, kept.astype(float), between=SHARE).to_dict()
     return result

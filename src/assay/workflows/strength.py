@@ -11,7 +11,7 @@ import numpy as np
 from datasets import Dataset
 
 from assay.errors import DataError
-from assay.evaluation.intervals import Estimate, GroupBootstrap
+from assay.evaluation.intervals import SHARE, Estimate, GroupBootstrap
 from assay.feedback import Pairs, algebra
 from assay.feedback.cross_prompts import CROSS_PROMPT
 from assay.scorers import RewardModel
@@ -71,8 +71,8 @@ class Strength:
     def doubted(self) -> Estimate:
         """Return the share of preferences that the models would have turned round; resampled by split group."""
         known = np.isfinite(self.mean)
-        turned = (self.mean[known] < 0).astype(float)[:, None]
-        return GroupBootstrap(self.group[known]).ratios(turned, np.ones_like(turned), proportion=True)[0]
+        turned = (self.mean[known] < 0).astype(float)
+        return GroupBootstrap(self.group[known]).ratio(turned, np.ones_like(turned), between=SHARE)
 
     def summary(self) -> dict[str, Any]:
         """Return quantiles and a histogram, and the share of judgements that the models would have turned round."""

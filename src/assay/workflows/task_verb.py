@@ -10,7 +10,7 @@ import numpy as np
 from assay.console import say
 from assay.errors import DataError
 from assay.evaluation.baselines import BagOfWords
-from assay.evaluation.intervals import GroupBootstrap
+from assay.evaluation.intervals import SHARE, GroupBootstrap
 from assay.evaluation.metrics import accuracy_terms
 from assay.evaluation.words import percent, percent_interval
 from assay.feedback import from_rows
@@ -199,7 +199,7 @@ def _blind(pairs: BuiltPairs, kind: str) -> dict[str, Any]:
     train, test = (feedback_pairs(from_rows(pairs[name][0])) for name in (kind, f"{kind}_test"))
     margins = BagOfWords().fit(train).delta(test)
     bootstrap = GroupBootstrap(test.group)
-    found = bootstrap.ratio(accuracy_terms(margins, test.p), test.w, proportion=True)
+    found = bootstrap.ratio(accuracy_terms(margins, test.p), test.w, between=SHARE)
     low, high = found.ci95 or (found.value, found.value)
     say(
         f"a bag of words that does not see what is asked tells the right side of {percent(found.value)} "
