@@ -14,6 +14,8 @@ Fixed before the run:
     ``label`` on rationale-sensitive ones (2 points), the right label among the best of 8 by ``label`` above that of 1
     (5 points). The bar: ``blind`` within 2 points of one half; where it is not, the first claim is not read.
   * test: hierarchical bootstrap over seeds and groups.
+  * run again: four cells of cos_e and ecqa, since template sentences were on the worse side of their
+    rationale-sensitive pairs alone, which a blind bag of words told in 100 %; now both sides have people's words.
 
     python studies/label_sensitive.py --data DATA_FOLDER   # resumable
     python studies/label_sensitive.py --summary            # tables from the committed cells only

@@ -1,4 +1,4 @@
-"""Small files of feedback for the tests of reading and checking."""
+"""Small files of feedback, and what records say in short, for the tests of reading and checking."""
 
 from __future__ import annotations
 
@@ -9,6 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from assay.feedback import read
+from assay.feedback.sources import open_source
+from assay.feedback.stream import ReadOptions, RecordStream
+
+#: Turns of the smallest conversations.
+Q, A, B = ({"role": role, "content": text} for role, text in (("user", "Q"), ("assistant", "A"), ("assistant", "B")))
 
 WriteRows = Callable[..., Path]
 
@@ -36,3 +43,25 @@ def write(tmp_path: Path) -> WriteRows:
         return path
 
     return writer
+
+
+def one(row: dict[str, Any], **options: Any) -> dict[str, Any]:
+    """Return the one record of a row."""
+    data = read([row], **options)
+    assert len(data) == 1
+    return dict(data[0])
+
+
+def sides(record: dict[str, Any]) -> list[tuple[str, str, float]]:
+    """Return (better, worse, p) of each judgement."""
+    return [(record["responses"][e["a"]], record["responses"][e["b"]], e["p"]) for e in record["edges"]]
+
+
+def prompt(record: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return (role, text) of the turns that ask."""
+    return [(turn["role"], turn["content"]) for turn in record["prompt"]]
+
+
+def detected(row: dict[str, Any]) -> str:
+    """Return the layout that a row is read as."""
+    return RecordStream(open_source([row]), ReadOptions()).shape.name

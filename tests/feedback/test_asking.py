@@ -12,7 +12,7 @@ import pytest
 
 from assay.errors import DataError
 from assay.feedback import read, read_with_report
-from tests.feedback.test_shapes import A, B, Q, detected, one, prompt, sides
+from tests.feedback.conftest import A, B, Q, detected, one, prompt, sides
 
 PAIR = {"chosen": "A", "rejected": "B"}
 SYSTEM = {"role": "system", "content": "S"}
@@ -142,3 +142,20 @@ def test_an_empty_prompt_column_says_nothing() -> None:
 def test_deep_brackets_are_text() -> None:
     deep = "[" * 100_000 + "]" * 100_000
     assert sides(one({"prompt": "Q", "chosen": deep, "rejected": "B"})) == [(deep, "B", 1.0)]
+
+
+def test_a_mapped_system_yields_to_that_of_the_conversation() -> None:
+    asked = [{"role": "system", "content": "own"}, {"role": "user", "content": "Q"}]
+    mapping = {"prompt": "asked", "system": "s", "chosen": "c", "rejected": "r"}
+    row = {"s": "column", "c": "A", "r": "B"}
+    (record,) = read([row | {"asked": asked}], mapping=mapping)
+    assert [turn["content"] for turn in record["prompt"]] == ["own", "Q"]
+    (record,) = read([row | {"asked": "Q"}], mapping=mapping)
+    assert [turn["content"] for turn in record["prompt"]] == ["column", "Q"]
+
+
+def test_a_conversation_in_instruction_leaves_input_in_meta() -> None:
+    asked = json.dumps([{"role": "user", "content": "Q"}])
+    (record,) = read([{"instruction": asked, "input": "more", "response_a": "A", "response_b": "B", "label": 0}])
+    assert [turn["content"] for turn in record["prompt"]] == ["Q"]
+    assert json.loads(record["meta"])["row"]["input"] == "more"

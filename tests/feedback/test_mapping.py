@@ -13,8 +13,8 @@ from assay.errors import ConfigError, DataError
 from assay.feedback import ColumnMapping, read, read_with_report
 from assay.feedback.mapping import column_mapping
 from assay.feedback.paths import CellPath, DropRule
+from tests.feedback.conftest import prompt, sides
 from tests.feedback.test_detection import MT_BENCH
-from tests.feedback.test_shapes import prompt, sides
 
 ROW = {
     "a.b": 1,

@@ -15,8 +15,7 @@ from assay.feedback.dialogues import Response
 from assay.feedback.drafts import comparison_record
 from assay.feedback.merging import MergeRule, merge_group
 from assay.feedback.records import COMPARISONS, message
-from tests.feedback.conftest import WriteRows
-from tests.feedback.test_shapes import sides
+from tests.feedback.conftest import WriteRows, sides
 
 
 def pair(prompt: str, chosen: str, rejected: str, **more: Any) -> dict[str, Any]:

@@ -9,29 +9,7 @@ import pytest
 
 from assay.errors import ConfigError, DataError
 from assay.feedback import overlap, read, read_with_report
-from assay.feedback.sources import open_source
-from assay.feedback.stream import ReadOptions, RecordStream
-
-Q, A, B = ({"role": role, "content": text} for role, text in (("user", "Q"), ("assistant", "A"), ("assistant", "B")))
-
-
-def one(row: dict[str, Any], **options: Any) -> dict[str, Any]:
-    data = read([row], **options)
-    assert len(data) == 1
-    return dict(data[0])
-
-
-def sides(record: dict[str, Any]) -> list[tuple[str, str, float]]:
-    """Return (better, worse, p) of each judgement."""
-    return [(record["responses"][e["a"]], record["responses"][e["b"]], e["p"]) for e in record["edges"]]
-
-
-def prompt(record: dict[str, Any]) -> list[tuple[str, str]]:
-    return [(turn["role"], turn["content"]) for turn in record["prompt"]]
-
-
-def detected(row: dict[str, Any]) -> str:
-    return RecordStream(open_source([row]), ReadOptions()).shape.name
+from tests.feedback.conftest import A, B, Q, detected, one, prompt, sides
 
 
 def test_explicit_pair_with_margin_target_and_weight() -> None:
@@ -199,69 +177,6 @@ def test_graded_list_compares_common_dimensions_only() -> None:
     assert sorted(sides(record)) == [("A", "B", 1.0), ("B", "C", 1.0)]
 
 
-ARENA = {"prompt": '["Q"]', "response_a": '["A"]', "response_b": '["B"]'}
-
-
-@pytest.mark.parametrize(
-    ("wins", "expected"), [((0, 0, 1), ("A", "B", 0.5)), ((1, 0, 0), ("A", "B", 1.0)), ((0, 1, 0), ("B", "A", 1.0))]
-)
-def test_arena(wins: tuple[int, int, int], expected: tuple[str, str, float]) -> None:
-    flags = dict(zip(("winner_model_a", "winner_model_b", "winner_tie"), wins, strict=True))
-    record = one({**ARENA, **flags, "model_a": "m1"})
-    assert (prompt(record), sides(record)) == ([("user", "Q")], [expected])
-    assert json.loads(record["meta"]) == {"row": {"model_a": "m1"}}
-
-
-def test_arena_of_several_turns_compares_whole_conversations() -> None:
-    row = {"prompt": ["Q", "Q2"], "response_a": ["A", "A2"], "response_b": ["B", "B2"], "winner": "model_b"}
-    record = one(row)
-    assert prompt(record) == [("user", "Q")]
-    assert [t["content"] for t in json.loads(record["response_messages"][1])] == ["B", "Q2", "B2"]
-    assert record["edges"][0]["a"] == 1
-
-
-@pytest.mark.parametrize("answer", ['{"name": "x"}', "[1, 2]"])
-def test_an_answer_in_an_arena_may_itself_be_json(answer: str) -> None:
-    record = one({"prompt": "Return JSON", "response_a": answer, "response_b": "b", "winner": "model_a"})
-    assert sides(record) == [(answer, "b", 1.0)]
-    assert prompt(one({"prompt": "[1, 2]", "response_a": "a", "response_b": "b", "winner": "tie"})) == [
-        ("user", "[1, 2]")
-    ]
-
-
-def test_arena_with_two_winners_is_an_error_and_with_none_is_dropped() -> None:
-    good = {**ARENA, "winner_model_a": 1, "winner_model_b": 0, "winner_tie": 0}
-    with pytest.raises(DataError, match=r"rows:2:winner_model_a: more than one verdict"):
-        read([good, {**good, "winner_tie": 1}])
-    assert read_with_report([good, {**good, "winner_model_a": 0}])[1].dropped == {"no judgement": 1}
-
-
-def test_confidence_and_worker() -> None:
-    summaries = [{"text": "A", "policy": "m1"}, {"text": "B", "policy": "m2"}]
-    row = {"info": {"id": "p1", "post": "Q", "title": "T"}, "summaries": summaries, "choice": 0, "worker": "w7"}
-    record = one({**row, "extra": {"confidence": 4}})
-    assert (prompt(record), sides(record)) == ([("user", "Q")], [("A", "B", 1.0)])
-    assert (record["edges"][0]["annotator"], record["edges"][0]["confidence"]) == ("w7", 1.0)
-    assert record["split_group"] == "p1"
-    meta = json.loads(record["meta"])
-    assert meta["responses"] == [{"policy": "m1"}, {"policy": "m2"}]
-    assert meta["row"]["info"] == {"id": "p1", "title": "T"}
-
-
-def test_confidence_on_the_wrong_side_is_counted() -> None:
-    summaries = [{"text": "A"}, {"text": "B"}]
-    row = {"info": {"post": "Q"}, "summaries": summaries, "choice": 0, "extra": {"confidence": 8}}
-    assert read_with_report([row])[1].notes == {"confidence on the other side than the choice": 1}
-
-
-def test_several_annotators_are_an_edge_each_and_zero_is_a_tie() -> None:
-    row = {"instruction": "Q", "input": "I", "response1": "A", "response2": "B"}
-    record = one({**row, "annotator1": 2, "annotator2": 1, "annotator3": 0})
-    assert prompt(record) == [("user", "Q\nI")]
-    assert sides(record) == [("B", "A", 1.0), ("A", "B", 1.0), ("A", "B", 0.5)]
-    assert [e["annotator"] for e in record["edges"]] == ["annotator1", "annotator2", "annotator3"]
-
-
 def test_alpaca_ranking_with_system_and_history() -> None:
     row = {"instruction": "Q", "input": "", "chosen": "A", "rejected": "B", "system": "S", "history": [["h", "a"]]}
     record = one(row)
@@ -395,28 +310,6 @@ def test_cells_of_a_prompt_reach_rewards() -> None:
     assert again["meta"] == record["meta"] and again["prompt_id"] == record["prompt_id"]
 
 
-def test_prompts_of_an_arena_may_be_messages_too() -> None:
-    asked = [{"role": "system", "content": "S"}, Q]
-    record = one({"prompt": asked, "response_a": [A], "response_b": [B], "winner": "both_bad"})
-    assert prompt(record) == [("system", "S"), ("user", "Q")] and sides(record) == [("A", "B", 0.5)]
-    with pytest.raises(DataError, match="turns do not match"):
-        read([{"prompt": ["Q", "more"], "response_a": [A], "response_b": [B], "winner": "tie"}])
-
-
-def test_turns_as_json_in_some_cells_only_are_refused() -> None:
-    row = {"prompt": '["Q", "R"]', "response_a": '["a", "b"]', "winner": "tie"}
-    with pytest.raises(DataError, match="response_b: turns are JSON in some cells only"):
-        read([row | {"response_b": '["c", "tru'}])
-    with pytest.raises(DataError, match="prompt: turns are JSON in some cells only"):
-        read([row | {"prompt": '["Q", "tru', "response_b": '["c", "d"]'}])
-
-
-def test_turns_without_a_verdict() -> None:
-    record = one({"prompt": '["Q", "R"]', "response_a": '["a", "b"]', "response_b": '["c", "d"]'})
-    assert prompt(record) == [("user", "Q")] and record["edges"] == []
-    assert "R" in record["responses"][0] and record["responses"][1].endswith("d")
-
-
 def test_a_last_turn_of_the_user_in_hh_is_told() -> None:
     start = "\n\nHuman: Hi\n\nAssistant:"
     _, report = read_with_report([{"chosen": start + " A\n\nHuman: thanks", "rejected": start + " B"}])
@@ -442,3 +335,10 @@ def test_a_verdict_that_the_first_rows_have_not_is_refused() -> None:
         read([*rows[:24], rows[24] | {"label": 1}])
     assert len(read([*rows[:24], rows[24] | {"label": None}])) == 25
     assert len(read([*rows[:24], rows[24] | {"label": 1}], format="unlabelled")) == 25
+
+
+def test_a_late_column_that_the_layout_would_have_taken_is_read() -> None:
+    rows = [{"prompt": f"Q{k}", "chosen": "A", "rejected": "B"} for k in range(25)]
+    assert len(read([*rows[:24], rows[24] | {"annotator": "Ann"}, rows[0] | {"prompt": "R"}])) == 26
+    with pytest.raises(DataError, match=r"25:chosen_score: a verdict.*in 2 rows|25:chosen_score: a verdict"):
+        read([*rows[:24], *[row | {"chosen_score": 3, "rejected_score": 1} for row in rows[:2]]])

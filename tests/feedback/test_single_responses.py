@@ -9,7 +9,7 @@ import pytest
 
 from assay.errors import ConfigError, DataError
 from assay.feedback import read, read_with_report
-from tests.feedback.test_shapes import one, prompt, sides
+from tests.feedback.conftest import one, prompt, sides
 
 
 @pytest.mark.parametrize(

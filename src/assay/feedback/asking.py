@@ -53,8 +53,18 @@ def with_system(row: Row, prompt: list[Message], *, alone: bool = False) -> list
 
     ``alone``: of a row with one response a column ``system`` may as well name who wrote it, so it is not read.
     """
-    said = next((said for name in _systems(alone) if (said := _optional_text(row, name))), "")
+    return after_system(next((said for name in _systems(alone) if (said := _optional_text(row, name))), ""), prompt)
+
+
+def after_system(said: str, prompt: list[Message]) -> list[Message]:
+    """Put what the system says before a prompt that does not begin so itself."""
     return [message("system", said), *prompt] if said and prompt[0]["role"] != "system" else prompt
+
+
+def _is_alpaca(row: Row, column: str) -> bool:
+    """Tell whether the column is a plain instruction, with its ``input`` and ``history``; not a JSON conversation."""
+    asked = row.get(column)
+    return column == "instruction" and isinstance(asked, str) and not is_chat(unpack(asked))
 
 
 def _systems(alone: bool) -> tuple[str, ...]:
@@ -66,7 +76,7 @@ def asked_prompt(row: Row, column: str, context: Context, *, alone: bool = False
 
     ``alone``: see `with_system`.
     """
-    if column == "instruction" and isinstance(row[column], str) and not is_chat(unpack(row[column])):
+    if _is_alpaca(row, column):
         return alpaca_prompt(row)
     value = unpack_chat(cell(row, column), column)
     if "input" in read_with(row, column):
@@ -89,8 +99,8 @@ def read_with(row: Row, column: str, *, alone: bool = False) -> set[str]:
     """
     asked, more = row.get(column), row.get("input")
     systems = set(_systems(alone))
-    if column == "instruction" and isinstance(asked, str):
-        return {"input", "history"} | set(SYSTEM_COLUMNS)
+    if _is_alpaca(row, column):
+        return {"input", "history", *SYSTEM_COLUMNS}
     if not isinstance(asked, str) or not isinstance(more, str) or is_chat(unpack(asked)) or is_open_hh(asked):
         return systems
     return {"input"} | systems if more and more not in asked else systems

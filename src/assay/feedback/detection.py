@@ -348,7 +348,7 @@ def candidate_mappings(columns: Sequence[str]) -> list[str]:
 
 def _verdict_flags(columns: Sequence[str]) -> str:
     """Return the flags that name the verdict, as the columns' names suggest it."""
-    strength = next((name for name in columns if re.search(r"prefer.*|strength", name, re.I)), None)
+    strength = next((name for name in columns if re.search(r"prefer|strength", name, re.I)), None)
     choice = next((name for name in columns if re.search(r"better|label|choice|winner", name, re.I)), None)
     if choice is not None:
         return f" --mapping.choice {_quoted(choice)}"

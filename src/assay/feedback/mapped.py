@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from assay.feedback.asking import after_system
 from assay.feedback.dialogues import (
     Response,
     cut_hh,
@@ -60,8 +61,8 @@ class MappedReader:
                 raise Dropped(f"rule: {rule.text}")
         prompt, group = self._prompt(row)
         said = self._cells.maybe(row, self.mapping.system)
-        if said is not None and said != "":
-            prompt = [message("system", _joined(said, str(self.mapping.system))), *prompt]
+        if said is not None:
+            prompt = after_system(_joined(said, str(self.mapping.system)), prompt)
         if self.mapping.group:
             group = plain(self._cells.need(row, self.mapping.group))
         if self.mapping.kind == "prompts":

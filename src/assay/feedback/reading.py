@@ -117,7 +117,11 @@ def read_with_report(
         return ready
     if opened.stamp is None:
         return _read_in_memory(opened, options)
-    folder = cache_folder(cache_dir)
+    return _read_through_cache(opened, options, cache_folder(cache_dir))
+
+
+def _read_through_cache(opened: Source, options: ReadOptions, folder: Path) -> tuple[Dataset, ReadReport]:
+    """Return the records kept of this content as read in this way; where there are none, read and keep them."""
     name = cache_name(READER_VERSION, opened.stamp, *_option_key(options))
     final, sidecar = folder / f"{name}.arrow", folder / f"{name}.json"
     if final.exists() and sidecar.exists():

@@ -109,14 +109,10 @@ def _from_rows(rows: Iterable[dict[str, Any]]) -> Source:
 
     def stream() -> Iterator[Item]:
         for number, row in enumerate(kept, start=1):
-            yield (
-                number,
-                (
-                    _without_arrays(row)
-                    if isinstance(row, dict)
-                    else RowError("not a row", expected="a dict", got=repr(row)[:60])
-                ),
-            )
+            if isinstance(row, dict):
+                yield number, _without_arrays(row)
+            else:
+                yield number, RowError("not a row", expected="a dict", got=repr(row)[:60])
 
     return Source("rows", (Part("rows", stream, None),))
 
@@ -201,9 +197,9 @@ def _inside(folder: Path, path: Path) -> str:
 
 def _refuse_several(folder: Path, places: list[str]) -> None:
     """Refuse a folder whose files are named after different splits: read as one, a test set would be trained on."""
-    named = {place: match[0] for place in places if (match := _SPLIT_NAME.search(place))}
-    splits = sorted({name.lower() for name in named.values()})
-    if len({match[1].lower() for place in places if (match := _SPLIT_NAME.search(place))}) > 1:
+    named = {place: match for place in places if (match := _SPLIT_NAME.search(place))}
+    if len({match[1].lower() for match in named.values()}) > 1:
+        splits = sorted({match[0].lower() for match in named.values()})
         raise DataError(
             "the folder holds several splits",
             where=str(folder),

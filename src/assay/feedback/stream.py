@@ -104,7 +104,8 @@ class RecordStream:
 
     def __post_init__(self) -> None:
         self._place = ""
-        self._columns: frozenset[str] | None = None
+        self._sample: list[dict[str, Any]] = []
+        self._columns: frozenset[str] = frozenset()
         self._context = Context(self.options.tokenizer, self.options.ties, self._note)
         self._group = None if self.options.group is None else _group_path(self.options.group)
         mapping = self.options.mapping
@@ -131,7 +132,8 @@ class RecordStream:
             first = _first_rows(part)
             if first:
                 found[part.name] = detect(first, part.name)
-                self._columns = (self._columns or frozenset()).union(*first)
+                self._sample += first
+                self._columns = self._columns.union(*first)
         if not found:
             raise _no_rows(self.source)
         names = {shape.name for shape in found.values()}
@@ -145,10 +147,11 @@ class RecordStream:
 
     def _refuse_late(self, row: dict[str, Any]) -> None:
         """Refuse a row with a verdict for which the layout, told by the first rows, has no place."""
-        if self._columns is None or row.keys() <= self._columns:
+        if not self._sample or row.keys() <= self._columns:
             return
-        late = [str(name) for name in row.keys() - self._columns if _is_late(name) and row[name] is not None]
-        if late:
+        columns = self._columns.union(name for name in row if row[name] is not None)
+        late = [str(name) for name in columns - self._columns if _is_late(name)]
+        if late and not self.shape.matches(columns, [*self._sample, row]):
             raise RowError(
                 "a verdict that the first rows have not",
                 column=sorted(late)[0],
@@ -156,6 +159,7 @@ class RecordStream:
                 got=f"the columns {', '.join(map(str, row))}",
                 remedy="keep the judged and the other rows in files of their own, or name the layout: --format",
             )
+        self._columns = columns
 
     @property
     def dimension(self) -> str | None:

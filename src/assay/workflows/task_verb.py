@@ -207,6 +207,7 @@ def _blind(pairs: BuiltPairs, kind: str) -> dict[str, Any]:
     )
     if low > 0.5 + ARTEFACT:
         say(f"  the pairs carry an artefact: what reward models learn from them may not be the {kind}")
+    # labels are what a task is for: that their pairs are clean is to be shown; of the others only what is sure is said
     elif kind == "label" and high > 0.5 + ARTEFACT:
         say("  too few pairs to tell an artefact of 2 points: raise --shares.pairs-test, or bring more examples")
     return found.to_dict()
