@@ -45,6 +45,15 @@ def test_the_gradient_is_0_only_where_the_ratio_has_gone_too_far(advantage: floa
     assert torch.equal(ratio.grad == 0, far) and torch.equal(clipped, far)
 
 
+def test_a_ratio_beyond_all_numbers_is_held() -> None:
+    log_ratio = torch.tensor([30.0, 200.0, -200.0, 200.0]).requires_grad_()
+    found, clipped = clipped_surrogate(log_ratio, torch.tensor([1.0, -1.0, 1.0, 0.0]))
+    found.sum().backward()
+    assert log_ratio.grad is not None and torch.isfinite(found).all() and torch.isfinite(log_ratio.grad).all()
+    assert found[0].item() == pytest.approx(1.2) and found[1] < -1e8 and found[3] == 0
+    assert clipped.tolist() == [True, False, False, False]
+
+
 def test_one_epsilon_is_the_published_formula() -> None:
     log_ratio, advantages = torch.randn(50, dtype=torch.float64), torch.randn(50, dtype=torch.float64)
     found = clipped_surrogate(log_ratio, advantages, 0.2, 0.2)[0]

@@ -202,7 +202,7 @@ def test_what_a_reference_says_is_kept(tiny_causal: Path, tmp_path: Path) -> Non
 
 
 def test_replies_of_no_token_have_no_mean(tiny_causal: Path) -> None:
-    policy = policy_of(tiny_causal, form="mean", end_token="none")
+    policy = policy_of(tiny_causal, form="mean", end_token="none", template="plain")
     assert np.isfinite(policy.score(["Name a sea."], ["The Baltic."])).all()
     with pytest.raises(ModelError, match="no mean over its tokens"):
         policy.score(["Name a sea."], [""])

@@ -115,7 +115,10 @@ def test_prefix_scores_of_many_are_those_of_each(causal: RewardModel, tiny_causa
 def test_truncated_scores_are_those_of_texts_that_end_there(encoder: RewardModel, causal: RewardModel) -> None:
     for model in (encoder, causal):
         scores = model.truncated_scores("Name a sea.", "The Baltic.")
-        same(scores[[0, -1]], model.score(["Name a sea."] * 2, ["", "The Baltic."]))
+        same(scores[-1], model.score(["Name a sea."], ["The Baltic."])[0])
+        # the blank before a reply belongs to it, so what stands before its first token ends without one
+        bare = model.encoder.encode_text([model.encoder.render("Name a sea.", "").rstrip(" ")])[0].ids
+        same(scores[0], model.score_encoded([bare])[0])
         pieces = model.encoder.encode(["Name a sea."], ["The"])[0]
         whole = model.encoder.encode(["Name a sea."], ["The Baltic."])[0]
         place = len(pieces.ids) - len(model.encoder.tail) - whole.prompt_tokens

@@ -241,10 +241,12 @@ class Keyword:
 
 
 def batch_of(model: RewardModel, width: int = 5) -> Any:
+    """Return a batch as verl has it: its prompts end with all that the template writes before a response."""
     tokenizer = model.encoder.tokenizer
     encoded = model.encoder.encode(["Name a sea."], ["No."])[0]
-    ids = encoded.ids[encoded.prompt_tokens :]
-    prompt = torch.tensor([list(encoded.ids[: encoded.prompt_tokens])])
+    begin = encoded.prompt_tokens + (not tokenizer.decode(encoded.ids[encoded.prompt_tokens]).strip())
+    ids = encoded.ids[begin:]
+    prompt = torch.tensor([list(encoded.ids[:begin])])
     responses = torch.full((1, width), tokenizer.pad_token_id or 0)
     responses[0, : len(ids)] = torch.tensor(list(ids))
     mask = torch.cat([torch.ones_like(prompt), (torch.arange(width) < len(ids)).long().unsqueeze(0)], dim=1)
@@ -256,11 +258,12 @@ def batch_of(model: RewardModel, width: int = 5) -> Any:
 
 def test_a_reward_manager_of_verl(model: RewardModel) -> None:
     data, count = batch_of(model, 12)
-    values = np.linspace(0.0, 0.83, count + 1).tolist()
+    # the reward model has a token of its own for the blank before a response, which verl's prompt ends with
+    values = np.linspace(0.0, 0.83, count + 2).tolist()
     manager = RewardManager(model.encoder.tokenizer, 1, None, model=Keyword(model, values))  # type: ignore[arg-type]
     found = manager(data)
     assert found.shape == (1, 12) and found.dtype == torch.float32
-    np.testing.assert_allclose(found[0, :count].numpy(), np.diff(values), atol=1e-6)
+    np.testing.assert_allclose(found[0, :count].numpy(), np.diff([values[0], *values[2:]]), atol=1e-6)
     assert (found[0, count:] == 0).all()
     told = manager(data, return_dict=True)
     assert torch.equal(told["reward_tensor"], found) and told["reward_extra_info"]["score"] == pytest.approx([0.83])

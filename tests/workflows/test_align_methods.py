@@ -69,6 +69,17 @@ def test_sft_raises_good_replies(cli: Cli, tiny_causal: Path, many_pairs: Path, 
     align(cli, many_pairs, Path("run0"), epochs=1, out="then")
 
 
+def test_replies_that_are_cut_are_told_and_teach_no_end(cli: Cli, tiny_causal: Path) -> None:
+    rows = [{"prompt": f"Name sea {k}", "chosen": "long " * 40 + f"{k}", "rejected": f"No {k}"} for k in range(24)]
+    Path("long.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    said = cli("align", "long.jsonl", "--out", "cut", "--backbone", tiny_causal, *QUICK, 1, "--method", "sft")
+    assert said.code == 0 and "responses are longer than --max-length-tokens" in said.err, said.err
+    policy: Any = load_scorer("cut")
+    assert not policy.encoder.settings.ends_cut
+    (one,) = policy.encoder.encode(["Name sea 1"], ["long " * 40])
+    assert one.cut_reply and policy.encoder.tokenizer.eos_token_id not in one.ids
+
+
 @pytest.mark.slow
 def test_several_references(cli: Cli, tiny_causal: Path, many_pairs: Path, stranger: Path) -> None:
     align(cli, many_pairs, tiny_causal, epochs=1, out="other")

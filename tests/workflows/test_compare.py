@@ -75,10 +75,13 @@ def test_a_reward_is_recovered_from_what_two_policies_write(
 
 def test_equal_policies_tie(cli: Cli, tiny_causal: Path, trained: Path, many_pairs: Path) -> None:
     words = ["--against", tiny_causal, "--by", trained, "--out", "same", *FEW, "--write.temperature", 0]
+    words += ["--best-of", 2]
     said = cli("compare", tiny_causal, many_pairs, *words)
     assert said.code == 0, said.err
     found = metrics_of(Path("same"))
     assert found["win_rate"]["by"]["ties"] == 12 and found["win_rate"]["by"]["rate"]["value"] == 0.5
+    # without a gold reward model nobody judges what was chosen
+    assert found["best_of"][0]["proxy"]["value"] and found["best_of"][0]["gold"] is None
     assert found["divergence"] is None and "tell no divergence" in said.err
 
 

@@ -11,7 +11,7 @@ import pytest
 from assay.config import build
 from assay.errors import ConfigError, DataError
 from assay.training.rollouts import Prompts
-from assay.workflows.online_prompts import asks_in_chats, check_truths, prompts_of, read_prompts
+from assay.workflows.online_prompts import asks_in_chats, check_routes, check_truths, prompts_of, read_prompts
 from assay.workflows.online_settings import OnlineSettings
 
 
@@ -86,6 +86,20 @@ def test_truths_that_are_none_stop_before_anything_is_trained() -> None:
     with pytest.raises(ConfigError, match="the truth is not in the data") as caught:
         check_truths(other, asked(other))
     assert "one of solution" in str(caught.value) and "--reward.verifier.column" in str(caught.value)
+
+
+def test_tasks_without_a_reward_stop_before_anything_is_trained() -> None:
+    rows = [{"prompt": f"What is {k}?", "ground_truth": "1", "task": "a" if k else "b"} for k in range(4)]
+    routed = {"reward": {"routes": {"a": "runs/rm"}}}
+    settings = settings_of(rows, **routed)
+    with pytest.raises(ConfigError, match="task of 1 of 4 prompts") as caught:
+        check_routes(settings, asked(settings), None)
+    assert "--reward.routes.TASK" in str(caught.value)
+    settings = settings_of(rows[1:], **routed)
+    check_routes(settings, asked(settings), None)
+    settings = settings_of([{"prompt": "What?", "ground_truth": "1"}], **routed)
+    with pytest.raises(ConfigError, match="a column task"):
+        check_routes(settings, asked(settings))
 
 
 def test_a_share_in_which_all_truths_are_missing_is_no_error() -> None:

@@ -16,6 +16,8 @@ from assay.objectives.shapes import at_least_float32
 Divergence = Literal["k1", "k2", "k3"]
 #: How the losses of tokens become one: see `over_tokens`.
 Average = Literal["tokens", "sequences", "length"]
+#: Log ratio beyond which a ratio grows no more.
+_LARGEST = 20.0
 
 
 def clipped_surrogate(
@@ -24,7 +26,8 @@ def clipped_surrogate(
     r"""Return :math:`\min(\rho A, \mathrm{clip}(\rho, 1-\epsilon_l, 1+\epsilon_h) A)`, and where it is flat.
 
     To be maximised: PPO (Schulman et al. 2017, eq. 7) with one epsilon; decoupled with two (DAPO, Yu et al. 2025). The
-    gradient is 0 only where the advantage is positive and the ratio above, or it is negative and the ratio below.
+    gradient is 0 only where the advantage is positive and the ratio above, or it is negative and the ratio below; and
+    beyond a ratio of e^20, where it is held, since larger ones overflow.
 
     Parameters
     ----------
@@ -48,7 +51,7 @@ def clipped_surrogate(
     if not (0 <= low < 1 and high >= 0):
         raise ValueError(f"clipping at 1-{low} and 1+{high}; expected 0 <= low < 1 and high >= 0")
     log_ratio = at_least_float32(log_ratio)
-    ratio = log_ratio.exp()
+    ratio = log_ratio.clamp_max(_LARGEST).exp()
     free, bound = ratio * advantages, ratio.clamp(1 - low, 1 + high) * advantages
     return torch.minimum(free, bound), bound < free
 

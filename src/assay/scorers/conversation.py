@@ -31,9 +31,12 @@ class ConversationSettings:
     end_token
         Token that every sequence must end with, added where missing; None: the text ends as the template ends it.
     max_length_tokens
-        Longest sequence. A longer one loses prompt tokens first, then the end of the reply; its end token stays.
+        Longest sequence. A longer one loses prompt tokens first, then the end of the reply.
     truncation
         Which side of the prompt is cut: ``"left"`` (the oldest turns) or ``"right"`` (the end of a long document).
+    ends_cut
+        Whether a reply that lost its end still ends as every sequence does: what reads scores there needs that, and
+        what writes would learn to stop there.
     """
 
     template: str
@@ -41,6 +44,7 @@ class ConversationSettings:
     end_token: str | None = None
     truncation: Literal["left", "right"] = "left"
     template_source: str | None = None
+    ends_cut: bool = True
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as plain JSON values."""
@@ -65,7 +69,8 @@ class ConversationEncoder:
     """Turn conversations, or text already templated, into token ids.
 
     Every sequence starts with ``leading_token`` (empty: with none) and ends with the end token of the settings; both
-    are added only where they are missing.
+    are added only where they are missing. A blank that a template writes last before a reply belongs to the reply: of
+    most tokenizers it is part of the reply's first token, and which replies those are must not tell where they begin.
 
     A special token written inside a message is that token, as in every tool that tokenises rendered text: clean what
     strangers wrote before it is scored.
@@ -165,7 +170,7 @@ class ConversationEncoder:
         text, _, start = self.template.parts(chat_of(prompt), reply_of(reply))
         batch = self._ids([text])
         offsets = np.array(batch.encodings[0].offsets, np.int64).reshape(-1, 2)
-        offsets = offsets[_token_at(batch, 0, start, len(text), len(offsets)) :]
+        offsets = offsets[_reply_at(batch, 0, text, start, len(offsets)) :]
         # a template may write more before a reply than a blank (an empty train of thought)
         begun = start + max(text[start:].find(reply.strip()), 0)
         ends = np.maximum(np.maximum.accumulate(offsets[:, 1]) - begun, 0)
@@ -236,8 +241,8 @@ class ConversationEncoder:
         encoded = []
         for row, (text, body, start) in enumerate(parts):
             ids = list(batch["input_ids"][row])
-            at_body = _token_at(batch, row, body, len(text), len(ids))
-            at_reply = _token_at(batch, row, start, len(text), len(ids))
+            at_reply = _reply_at(batch, row, text, start, len(ids))
+            at_body = min(_token_at(batch, row, body, len(text), len(ids)), at_reply)
             shift = len(self._with_bos(ids)) - len(ids)
             ids = self._with_end(self._with_bos(ids))
             if not ids:
@@ -246,7 +251,10 @@ class ConversationEncoder:
         return encoded
 
     def _truncate(self, ids: list[int], body: int, reply: int, limit: int | None = None) -> Encoded:
-        """Cut the prompt's own tokens ``[keep, body)`` first, then the reply from its end; what ends it stays."""
+        """Cut the prompt's own tokens ``[keep, body)`` first, then the reply from its end.
+
+        What ends the reply stays where the settings say so (``ends_cut``).
+        """
         limit = min(limit or self.settings.max_length_tokens, self.settings.max_length_tokens)
         over = len(ids) - limit
         if over <= 0:
@@ -258,7 +266,7 @@ class ConversationEncoder:
         first = keep if self.settings.truncation == "left" else body - cut
         ids = ids[:first] + ids[first + cut :]
         if cut < over:
-            ids = ids[: limit - tail] + ids[-tail:]
+            ids = ids[: limit - tail] + ids[-tail:] if self.settings.ends_cut else ids[:limit]
         return Encoded(ids, min(reply - cut, len(ids)), cut_prompt=cut, cut_reply=over - cut)
 
 
@@ -282,6 +290,16 @@ def _token_at(batch: Any, row: int, position: int, end: int, length: int) -> int
         if token is not None:
             return int(token)
     return length
+
+
+def _reply_at(batch: Any, row: int, text: str, start: int, length: int) -> int:
+    """Return the index of a reply's first token: that of the blank before it, where that is a token of its own."""
+    first = _token_at(batch, row, start, len(text), length)
+    if first and text[:start].endswith(" "):
+        # where offsets leave blanks out, that of a blank alone is empty
+        begin, end = batch.encodings[row].token_to_chars(first - 1) or (0, 0)
+        return first - 1 if start - 1 <= begin and end <= start else first
+    return first
 
 
 def chat_of(prompt: Prompt) -> list[dict[str, Any]]:

@@ -202,9 +202,14 @@ class ConversationOptions(Protocol):
 
 
 def make_encoder(
-    tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, options: ConversationOptions, *, causal: bool
+    tokenizer: PreTrainedTokenizerBase,
+    config: PretrainedConfig,
+    options: ConversationOptions,
+    *,
+    causal: bool,
+    ends_cut: bool = True,
 ) -> ConversationEncoder:
-    """Decide template, end token and maximum length for a backbone.
+    """Decide template, end token and maximum length for a backbone; ``ends_cut``: see `ConversationSettings`.
 
     What says ``"auto"`` is as in the policy or reward model of ours that the backbone is, if it is one: it was taught
     to read and write so.
@@ -224,5 +229,5 @@ def make_encoder(
         end = None if template == "chat" else (tokenizer.eos_token if causal else tokenizer.sep_token)
     elif end == "none":
         end = None
-    settings = ConversationSettings(template, wanted, end, options.truncation, source)
+    settings = ConversationSettings(template, wanted, end, options.truncation, source, ends_cut)
     return ConversationEncoder(tokenizer, settings)

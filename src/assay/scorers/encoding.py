@@ -156,7 +156,7 @@ def encode_records(data: Dataset, encoder: ConversationEncoder, *, prompts: bool
     """
     # the fingerprint knows probes only; two tokenizers that agree on them may still differ on this text
     vocabulary = repr(sorted(encoder.tokenizer.get_vocab().items()))
-    key = Hasher.hash([data._fingerprint, conversation_fingerprint(encoder), vocabulary, prompts, "encode-6"])
+    key = Hasher.hash([data._fingerprint, conversation_fingerprint(encoder), vocabulary, prompts, "encode-7"])
     rows = data.map(
         _encode_batch,
         fn_kwargs={"encoder": encoder, "with_prompts": prompts},

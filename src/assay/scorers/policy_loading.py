@@ -78,7 +78,7 @@ def create_policy(options: PolicyOptions, dtype: torch.dtype = torch.float32) ->
         backbones.switch_off_dropout(model, of_attention_only=options.dropout == "hidden")
     prefer_trees(model.base_model)
     shape = logit_shape(options.backbone, model, model.base_model)
-    encoder = make_encoder(tokenizer, model.config, replace(options, backbone=place), causal=True)
+    encoder = make_encoder(tokenizer, model.config, replace(options, backbone=place), causal=True, ends_cut=False)
     if not encoder.tail and options.end_token == "auto":
         raise ModelError(
             "nothing ends a reply, so a policy would never learn to stop",

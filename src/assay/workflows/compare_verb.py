@@ -65,7 +65,7 @@ def compare(settings: CompareSettings) -> dict[str, Any]:
     if settings.by is not None and (settings.gold is not None or settings.also):
         told["curve"] = _curve(settings, minds, asked, of_each, base, ours, theirs)
     if settings.best_of:
-        told["best_of"] = _best_of(settings, minds, asked, base)
+        told["best_of"] = _best_of(settings, minds, asked, groups, base)
     if settings.text is not None:
         texts = _texts(settings.text)
         told["perplexity"] = {
@@ -207,14 +207,21 @@ def _mean(model: Any, prompts: list[Any], written: Written, groups: np.ndarray) 
     return GroupBootstrap(groups).ratio(found, np.ones(len(found))).to_dict()
 
 
-def _best_of(settings: CompareSettings, minds: dict[str, Any], asked: list[Any], base: Policy) -> list[dict[str, Any]]:
-    """Sample from the policy that began, choose by --by, and say what the gold reward model thinks of that."""
+def _best_of(
+    settings: CompareSettings, minds: dict[str, Any], asked: list[Any], groups: np.ndarray, base: Policy
+) -> list[dict[str, Any]]:
+    """Sample from the policy that began, choose by --by, and say what it and the gold reward model think of that.
+
+    Without a gold one ``gold`` is null: what chose is no judge of its choice.
+    """
     count = max(settings.best_of)
     written = _write(settings, "best of n", base, asked, count)
     each = [prompt for prompt in asked for _ in range(count)]
     roles = ("by", "gold" if "gold" in minds else "by")
     proxy, gold = (_scores(minds[role], each, written.texts).reshape(len(asked), count) for role in roles)
-    found = best_of(proxy, gold, settings.best_of, resamples=settings.resamples)
+    found = best_of(proxy, gold, settings.best_of, resamples=settings.resamples, groups=groups)
+    if "gold" not in minds:
+        found = [point | {"gold": None} for point in found]
     return [{k: v.to_dict() if isinstance(v, Estimate) else v for k, v in point.items()} for point in found]
 
 

@@ -130,7 +130,11 @@ class OptimiserSettings(Settings):
         default=None, gt=0, description="none: 1e-4 below 100M parameters, else 1e-5; LoRA 2e-4"
     )
     pairs_per_step: int = Field(default=16, ge=1, description="judgements per optimiser step, over all processes")
-    token_budget: int = Field(default=8192, ge=16, description="padded tokens per forward pass; memory, not results")
+    token_budget: int = Field(
+        default=8192,
+        ge=16,
+        description="padded tokens per forward pass; memory, not results (but of kto)",
+    )
     warmup_share: float = Field(default=0.1, ge=0, lt=1, description="share of steps in which the rate rises")
     scheduler: Schedule = Field(default="linear", description="learning-rate schedule after the warm-up")
     weight_decay: float = Field(default=0.01, ge=0, description="AdamW weight decay, of matrices only")

@@ -29,7 +29,15 @@ from assay.training.rollouts import Prompts
 from assay.versions import current_versions
 from assay.workflows import hardware
 from assay.workflows.data import group_keys, write_seen_groups
-from assay.workflows.online_prompts import asks_in_chats, check_truths, prompts_of, read_prompts, some_of, with_room
+from assay.workflows.online_prompts import (
+    asks_in_chats,
+    check_routes,
+    check_truths,
+    prompts_of,
+    read_prompts,
+    some_of,
+    with_room,
+)
 from assay.workflows.online_report import write_online_report
 from assay.workflows.online_rewards import actor_of, algorithm_of, rewards_of, writer_of
 from assay.workflows.online_settings import OnlineSettings
@@ -68,6 +76,7 @@ def align_online(settings: OnlineSettings) -> dict[str, Any]:
     asked = prompts_of(train, as_chats)
     held_out = None if test is None else prompts_of(some_of(test, settings), as_chats)
     check_truths(settings, asked, held_out)
+    check_routes(settings, asked, held_out)
     actor = actor_of(settings, policy, algorithm)
     args = arguments(settings, Path(settings.out), len(asked))
     if settings.dry_run:

@@ -9,7 +9,7 @@ import numpy as np
 from datasets import Dataset
 
 from assay.console import say
-from assay.errors import DataError
+from assay.errors import ConfigError, DataError
 from assay.feedback import ColumnMapping, read_with_report, split
 from assay.feedback.detection import families
 from assay.feedback.pair_shapes import PROMPT_COLUMNS
@@ -153,6 +153,31 @@ def check_truths(settings: OnlineSettings, *asked: Prompts | None) -> None:
     # in one of them all may be missing
     together = {name: [cell for own in shares for cell in own.get(name, ())] for name in shares[0]}
     verifier_of(given).check(together)
+
+
+def check_routes(settings: OnlineSettings, *asked: Prompts | None) -> None:
+    """Look whether each prompt's task has a reward, before anything is trained.
+
+    Raises
+    ------
+    ConfigError
+        If there is no column ``task``, or it names one without a reward.
+    """
+    routes = settings.reward.routes
+    if not routes:
+        return
+    told = [own.columns.get("task", [None] * len(own)) for own in asked if own is not None]
+    tasks = [str(task) for own in told for task in own]
+    missing = sorted(set(tasks) - set(routes))
+    if missing:
+        without = sum(task in missing for task in tasks)
+        raise ConfigError(
+            "prompts are of a task that has no reward",
+            where=f"task of {without:,} of {len(tasks):,} prompts",
+            expected="a column task with one of " + ", ".join(routes),
+            got=", ".join(missing[:5]),
+            remedy="add --reward.routes.TASK MODEL, or leave these prompts out",
+        )
 
 
 def with_room(policy: Policy, data: Dataset, new: int) -> tuple[Dataset, int]:

@@ -69,6 +69,11 @@ def encoded(settings: AlignSettings, data: Dataset, policy: Policy) -> tuple[Enc
     else:
         records = encode_records(data, policy.encoder)
     policy.refuse_empty(records.reply_starts, records.lengths)
+    if records.cut_reply:
+        say(
+            f"{records.cut_reply} of {len(records.lengths)} responses are longer than --max-length-tokens: what is "
+            "left of them does not end, so it does not teach to stop there"
+        )
     return records, elsewhere
 
 
