@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from assay.errors import ConfigError
-from assay.scorers.verifiers import Majority, Verifier, last_number
+from assay.scorers.verifiers import Majority, Verifier
 
 TAGGED = r"<answer>(.*?)</answer>"
 
@@ -34,46 +34,6 @@ def test_tagged_answers_are_right_wrong_or_not_there() -> None:
     ]
     assert rewards(verifier, texts, ["yes"] * 4) == [1.0, -1.0, -3.0, 1.0]
     assert rewards(verifier, [[{"role": "assistant", "content": "<answer>yes</answer>"}]], ["yes"]) == [1.0]
-
-
-@pytest.mark.parametrize(
-    ("text", "number"),
-    [
-        ("it is 1,234.5 km", 1234.5),
-        ("-3", -3.0),
-        ("from 2 to .5", 0.5),
-        ("1e3", 1000.0),
-        ("none", None),
-        ("7.", 7.0),
-        # signs stand before numbers, and not between two; a minus of print is one
-        ("5-3", 3.0),
-        ("10 - 4 = 6", 6.0),
-        ("(-3)", -3.0),
-        ("x=-3", -3.0),
-        ("\u22123", -3.0),
-        ("(2)-3", 3.0),
-        # commas part groups of three
-        ("1,2,3", 3.0),
-        ("12,34", 34.0),
-        ("$1,234,567.", 1234567.0),
-        ("1,000/2,000", 0.5),
-        ("it is 100,000, as shown", 100000.0),
-        ("1,234,567,", 1234567.0),
-        ("3/4", 0.75),
-        ("-3 / 4", -0.75),
-        ("\\boxed{\\frac{1}{2}}", 0.5),
-        ("-\\dfrac{3}{4}", -0.75),
-        ("1/0", None),
-        ("12/25/2024", 2024.0),
-        ("4 km/h", 4.0),
-        ("50 %", 50.0),
-        ("2^3", 3.0),
-        ("1e999", None),
-        ("a1b22c", 22.0),
-    ],
-)
-def test_last_numbers(text: str, number: float | None) -> None:
-    assert last_number(text) == number
 
 
 def test_numbers_are_equal_whatever_they_look_like() -> None:

@@ -16,19 +16,12 @@ from typing import Any, Literal
 
 from assay.errors import ConfigError
 from assay.feedback.tasks.task import read_answer
+from assay.scorers.last_number import last_number
 
 RewardFunction = Callable[..., Sequence[float | None]]
 Kind = Literal["exact", "numeric", "format", "near", "label"]
 #: Kinds under which an answer that is not there is worse than a wrong one.
 _PUNISHED = ("near", "label")
-#: Without a sign: commas part groups of three digits and nothing else.
-_PLAIN = r"(?:(?:\d{1,3}(?:,\d{3})+(?!\d|,\d)|\d+)(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?"
-#: A sign stands before a number, and not between two: 5-3 ends in 3.
-_SIGNED = rf"(?:(?<![\w.)\]}}])[-+])?{_PLAIN}"
-#: A fraction of two numbers; three, as in a date, are none.
-_NUMBER = re.compile(rf"(?<![/.\d])({_SIGNED})\s*/\s*({_PLAIN})(?!\s*/|[\w.]*\d)|{_SIGNED}")
-_LATEX = re.compile(rf"(-?)\\[dt]?frac\s*\{{\s*({_SIGNED})\s*\}}\s*\{{\s*({_SIGNED})\s*\}}")
-_MINUS = "\u2212"
 
 
 def text_of(completion: Any) -> str:
@@ -36,34 +29,6 @@ def text_of(completion: Any) -> str:
     if isinstance(completion, str):
         return completion
     return "\n".join(str(turn.get("content") or "") for turn in completion)
-
-
-def last_number(text: str) -> float | None:
-    r"""Return the last number of a text, or None: ``1,234.5``, ``-3``, ``2e-3``, ``3/4`` or ``\frac{3}{4}``.
-
-    Percent signs are not looked at (``50 %`` is 50), and powers are not worked out (of ``2^3`` the last number is 3).
-    """
-    text = _LATEX.sub(_quotient, text.replace(_MINUS, "-"))
-    found = list(_NUMBER.finditer(text))
-    if not found:
-        return None
-    above, below = found[-1].groups()
-    value = _value(found[-1].group()) if above is None else _divided(_value(above), _value(below))
-    return value if value is not None and math.isfinite(value) else None
-
-
-def _value(written: str) -> float:
-    return float(written.replace(",", ""))
-
-
-def _divided(above: float, below: float) -> float | None:
-    return above / below if below else None
-
-
-def _quotient(match: re.Match[str]) -> str:
-    sign, above, below = match.groups()
-    value = _divided(_value(above), _value(below))
-    return match.group() if value is None else f" {-value if sign else value!r} "
 
 
 @dataclass(frozen=True)
