@@ -30,7 +30,7 @@ import contextlib
 import json
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,8 @@ from assay.workflows.task_settings import TaskSettings
 from assay.workflows.task_verb import build_task
 from assay.workflows.train import train
 
+#: The first is where others begin.
+ARMS = ("sft", "sft_label", "sft_more", "rlhf", "rllr", "mixed", "uncapped", "verifier")
 CYCLES, LONGEST = 24, 40
 SEEDS = {"minilm": 3, "words": 5}
 FILES = {"sst2": "sentiment/sst2.jsonl.gz", "trec": "trec/trec6.jsonl.gz", "esnli": "esnli/esnli.jsonl.gz"}
@@ -65,12 +67,7 @@ def run_cell(cell: str, data: Path) -> dict[str, Any]:
     seconds: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as scratch:
         place = Path(scratch)
-        given: dict[str, Any] = {"task": task, "data": str(data / FILES[task]), "out": str(place / "task")}
-        given |= {"most": 4000, "most_test": 1500, "test_part": "test"}
-        told = build_task(build(TaskSettings, given))
-        (place / "base").mkdir()
-        POLICIES[kind](place / "base", texts_of(place / "task"), seed)
-
+        told = begin(place, task, kind, seed, data)
         for name, taught in (("sft_label", "teach_label"), ("sft", "teach")):
             with timed(seconds, name):
                 teach(place, taught, name, "base", seed, rate, epochs)
@@ -83,26 +80,33 @@ def run_cell(cell: str, data: Path) -> dict[str, Any]:
             with timed(seconds, name):
                 reinforce(place, name, kind, seed)
         with timed(seconds, "classify"):
-            judged = classify(place, seed)
-        answers = [json.loads(line) for line in _lines(place / "judged" / "answers.jsonl")]
-        curves = {name: _curve(place / name / "history.jsonl") for name in ("rlhf", "rllr", "mixed", "verifier")}
+            judged = classify(place, seed, ARMS[1:], ("label", "rationale"))
+        found = told_of(place, judged)
+        curves = {name: curve(place / name / "history.jsonl") for name in ("rlhf", "rllr", "mixed", "verifier")}
+    short = {kind: {Path(m).name: v for m, v in own.items()} for kind, own in judged["pairs"].items()}
+    chosen = [point | {"by": Path(point["by"]).name} for point in judged["best_of"]]
+    return {"seconds": seconds, "task": told, **found, "pairs": short, "best_of": chosen, "curves": curves}
+
+
+def begin(place: Path, task: str, kind: str, seed: int, data: Path) -> dict[str, Any]:
+    """Build the task and the policy that nothing was taught yet; return what the build tells."""
+    given: dict[str, Any] = {"task": task, "data": str(data / FILES[task]), "out": str(place / "task")}
+    given |= {"most": 4000, "most_test": 1500, "test_part": "test"}
+    told = build_task(build(TaskSettings, given))
+    (place / "base").mkdir()
+    POLICIES[kind](place / "base", texts_of(place / "task"), seed)
+    return told
+
+
+def told_of(place: Path, judged: dict[str, Any]) -> dict[str, Any]:
+    """Return the accuracy of each arm, and which test examples it told rightly, with their groups."""
+    answers = [json.loads(line) for line in _lines(place / "judged" / "answers.jsonl")]
     arms = {Path(name).name: own for name, own in judged["policies"].items()}
     right = {
         Path(name).name: [int(row["answers"][name]["label"] == row["truth"]) for row in answers]
         for name in judged["policies"]
     }
-    short = {kind: {Path(m).name: v for m, v in own.items()} for kind, own in judged["pairs"].items()}
-    chosen = [point | {"by": Path(point["by"]).name} for point in judged["best_of"]]
-    return {
-        "seconds": seconds,
-        "task": told,
-        "arms": arms,
-        "right": right,
-        "groups": [row["group"] for row in answers],
-        "pairs": short,
-        "best_of": chosen,
-        "curves": curves,
-    }
+    return {"arms": arms, "right": right, "groups": [row["group"] for row in answers]}
 
 
 @contextlib.contextmanager
@@ -138,7 +142,7 @@ def reward_model(place: Path, name: str, seed: int, rate: float) -> None:
     train(build(TrainSettings, given))
 
 
-def reinforce(place: Path, name: str, kind: str, seed: int) -> None:
+def reinforce(place: Path, name: str, kind: str, seed: int, cycles: int = CYCLES) -> None:
     """Let the taught policy learn online."""
     label, rationale = ({"model": str(place / one)} for one in ("label", "rationale"))
     how: dict[str, dict[str, Any]] = {
@@ -150,18 +154,17 @@ def reinforce(place: Path, name: str, kind: str, seed: int) -> None:
     }
     given = {"data": str(place / "task" / "prompts.jsonl"), "out": str(place / name), "method": "ppo", "seed": seed}
     given |= {"backbone": str(place / "sft"), "template": "plain", "max_length_tokens": 192, "test_share": 0.1}
-    given |= {"cycles": CYCLES, "learning_rate": HOW[kind][2], "kl": {"coefficient": 0.05}, "shown": 0}
+    given |= {"cycles": cycles, "learning_rate": HOW[kind][2], "kl": {"coefficient": 0.05}, "shown": 0}
     given |= {"rollout": {"prompts": 32, "responses": 2, "max_new_tokens": LONGEST, "minibatches": 2}}
     critic = {"begin": "policy", "learning_rate": HOW[kind][2] * 5}
     align_online(build(OnlineSettings, given | {"critic": critic} | how[name]))
 
 
-def classify(place: Path, seed: int) -> dict[str, Any]:
-    """Judge all arms on the test examples."""
-    others = ("sft_label", "sft_more", "rlhf", "rllr", "mixed", "uncapped", "verifier")
+def classify(place: Path, seed: int, others: Sequence[str], minds: Sequence[str] = ()) -> dict[str, Any]:
+    """Judge `sft` and other arms on the test examples, and reward models on pairs."""
     given = {"policy": str(place / "sft"), "data": str(place / "task"), "out": str(place / "judged"), "seed": seed}
     given |= {"also": [str(place / name) for name in others], "max_new_tokens": LONGEST, "resamples": 200}
-    given |= {"by": [str(place / name) for name in ("label", "rationale")], "best_of": [1, 2, 4]}
+    given |= {"by": [str(place / name) for name in minds], "best_of": [1, 2, 4]} if minds else {}
     return classify_policies(build(ClassifySettings, given))
 
 
@@ -169,7 +172,8 @@ def _lines(path: Path) -> list[str]:
     return [line for line in path.read_text(encoding="utf-8").split("\n") if line]
 
 
-def _curve(path: Path) -> list[dict[str, float]]:
+def curve(path: Path) -> list[dict[str, float]]:
+    """Return what each cycle of PPO was like."""
     kept = ("reward", "divergence", "length", "entropy")
     rows = [json.loads(line) for line in _lines(path)]
     return [{name: round(float(row[name]), 4) for name in kept if name in row} for row in rows]
