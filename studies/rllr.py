@@ -35,7 +35,7 @@ from pathlib import Path
 from typing import Any
 
 from common import Study, conduct
-from rllr_summary import write_rllr
+from rllr_summary import ARMS, write_rllr
 from small_policies import POLICIES, texts_of
 
 from assay.config import build
@@ -50,8 +50,6 @@ from assay.workflows.task_settings import TaskSettings
 from assay.workflows.task_verb import build_task
 from assay.workflows.train import train
 
-#: The first is where others begin.
-ARMS = ("sft", "sft_label", "sft_more", "rlhf", "rllr", "mixed", "uncapped", "verifier")
 CYCLES, LONGEST = 24, 40
 SEEDS = {"minilm": 3, "words": 5}
 FILES = {"sst2": "sentiment/sst2.jsonl.gz", "trec": "trec/trec6.jsonl.gz", "esnli": "esnli/esnli.jsonl.gz"}
@@ -80,7 +78,7 @@ def run_cell(cell: str, data: Path) -> dict[str, Any]:
             with timed(seconds, name):
                 reinforce(place, name, kind, seed)
         with timed(seconds, "classify"):
-            judged = classify(place, seed, ARMS[1:], ("label", "rationale"))
+            judged = classify(place, seed, [arm for arm in ARMS if arm != "sft"], ("label", "rationale"))
         found = told_of(place, judged)
         curves = {name: curve(place / name / "history.jsonl") for name in ("rlhf", "rllr", "mixed", "verifier")}
     short = {kind: {Path(m).name: v for m, v in own.items()} for kind, own in judged["pairs"].items()}

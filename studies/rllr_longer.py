@@ -51,8 +51,9 @@ def run_cell(cell: str, data: Path) -> dict[str, Any]:
 
 def write_longer(study: str, docstring: str, folder: Path, planned: Sequence[str]) -> None:
     """Write ``results/rllr_longer.json`` and its page."""
-    cells = finished_cells(folder)
     short = {cell["cell"]: cell for cell in finished_cells(RESULTS / "rllr_cells")}
+    # without a cell of `rllr` there is nothing to compare one with
+    cells = [cell for cell in finished_cells(folder) if cell["cell"] in short]
     each: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
     for cell in cells:
         each[cell["cell"].split(".")[0]].append(cell)

@@ -152,6 +152,8 @@ def test_a_mapped_system_yields_to_that_of_the_conversation() -> None:
     assert [turn["content"] for turn in record["prompt"]] == ["own", "Q"]
     (record,) = read([row | {"asked": "Q"}], mapping=mapping)
     assert [turn["content"] for turn in record["prompt"]] == ["column", "Q"]
+    (record,) = read([row | {"asked": "Q", "s": float("nan")}], mapping=mapping)
+    assert [turn["content"] for turn in record["prompt"]] == ["Q"]
 
 
 def test_a_conversation_in_instruction_leaves_input_in_meta() -> None:

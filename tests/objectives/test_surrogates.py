@@ -54,6 +54,13 @@ def test_a_ratio_beyond_all_numbers_is_held() -> None:
     assert clipped.tolist() == [True, False, False, False]
 
 
+def test_a_divergence_of_what_a_policy_never_says_is_held() -> None:
+    log_ratio = torch.tensor([-200.0, 200.0]).requires_grad_()
+    found = divergence(log_ratio, "k3")
+    found.sum().backward()
+    assert log_ratio.grad is not None and torch.isfinite(found).all() and torch.isfinite(log_ratio.grad).all()
+
+
 def test_one_epsilon_is_the_published_formula() -> None:
     log_ratio, advantages = torch.randn(50, dtype=torch.float64), torch.randn(50, dtype=torch.float64)
     found = clipped_surrogate(log_ratio, advantages, 0.2, 0.2)[0]

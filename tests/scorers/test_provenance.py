@@ -26,8 +26,9 @@ def fingerprint(**changes: Any) -> str:
 def test_fingerprint_knows_every_setting() -> None:
     changes: list[dict[str, Any]] = [
         {"template": "plain"}, {"max_length_tokens": 99}, {"end_token": None}, {"truncation": "right"},
+        {"ends_cut": False},
     ]  # fmt: skip
-    assert len({fingerprint(), *(fingerprint(**change) for change in changes)}) == 5
+    assert len({fingerprint(), *(fingerprint(**change) for change in changes)}) == 6
     assert fingerprint() == fingerprint()
 
 

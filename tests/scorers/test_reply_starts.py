@@ -10,13 +10,13 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from assay.scorers import ConversationEncoder, ConversationSettings
 from assay.scorers.policy_loading import PolicyOptions, create_policy
-from assay.scorers.sampling import Sampling, replies
+from assay.scorers.sampling import Sampling, adds_a_blank, replies
 from tests.conftest import llama_config, save_model
 
 #: Letters and signs take the blank before them, digits do not: the split of several public models.
 SPLIT = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 #: Begin with a sign, a letter and a digit, joined to the blank before them or not.
-REPLIES = [". So", "And so", "wide", "31 is it"]
+REPLIES = [". So", "And so", "wide", "31 is it", "  two"]
 
 
 def byte_level(*, trim: bool) -> Any:
@@ -48,7 +48,7 @@ def test_all_replies_to_a_prompt_begin_behind_the_same_tokens(template: str, tri
         assert written == (" " if template == "hh" else "") + reply
         ends = encoder.reply_ends("Say", reply)
         assert ends is not None and len(ends) == len(one.ids) - one.prompt_tokens - 1
-        assert ends[-1] == len(reply)
+        assert ends[-1] == len(reply.strip())
 
 
 def test_a_policy_begins_where_replies_were_taught(tmp_path: Any) -> None:
@@ -60,6 +60,27 @@ def test_a_policy_begins_where_replies_were_taught(tmp_path: Any) -> None:
     for reply in REPLIES:
         (taught,) = policy.encoder.encode(["Say"], [reply])
         assert list(own[0].ids[: own[0].start]) == taught.ids[: taught.prompt_tokens]
+
+
+def test_a_blank_that_only_written_turns_have_is_no_part_of_what_is_said(tmp_path: Any) -> None:
+    """Templates may await a reply without the blank that they write before one: what is said then begins with it."""
+    source = (
+        "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
+        "{% if add_generation_prompt %}assistant:{% endif %}"
+    )
+    (tmp_path / "turns.jinja").write_text(source, "utf-8")
+    tokenizer = byte_level(trim=False)
+    folder = save_model(tmp_path / "model", LlamaForCausalLM, llama_config(tokenizer), tokenizer)
+    policy = create_policy(PolicyOptions(str(folder), template=str(tmp_path / "turns.jinja"), max_length_tokens=100))
+    (taught,) = policy.encoder.encode(["Say"], ["31"])
+    begun, said = taught.ids[: taught.prompt_tokens], taught.ids[taught.prompt_tokens :]
+    assert tokenizer.decode(said).startswith(" 31") and adds_a_blank(policy, "Say", begun)
+
+    def repeats(model: Any, prompts: Any, ends: Any, *_: Any) -> Any:
+        yield 0, [*said[:3], tokenizer.eos_token_id], True
+
+    ((own,),) = replies(policy, ["Say"], Sampling(1, 4), 0, repeats)
+    assert own.text == "31"
 
 
 @pytest.mark.parametrize("limit", [40, 41])

@@ -10,7 +10,7 @@ import numpy as np
 from scipy.special import comb, expit
 from scipy.stats import spearmanr
 
-from assay.evaluation.intervals import RESAMPLES, SHARE, Estimate, GroupBootstrap
+from assay.evaluation.intervals import RESAMPLES, SHARE, Bounds, Estimate, GroupBootstrap
 
 #: Ridge on both coefficients of `length_controlled`, in judgements: where one side always wins, the rate stays below 1.
 _RIDGE = 0.01
@@ -184,6 +184,7 @@ def best_of(
     *,
     resamples: int = RESAMPLES,
     groups: np.ndarray | None = None,
+    between: Bounds | None = None,
 ) -> list[dict[str, Any]]:
     r"""Return what choosing the best of n samples by a proxy is worth, for several n.
 
@@ -202,6 +203,8 @@ def best_of(
         Of the bootstrap over prompts.
     groups
         ``[prompts]``: prompts of one group are drawn together; None: each is one.
+    between
+        Bounds of ``gold`` (`GroupBootstrap.ratios`).
 
     Returns
     -------
@@ -222,7 +225,10 @@ def best_of(
         if not 1 <= n <= samples:
             raise ValueError(f"best of {n} of {samples} samples; expected 1 to {samples}")
         weights = comb(np.arange(samples), n - 1) / comb(samples, n)
-        means = [bootstrap.ratio(each @ weights, ones) for each in ranked]
+        means = [
+            bootstrap.ratio(each @ weights, ones, between=own)
+            for each, own in zip(ranked, (None, between), strict=True)
+        ]
         found.append({"n": n, "divergence": float(np.log(n) - (n - 1) / n), "proxy": means[0], "gold": means[1]})
     return found
 

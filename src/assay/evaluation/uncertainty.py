@@ -10,7 +10,7 @@ import numpy as np
 from scipy.special import expit
 from scipy.stats import rankdata
 
-from assay.evaluation.intervals import Estimate, GroupBootstrap
+from assay.evaluation.intervals import SHARE, Estimate, GroupBootstrap
 from assay.evaluation.metrics import accuracy_terms, decided, nll_terms
 from assay.feedback.pairs import Pairs
 
@@ -96,7 +96,8 @@ def evaluate_uncertainty(
     size = np.abs(delta)
     quantiles = np.quantile(size[keep], np.linspace(0, 1, MARGIN_BINS + 1)[1:-1]) if keep.any() else np.zeros(0)
     matched = _upper_half(std, np.searchsorted(quantiles, size))
-    accuracies = bootstrap.ratios(np.stack([hits, hits], axis=1), np.stack([w * ~unsure, w * unsure], axis=1))
+    halves = np.stack([w * ~unsure, w * unsure], axis=1)
+    accuracies = bootstrap.ratios(np.stack([hits, hits], axis=1), halves, between=[SHARE, SHARE])
     calibrated = delta if calibrate is None else calibrate(delta)
     # where both are near 0 the slope is that of larger margins: calibrations here pass through 0
     slope = np.divide(calibrated, delta, out=np.ones_like(delta), where=np.abs(delta) > 1e-9)

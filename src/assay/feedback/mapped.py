@@ -61,7 +61,7 @@ class MappedReader:
                 raise Dropped(f"rule: {rule.text}")
         prompt, group = self._prompt(row)
         said = self._cells.maybe(row, self.mapping.system)
-        if said is not None:
+        if said is not None and said == said:  # NaN is what pandas makes of an empty cell
             prompt = after_system(_joined(said, str(self.mapping.system)), prompt)
         if self.mapping.group:
             group = plain(self._cells.need(row, self.mapping.group))

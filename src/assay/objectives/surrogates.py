@@ -23,7 +23,7 @@ _LARGEST = 20.0
 def clipped_surrogate(
     log_ratio: Tensor, advantages: Tensor, low: float = 0.2, high: float = 0.2
 ) -> tuple[Tensor, Tensor]:
-    r"""Return :math:`\min(\rho A, \mathrm{clip}(\rho, 1-\epsilon_l, 1+\epsilon_h) A)`, and where it is flat.
+    r"""Return :math:`\min(\rho A, \mathrm{clip}(\rho, 1-\epsilon_l, 1+\epsilon_h) A)`, and where it is clipped.
 
     To be maximised: PPO (Schulman et al. 2017, eq. 7) with one epsilon; decoupled with two (DAPO, Yu et al. 2025). The
     gradient is 0 only where the advantage is positive and the ratio above, or it is negative and the ratio below; and
@@ -94,7 +94,8 @@ def divergence(log_ratio: Tensor, kind: Divergence) -> Tensor:
     if kind == "k2":
         return 0.5 * log_ratio.square()
     if kind == "k3":
-        return torch.expm1(-log_ratio) + log_ratio
+        # larger ones overflow
+        return torch.expm1(-log_ratio.clamp_min(-_LARGEST)) + log_ratio
     raise ValueError(f"unknown divergence {kind!r}; expected k1, k2 or k3")
 
 

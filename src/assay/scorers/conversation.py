@@ -295,10 +295,10 @@ def _token_at(batch: Any, row: int, position: int, end: int, length: int) -> int
 def _reply_at(batch: Any, row: int, text: str, start: int, length: int) -> int:
     """Return the index of a reply's first token: that of the blank before it, where that is a token of its own."""
     first = _token_at(batch, row, start, len(text), length)
-    if first and text[:start].endswith(" "):
-        # where offsets leave blanks out, that of a blank alone is empty
-        begin, end = batch.encodings[row].token_to_chars(first - 1) or (0, 0)
-        return first - 1 if start - 1 <= begin and end <= start else first
+    begin = start - text[:start].endswith(" ")
+    # where offsets leave blanks out, those of tokens of blanks alone are empty, and no character leads to them
+    while first and (batch.encodings[row].token_to_chars(first - 1) or (-1, -1))[0] >= begin:
+        first -= 1
     return first
 
 

@@ -1,4 +1,4 @@
-r"""The last number of a text, as people and models write numbers: signs, groups of digits, fractions, LaTeX.
+r"""The last number of a text, as people and models write numbers: signs, groups of digits, money, fractions, LaTeX.
 
 Where nothing but a number is compared this is enough; it works nothing out (of ``2^3`` the last number is 3). For
 algebra give a reward function of your own (`assay.scorers.verifiers`), such as one around the package math-verify.
@@ -8,27 +8,28 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 
-#: Without a sign: commas part groups of three digits and nothing else.
-_PLAIN = r"(?:(?:\d{1,3}(?:,\d{3})+(?!\d|,\d)|\d+)(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?"
-#: A sign stands before a number, and not between two: 5-3 ends in 3.
-_SIGN = r"(?<![\w.)\]}])[-+]"
-_SIGNED = rf"(?:{_SIGN})?{_PLAIN}"
-#: A whole number before a fraction, as in 3 1/2.
-_WHOLE = r"(?:(?<![\w.,/])(\d{1,4}) *)?"
-#: A fraction of two numbers; three, as in a date, are none.
-_NUMBER = re.compile(rf"(?<![/.\d])({_SIGNED})\s*/\s*([-+]?{_PLAIN})(?!\s*/|[\w.]*\d)|{_SIGNED}")
-_MIXED = re.compile(r"(?<![\w.,/])(\d{1,4}) +(\d{1,4}) ?/ ?(\d{1,4})(?!\s*/|[\w.]*\d)")
+#: Without a sign: commas part groups of three digits and nothing else; a point begins no number behind another point.
+_PLAIN = r"(?:(?:\d{1,3}(?:,\d{3})+(?!\d|,\d)|\d+)(?:\.\d+)?|(?<![\d.])\.\d+)(?:[eE][-+]?\d+)?"
 #: Braces are left out around single digits.
 _PART = rf"(?:\{{\s*([-+]?{_PLAIN})\s*\}}|\s*(\d))"
-_LATEX = re.compile(rf"{_WHOLE}\\[dt]?frac{_PART}{_PART}")
-#: Minus signs of print; a short dash is one where no number ends before it.
-_MINUS = re.compile("[\u2212\u2013](?=\\s*[\\d.\\\\$])")
-#: What parts groups of three digits beside commas: blanks that do not break, and LaTeX's.
-_GROUPS = re.compile(r"(?<=\d)(?:[\u00a0\u202f\u2009]|\\,|\\ )(?=\d{3}(?!\d))")
-_MONEY = re.compile(r"((?<![\w.)\]}$])[-+])\s*\\?[$\u20ac\u00a3\u00a5]\s*(?=[\d.])")
-#: A sign apart from its number, where nothing that it could be taken from stands before it; nor is it a list's dash.
-_APART = re.compile(r"([=(:,\[{$<>] *)([-+]) +(?=[\d.\\])|^(\s*)([-+]) +(?=\S+\s*\Z)")
+#: Three numbers with strokes, as in a date, are no fraction.
+_NO_DATE = r"(?!\s*/|[\w.]*\d)"
+_NUMBER = re.compile(
+    rf"(?:(?P<whole>\d[\d,]*) *)?\\[cdt]?frac{_PART}{_PART}"
+    rf"|(?P<units>(?<![/.\d])\d[\d,]*) +(?P<above>\d+) ?/ ?(?P<below>\d+){_NO_DATE}"
+    rf"|(?<![/.\d])(?P<over>{_PLAIN})\s*/\s*(?P<under>[-+]?{_PLAIN}){_NO_DATE}"
+    rf"|{_PLAIN}"
+)
+#: What parts groups of three digits beside commas: blanks that do not break, LaTeX's blanks, an apostrophe.
+_GROUPS = re.compile(r"(?<=\d)(?:[\u00a0\u202f\u2009~'\u2019]|\\[,; ])(?=\d{3}(?!\d))")
+#: Minus signs of print: the true one, and the short dash, which parts two numbers as a hyphen does.
+_MINUS = str.maketrans(dict.fromkeys("\u2212\u2013", "-"))
+_VULGAR = re.compile("[\u00bc-\u00be\u2150-\u215e]")
+_MONEY = re.compile(r"\\?[$\u20ac\u00a3\u00a5]\Z")
+#: What a sign apart from its number may stand behind; behind all else it parts two numbers, or it is a list's dash.
+_OPENS = frozenset("=(:,[{<")
 
 
 def last_number(text: str) -> float | None:
@@ -37,34 +38,59 @@ def last_number(text: str) -> float | None:
     Read are ``1,234.5``, ``-3``, ``= - 3``, ``-$3``, ``2e-3``, ``3/4``, ``3 1/2``, ``\frac{3}{4}``, ``\tfrac34``,
     ``10{,}080`` and ``1\,000``. Percent signs are not looked at: ``50 %`` is 50.
     """
-    text = _GROUPS.sub(",", _MINUS.sub("-", text.replace("{,}", ",").replace(r"\!", "")))
-    text = _MIXED.sub(_mixed, _LATEX.sub(_quotient, _MONEY.sub(r"\1", _APART.sub(r"\1\2\3\4", text))))
-    found = list(_NUMBER.finditer(text))
-    if not found:
+    text = _VULGAR.sub(_as_fraction, text.translate(_MINUS).replace("{,}", ",").replace(r"\!", ""))
+    text = _GROUPS.sub(",", text)
+    found = None
+    for found in _NUMBER.finditer(text):  # noqa: B007 - the last one counts
+        pass
+    if found is None:
         return None
-    above, below = found[-1].groups()
-    value = _value(found[-1].group()) if above is None else _divided(_value(above), _value(below))
-    return value if value is not None and math.isfinite(value) else None
+    before = text[: found.start()]
+    value = _value(found, before)
+    if value is None or not math.isfinite(value):
+        return None
+    return -value if _is_negative(before, text[found.end() :]) else value
 
 
-def _value(written: str) -> float:
+def _as_fraction(sign: re.Match[str]) -> str:
+    return " " + unicodedata.normalize("NFKC", sign.group()).replace("\u2044", "/")
+
+
+def _value(found: re.Match[str], before: str) -> float | None:
+    """Return what was found, without the sign before it."""
+    parts = [part for part in found.groups()[1:5] if part is not None]
+    if parts:
+        value = _divided(*parts)
+        # digits of a name or an index are no whole number; those behind a command of LaTeX are
+        named = re.search(r"[\w.,/^]\Z", before) and not re.search(r"\\[A-Za-z]+\Z", before)
+        whole = None if named or value is None or value < 0 else found["whole"]
+        return value if whole is None or value is None else _number(whole) + value
+    if found["units"] is not None:
+        value = _divided(found["above"], found["below"])
+        return value if value is None or value >= 1 else _number(found["units"]) + value
+    return _number(found.group()) if found["over"] is None else _divided(found["over"], found["under"])
+
+
+def _number(written: str) -> float:
     return float(written.replace(",", ""))
 
 
-def _divided(above: float, below: float) -> float | None:
-    return above / below if below else None
+def _divided(above: str, below: str) -> float | None:
+    return _number(above) / _number(below) if _number(below) else None
 
 
-def _quotient(match: re.Match[str]) -> str:
-    """Return a LaTeX fraction, with a whole number before it, as a number; a sign before it stays where it is."""
-    whole, *parts = match.groups()
-    above, below = (_value(a or b) for a, b in (parts[:2], parts[2:]))
-    value = _divided(above, below)
-    if value is None:
-        return match.group()
-    return f"{float(whole or 0) + value!r} " if value >= 0 else f"{whole or ''} {value!r} "
-
-
-def _mixed(match: re.Match[str]) -> str:
-    whole, above, below = (int(part) for part in match.groups())
-    return repr(whole + above / below) if above < below else match.group()
+def _is_negative(before: str, behind: str) -> bool:
+    """Tell whether a minus stands before a number as its sign, money in between; 5-3 ends in 3."""
+    before = _MONEY.sub("", before)
+    apart = before.rstrip(" ") != before
+    before = before.rstrip(" ")
+    if not before.endswith("-"):
+        return False
+    before = before[:-1]
+    if not apart:
+        return not re.search(r"[\w.)\]}]\$*\Z", before)
+    if not before.strip():
+        return not re.search(r"[^\s%)\]}$.]", behind)
+    before = before.rstrip(" ")
+    before = re.sub(r"(?<![\w)\]}])\$\Z", "(", before)  # what opens a formula
+    return before[-1] in _OPENS

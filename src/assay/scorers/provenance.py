@@ -114,7 +114,11 @@ def kept_conversation(name: str) -> ConversationSettings | None:
 
 def conversation_fingerprint(encoder: ConversationEncoder) -> str:
     """Hash the token ids of rendered probe conversations; a template that refuses one counts as its answer."""
-    digest = hashlib.sha256(json.dumps(encoder.settings.to_dict(), sort_keys=True).encode())
+    settings = encoder.settings.to_dict()
+    if settings["ends_cut"]:
+        # folders that were written before there was a choice say nothing of it
+        del settings["ends_cut"]
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     for prompt, reply in _PROBES:
         try:
             ids = encoder.encode([prompt], [reply])[0].ids

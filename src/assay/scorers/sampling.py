@@ -196,7 +196,7 @@ def replies(
             remedy="lower the number of new tokens, or leave the prompt out (`leave_room`)",
         )
     ends = ends_of_replies(policy)
-    blanks = [_ends_in_a_blank(policy, prompt, own) for prompt, own in zip(prompts, begun, strict=True)]
+    blanks = [adds_a_blank(policy, prompt, own) for prompt, own in zip(prompts, begun, strict=True)]
     found: list[list[Reply]] = [[] for _ in prompts]
     with evaluating(policy):
         for row, new, ended in writer(policy.language_model, begun, ends, encoder.pad_id, sampling, seed):
@@ -219,11 +219,15 @@ def _only_as_told(model: Any) -> Iterator[None]:
         inner.generation_config = kept
 
 
-def _ends_in_a_blank(policy: Policy, prompt: Prompt, begun: Sequence[int]) -> bool:
-    """Tell whether the template writes a blank before a reply that is no token of its own, but part of the reply's."""
+def adds_a_blank(policy: Policy, prompt: Prompt, begun: Sequence[int]) -> bool:
+    """Tell whether the template writes a blank before a reply that is none of the tokens ``begun`` before it.
+
+    Then what a policy says begins with it, and a text that is to be written in the template must not.
+    """
     encoder = policy.encoder
     text, _, start = encoder.template.parts(chat_of(prompt), reply_of("."))
-    return text[:start].endswith(" ") and not encoder.tokenizer.decode(list(begun)[-1:]).endswith(" ")
+    written = text[:start].endswith(" ") or text[start:].startswith(" ")
+    return written and not encoder.tokenizer.decode(list(begun)[-1:]).endswith(" ")
 
 
 def leave_room(policy: Policy, prompts: Sequence[Prompt], new: int) -> np.ndarray:

@@ -80,7 +80,7 @@ def choosing(
     found = []
     for name, mind in minds.items():
         scores = np.asarray(mind.score(each, texts), np.float64).reshape(right.shape)
-        for point in best_of(scores, right, counts, resamples=resamples, groups=groups):
+        for point in best_of(scores, right, counts, resamples=resamples, groups=groups, between=SHARE):
             found.append({"by": name, "n": point["n"], "gold": point["gold"].to_dict()})
     return found
 

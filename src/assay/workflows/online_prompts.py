@@ -166,15 +166,22 @@ def check_routes(settings: OnlineSettings, *asked: Prompts | None) -> None:
     routes = settings.reward.routes
     if not routes:
         return
-    told = [own.columns.get("task", [None] * len(own)) for own in asked if own is not None]
-    tasks = [str(task) for own in told for task in own]
+    shares = [own.columns for own in asked if own is not None]
+    if not any("task" in own for own in shares):
+        raise ConfigError(
+            "the data do not tell the task of a prompt",
+            where="task",
+            expected="a column task with one of " + ", ".join(routes),
+            got=", ".join(shares[0]) or "no column beside the prompts",
+        )
+    tasks = [str(task) for own in shares for task in own.get("task", ())]
     missing = sorted(set(tasks) - set(routes))
     if missing:
         without = sum(task in missing for task in tasks)
         raise ConfigError(
             "prompts are of a task that has no reward",
             where=f"task of {without:,} of {len(tasks):,} prompts",
-            expected="a column task with one of " + ", ".join(routes),
+            expected="one of " + ", ".join(routes),
             got=", ".join(missing[:5]),
             remedy="add --reward.routes.TASK MODEL, or leave these prompts out",
         )

@@ -23,7 +23,7 @@ from assay.feedback.replay import ReplayBuffer
 from assay.output import write_json
 from assay.scorers import Policy, create_policy
 from assay.scorers.loading import load_reward_model
-from assay.scorers.sampling import Sampling, continuations, ends_of_replies, leave_room, no_room, replies
+from assay.scorers.sampling import Sampling, adds_a_blank, continuations, ends_of_replies, leave_room, no_room, replies
 from assay.workflows import hardware
 from assay.workflows.aligning import calibrate, fit_policy
 from assay.workflows.data import Shares
@@ -275,6 +275,8 @@ def regrown(
             tail = [] if ended else list(e.ids[cuts[row] + given.tokens :])
             ids = [*begun[row][e.prompt_tokens :], *new, *tail]
             loser = encoder.tokenizer.decode([token for token in ids if token not in ends], skip_special_tokens=True)
+            if adds_a_blank(policy, one["prompt"], e.ids[: e.prompt_tokens]):
+                loser = loser.removeprefix(" ")
             if loser.strip() == one["gold"].strip() or not loser.strip():
                 told["equal to the good answer"] += 1
                 continue

@@ -71,7 +71,7 @@ def encoded(settings: AlignSettings, data: Dataset, policy: Policy) -> tuple[Enc
     policy.refuse_empty(records.reply_starts, records.lengths)
     if records.cut_reply:
         say(
-            f"{records.cut_reply} of {len(records.lengths)} responses are longer than --max-length-tokens: what is "
+            f"{records.cut_reply:,} of {len(records.lengths):,} responses are longer than --max-length-tokens: what is "
             "left of them does not end, so it does not teach to stop there"
         )
     return records, elsewhere
