@@ -33,16 +33,16 @@ def write_rllr(study: str, docstring: str, folder: Path, planned: Sequence[str])
     verdicts, tables = [], {}
     for policy, tasks in by.items():
         known = {task: many for task, many in tasks.items() if _above_guessing(many)}
-        together = [("all tasks", _in_all(tasks))]
-        together += [(" and ".join(known), _in_all(known))] if 0 < len(known) < len(tasks) else []
+        together = [("all tasks", in_all(tasks))]
+        together += [(" and ".join(known), in_all(known))] if 0 < len(known) < len(tasks) else []
         for one, other in CONTRASTS:
             claim = f"{one} above {other}"
             for name, shared in together:
                 if all(shared.values()):
-                    effect = _over_all(shared, one, other)
+                    effect = over_all(shared, one, other)
                     verdicts.append(judged(claim, "accuracy", f"{policy}, {name}", effect, SMALLEST))
             for task, many in tasks.items():
-                verdict = judged(claim, "accuracy", f"{policy}, {task}", _gap(many, one, other), SMALLEST)
+                verdict = judged(claim, "accuracy", f"{policy}, {task}", gap(many, one, other), SMALLEST)
                 verdicts.append(verdict | {"informative": task in known})
         tables[policy] = {task: _table(many) | {"informative": task in known} for task, many in tasks.items()}
     result = {"study": study, "verdicts": verdicts, "policies": tables, **circumstances(planned, cells)}
@@ -51,34 +51,35 @@ def write_rllr(study: str, docstring: str, folder: Path, planned: Sequence[str])
     print(f"{RESULTS / study}.md written; {len(result['cells_missing'])} planned cells are missing")
 
 
-def _right(many: Cells, arm: str) -> np.ndarray:
+def right_of(many: Cells, arm: str) -> np.ndarray:
     """Return whether each test example was told rightly, ``[seeds, examples]``; all seeds share the examples."""
     return np.array([cell["right"][arm] for cell in many], np.float64)
 
 
-def _gap(many: Cells, one: str, other: str) -> Effect:
+def gap(many: Cells, one: str, other: str) -> Effect:
+    """Return the difference of two arms' accuracies."""
     groups = np.array(many[0]["groups"], object)
-    return hierarchical_effect(_right(many, one) - _right(many, other), np.ones(len(groups)), groups)
+    return hierarchical_effect(right_of(many, one) - right_of(many, other), np.ones(len(groups)), groups)
 
 
 def _above_guessing(many: Cells) -> bool:
     """Tell whether the policy that all begin as is certainly right more often than the commonest label."""
     counts = [own["count"] for own in many[0]["arms"]["sft"]["by_class"].values()]
     groups = np.array(many[0]["groups"], object)
-    gap = hierarchical_effect(_right(many, "sft") - max(counts) / sum(counts), np.ones(len(groups)), groups)
+    gap = hierarchical_effect(right_of(many, "sft") - max(counts) / sum(counts), np.ones(len(groups)), groups)
     return gap.ci95[0] > 0
 
 
-def _in_all(tasks: dict[str, Cells]) -> dict[str, Cells]:
+def in_all(tasks: dict[str, Cells]) -> dict[str, Cells]:
     """Return the cells of seeds that all tasks have, in one order."""
     numbered = {task: {cell["cell"].split(".")[2]: cell for cell in many} for task, many in tasks.items()}
     seeds = sorted(set.intersection(*(set(own) for own in numbered.values())))
     return {task: [own[seed] for seed in seeds] for task, own in numbered.items()}
 
 
-def _over_all(tasks: dict[str, Cells], one: str, other: str) -> Effect:
+def over_all(tasks: dict[str, Cells], one: str, other: str) -> Effect:
     """Return the mean over tasks, each task as much as the others."""
-    terms = [_right(many, one) - _right(many, other) for many in tasks.values()]
+    terms = [right_of(many, one) - right_of(many, other) for many in tasks.values()]
     weight = np.concatenate([np.full(each.shape[1], 1 / each.shape[1]) for each in terms])
     groups = [f"{task}: {group}" for task, many in tasks.items() for group in many[0]["groups"]]
     return hierarchical_effect(np.concatenate(terms, axis=1), weight, np.array(groups, object))
@@ -86,7 +87,7 @@ def _over_all(tasks: dict[str, Cells], one: str, other: str) -> Effect:
 
 def _table(many: Cells) -> dict[str, Any]:
     return {
-        "accuracy": {arm: float(_right(many, arm).mean()) for arm in ARMS},
+        "accuracy": {arm: float(right_of(many, arm).mean()) for arm in ARMS},
         "unread": {arm: float(np.mean([cell["arms"][arm]["unread"] for cell in many])) for arm in ARMS},
         "pairs": {
             kind: {
