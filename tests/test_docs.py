@@ -32,8 +32,9 @@ def blocks(text: str, language: str) -> Iterator[str]:
 
 
 def commands(text: str) -> Iterator[list[str]]:
-    """Yield the words of every command in the shell blocks of a page."""
-    for block in blocks(text, "bash"):
+    """Yield the words of every command in the shell blocks of a page, and of those that stand indented."""
+    indented = "\n".join(re.findall(r"^    (assay .*)$", text, re.MULTILINE))
+    for block in (*blocks(text, "bash"), indented):
         for line in block.replace("\\\n", " ").splitlines():
             words = shlex.split(line, comments=True)
             if words:

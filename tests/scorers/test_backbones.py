@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from pathlib import Path
 from typing import Any, cast
@@ -131,6 +132,14 @@ def test_pad_token_differs_from_the_end_token_where_it_can(special: dict[str, st
     assert tokenizer.pad_token == pad and tokenizer.padding_side == "right"
     stored = backbones.load_tokenizer(str(tmp_path), choose_pad=False)
     assert stored.pad_token == special.get("pad_token")
+
+
+def test_of_a_run_the_model_inside_is_the_backbone(tiny_causal: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_causal, tmp_path / "run" / "model")
+    assert backbones.locate(str(tmp_path / "run")) == str(tmp_path / "run" / "model")
+    assert backbones.locate(str(tiny_causal)) == str(tiny_causal)
+    plain, ours = (create_reward_model(ModelOptions(str(name))) for name in (tiny_causal, tmp_path / "run"))
+    assert torch.equal(plain.backbone.embed_tokens.weight, ours.backbone.embed_tokens.weight)
 
 
 @pytest.mark.parametrize("name", ["nobody/no-such-backbone", "no-such-backbone", "./none", "/no/such/folder"])

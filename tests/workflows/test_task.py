@@ -37,6 +37,17 @@ def nli() -> Path:
     return Path("nli.jsonl")
 
 
+def test_the_sets_own_test_tests_unless_another_is_asked_for(cli: Cli, nli: Path) -> None:
+    own = cli("task", "esnli", nli, "--out", "own")
+    drawn = cli("task", "esnli", nli, "--out", "drawn", "--test-share", 0.2)
+    assert own.code == drawn.code == 0 and "the column split calls test" in own.err, own.err
+    assert "the column split" not in drawn.err
+    tested = [{row["prompt"][0]["content"] for row in lines_of(f"{name}/test.jsonl")} for name in ("own", "drawn")]
+    numbers = [sorted(int(re.findall(r"Somebody (\d+)", text)[0]) for text in own) for own in tested]
+    assert numbers[0] == list(range(90, 120))
+    assert len(numbers[1]) == 24 and numbers[1][0] < 90
+
+
 def test_a_task_becomes_prompts_answers_and_pairs(cli: Cli, nli: Path) -> None:
     said = cli("task", "esnli", nli, "--out", "t", "--test-part", "test")
     assert said.code == 0, said.err

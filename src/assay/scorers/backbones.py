@@ -35,10 +35,13 @@ _POSITIONS_FROM_TWO = (
 
 
 def locate(name: str) -> str:
-    """Return the folder or Hub id behind a backbone's name; a folder as its absolute path."""
+    """Return the folder or Hub id behind a backbone's name; a folder as its absolute path, of a run its ``model/``."""
     if name == MINILM:
         return minilm_folder()
     folder = os.path.abspath(os.path.expanduser(name))
+    inner = os.path.join(folder, "model")
+    if os.path.isdir(inner) and not os.path.exists(os.path.join(folder, "config.json")):
+        return inner
     return folder if os.path.isdir(folder) else name
 
 

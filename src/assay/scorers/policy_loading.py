@@ -207,9 +207,6 @@ def plain_folder(name: str) -> str:
         If it is an adapter, which is no whole model.
     """
     place = backbones.locate(name)
-    inner = os.path.join(place, "model")
-    if os.path.isdir(inner) and not os.path.exists(os.path.join(place, "config.json")):
-        place = inner
     if os.path.exists(os.path.join(place, "adapter_config.json")):
         raise ModelError(
             "this is an adapter, and no whole model",

@@ -56,9 +56,12 @@ class TaskSettings(RunSettings):
     split: str | None = Field(default=None, description="split of DATA, a Hub data set or folder")
     test: str | None = Field(default=None, description="examples that test; none: --test-part, or a share of DATA")
     test_part: str | None = Field(
-        default=None, description="value of the column split whose rows test; the rest does not"
+        default=None,
+        description="value of the column split whose rows test, and no others; none: test, where it has that",
     )
-    test_share: float = Field(default=0.2, gt=0, lt=1, description="share of the groups that tests, without the two")
+    test_share: float | None = Field(
+        default=None, gt=0, lt=1, description="share of the groups that tests; none: 0.2, where the data name no test"
+    )
     most: int | None = Field(default=None, ge=4, description="examples beside those that test, at random; none: all")
     most_test: int | None = Field(default=None, ge=1, description="examples that test, at random; none: all")
     shares: TaskShareSettings = Field(default=TaskShareSettings(), description="of what does not test")
@@ -97,7 +100,7 @@ class TaskSettings(RunSettings):
             return
         if self.test is not None and self.test_part is not None:
             yield "test_part", "and --test both say what tests; choose one"
-        if (self.test or self.test_part) and self.test_share != type(self).model_fields["test_share"].default:
+        if (self.test or self.test_part) and self.test_share is not None:
             yield "test_share", "nothing is drawn beside --test and --test-part"
         task = TASKS[self.task].task
         if self.wrong == "nearest" and task.kind != "ordinal":

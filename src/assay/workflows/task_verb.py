@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -26,6 +27,8 @@ from assay.workflows.task_files import BuiltPairs, write_task
 from assay.workflows.task_settings import TaskSettings
 from assay.workflows.task_sources import Prefer, confusion_of, preferring, sources, with_rationales
 
+#: Share of the groups that tests where the data name no test.
+DRAWN = 0.2
 #: How far above chance pairs may be told without seeing what is asked.
 ARTEFACT = 0.02
 SHARES = ("teaching", "pairs", "pairs_test", "asked", "test")
@@ -85,25 +88,26 @@ def _shares(settings: TaskSettings, task: Task) -> tuple[TaskShares, dict[str, T
             examples, readings["data"] = read_examples(
                 known, settings.data, settings.split, first=readings["test"].first
             )
-    elif settings.test_part is not None:
-        test = [one for one in examples if one.part == settings.test_part]
+    part = _test_part(settings, examples)
+    if part is not None:
+        test = [one for one in examples if one.part == part]
         if not test:
             parts = sorted({one.part for one in examples if one.part is not None})
             raise DataError(
                 "no example is of that part",
                 where=f"{settings.data}, column split",
                 expected=", ".join(parts) or "a column split with the part of each row",
-                got=settings.test_part,
+                got=part,
                 remedy="one of these" if parts else "name the file of the test with --test, or none for a share",
             )
-        examples = [one for one in examples if one.part != settings.test_part]
+        examples = [one for one in examples if one.part != part]
     for own in readings.values():
         say("\n".join(own.lines()))
     found = share_out_task(
         task,
         examples,
         test=test,
-        test_share=settings.test_share,
+        test_share=DRAWN if settings.test_share is None else settings.test_share,
         shares=settings.shares.model_dump(),
         most=settings.most,
         seed=settings.seed,
@@ -115,6 +119,17 @@ def _shares(settings: TaskSettings, task: Task) -> tuple[TaskShares, dict[str, T
     if found.repeated:
         say(f"left out {found.repeated:,} examples whose texts an earlier one has")
     return found, readings
+
+
+def _test_part(settings: TaskSettings, examples: Sequence[Example]) -> str | None:
+    """Return which part of the data tests: the one that is asked for, else the set's own test, where it has one."""
+    if settings.test_part is not None or settings.test is not None or settings.test_share is not None:
+        return settings.test_part
+    parts = {one.part for one in examples}
+    if "test" not in parts or len(parts) < 2:
+        return None
+    say("what the column split calls test is the test (--test-share 0.2 would draw one)")
+    return "test"
 
 
 def _pairs(
