@@ -115,6 +115,7 @@ def _best_of(many: Cells, model: str, n: int) -> float:
 
 def _page(study: str, docstring: str, result: dict[str, Any]) -> str:
     lines = [*page_head(study, docstring, result), "## Verdicts", "", *verdict_table(result["verdicts"]), ""]
+    lines += ["Uninformative: `sft` is not certainly right more often than the commonest label there.", ""]
     lines += ["| average gain | published, points | here, points | smallest detectable here |", "|---|---|---|---|"]
     for verdict in result["verdicts"]:
         if verdict["claim"] in PUBLISHED and "informative" not in verdict:
