@@ -201,7 +201,7 @@ class OnlineSettings(RunSettings, ReadingSettings, TextSettings):
     epochs: float = Field(default=1.0, gt=0, description="how often each prompt is answered in turn")
     cycles: int | None = Field(default=None, ge=1, description="instead of --epochs; none: by epochs")
     learning_rate: float | None = Field(
-        default=None, gt=0, description="none: 1e-5 below 100M and with LoRA, else 1e-6"
+        default=None, gt=0, description="none: 5e-5 below 100M parameters, with LoRA 1e-5, else 1e-6"
     )
     token_budget: int = Field(default=8192, ge=16, description="tokens per forward pass; memory, not results")
     warmup_share: float = Field(default=0.0, ge=0, lt=1, description="share of steps in which the rate rises")
