@@ -57,13 +57,18 @@ def write_label_sensitive(study: str, docstring: str, folder: Path, planned: Seq
                 m: {n: float(_of_choosing(many, n, m).mean()) for n in ("1", "2", "4", "8")}
                 for m in ("label", "rationale")
             },
-            "pairs": many[0]["task"]["pairs"],
+            "pairs": {kind: _short(own) for kind, own in many[0]["task"]["pairs"].items()},
             "bag_of_words": many[0]["task"]["blind"],
         }
     result = {"study": study, "verdicts": verdicts, "bar": bars, "tasks": found, **circumstances(planned, cells)}
     write_json(RESULTS / f"{study}.json", result)
     write_atomic(RESULTS / f"{study}.md", _page(study, docstring, result))
     print(f"{RESULTS / study}.md written; {len(result['cells_missing'])} planned cells are missing")
+
+
+def _short(report: dict[str, Any]) -> dict[str, Any]:
+    """Return a report of pairs without counts of labels that each example has for itself: those of choices."""
+    return {name: own for name, own in report.items() if not (isinstance(own, dict) and len(own) > 20)}
 
 
 def _terms(many: Sequence[dict[str, Any]], kind: str, model: str) -> np.ndarray:

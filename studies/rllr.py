@@ -31,7 +31,7 @@ import contextlib
 import json
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,30 +61,49 @@ CELLS = [f"{task}.{policy}.{seed}" for policy, many in SEEDS.items() for seed in
 
 def run_cell(cell: str, data: Path) -> dict[str, Any]:
     """Run all stages of one task, policy and seed in a folder of its own."""
-    task, kind, number = cell.split(".")
-    seed, (rate, of_rewards, _, epochs) = int(number), HOW[kind]
     seconds: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as scratch:
         place = Path(scratch)
-        told = begin(place, task, kind, seed, data)
-        for name, taught in (("sft_label", "teach_label"), ("sft", "teach")):
-            with timed(seconds, name):
-                teach(place, taught, name, "base", seed, rate, epochs)
-        with timed(seconds, "sft_more"):
-            teach(place, "teach", "sft_more", "sft/model", seed + 1, rate / 4, 2)
-        for name in ("label", "rationale"):
-            with timed(seconds, name):
-                reward_model(place, name, seed, of_rewards)
-        for name in ("rlhf", "rllr", "mixed", "uncapped", "verifier"):
-            with timed(seconds, name):
-                reinforce(place, name, kind, seed)
+        taught = {"sft_label": "teach_label", "sft": "teach"}
+        told = stages(place, cell, data, seconds, taught, ("rlhf", "rllr", "mixed", "uncapped", "verifier"))
         with timed(seconds, "classify"):
-            judged = classify(place, seed, [arm for arm in ARMS if arm != "sft"], ("label", "rationale"))
+            judged = classify(place, cell, [arm for arm in ARMS if arm != "sft"], ("label", "rationale"))
         found = told_of(place, judged)
         curves = {name: curve(place / name / "history.jsonl") for name in ("rlhf", "rllr", "mixed", "verifier")}
     short = {kind: {Path(m).name: v for m, v in own.items()} for kind, own in judged["pairs"].items()}
     chosen = [point | {"by": Path(point["by"]).name} for point in judged["best_of"]]
     return {"seconds": seconds, "task": told, **found, "pairs": short, "best_of": chosen, "curves": curves}
+
+
+def stages(
+    place: Path,
+    cell: str,
+    data: Path,
+    seconds: dict[str, float],
+    taught: Mapping[str, str],
+    online: Sequence[str],
+    cycles: int = CYCLES,
+) -> dict[str, Any]:
+    """Build the task, teach policies, train both reward models, and let policies learn online; return what was built.
+
+    Each stage writes into a folder of its name, and notes its ``seconds``. ``taught``: policies that learn answers, and
+    the file of these; ``online``: arms that begin as ``sft``.
+    """
+    task, kind, number = cell.split(".")
+    seed, (rate, of_rewards, _, epochs) = int(number), HOW[kind]
+    told = begin(place, task, kind, seed, data)
+    for name, answers in taught.items():
+        with timed(seconds, name):
+            teach(place, answers, name, "base", seed, rate, epochs)
+    with timed(seconds, "sft_more"):
+        teach(place, "teach", "sft_more", "sft/model", seed + 1, rate / 4, 2)
+    for name in ("label", "rationale"):
+        with timed(seconds, name):
+            reward_model(place, name, seed, of_rewards)
+    for name in online:
+        with timed(seconds, name):
+            reinforce(place, name, kind, seed, cycles)
+    return told
 
 
 def begin(place: Path, task: str, kind: str, seed: int, data: Path) -> dict[str, Any]:
@@ -141,7 +160,7 @@ def reward_model(place: Path, name: str, seed: int, rate: float) -> None:
     train(build(TrainSettings, given))
 
 
-def reinforce(place: Path, name: str, kind: str, seed: int, cycles: int = CYCLES) -> None:
+def reinforce(place: Path, name: str, kind: str, seed: int, cycles: int) -> None:
     """Let the taught policy learn online."""
     label, rationale = ({"model": str(place / one)} for one in ("label", "rationale"))
     how: dict[str, dict[str, Any]] = {
@@ -159,8 +178,9 @@ def reinforce(place: Path, name: str, kind: str, seed: int, cycles: int = CYCLES
     align_online(build(OnlineSettings, given | {"critic": critic} | how[name]))
 
 
-def classify(place: Path, seed: int, others: Sequence[str], minds: Sequence[str] = ()) -> dict[str, Any]:
+def classify(place: Path, cell: str, others: Sequence[str], minds: Sequence[str] = ()) -> dict[str, Any]:
     """Judge `sft` and other arms on the test examples, and reward models on pairs."""
+    seed = int(cell.split(".")[2])
     given = {"policy": str(place / "sft"), "data": str(place / "task"), "out": str(place / "judged"), "seed": seed}
     given |= {"also": [str(place / name) for name in others], "max_new_tokens": LONGEST, "resamples": 200}
     given |= {"by": [str(place / name) for name in minds], "best_of": [1, 2, 4]} if minds else {}

@@ -18,7 +18,6 @@ Named after the first cells of `rllr`, where a verifier, which never errs, gaine
 from __future__ import annotations
 
 import tempfile
-from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,8 +25,8 @@ from typing import Any
 import numpy as np
 from common import Study, conduct
 from page import page_head, ran_on, verdict_table
-from rllr import HOW, begin, classify, curve, reinforce, reward_model, teach, timed, told_of
-from rllr_summary import SMALLEST, Cells, gap, in_all, over_all, right_of
+from rllr import classify, curve, stages, told_of
+from rllr_summary import SMALLEST, Cells, by_policy, gap, in_all, over_all, right_of
 from summary import RESULTS, circumstances, finished_cells, judged
 
 from assay.output import write_atomic, write_json
@@ -44,20 +43,11 @@ SEEN = "trec.words.1"
 
 def run_cell(cell: str, data: Path) -> dict[str, Any]:
     """Teach the policy and its reward models as `rllr` does, and let it learn for longer."""
-    task, kind, number = cell.split(".")
-    seed, (rate, of_rewards, _, epochs) = int(number), HOW[kind]
     seconds: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as scratch:
         place = Path(scratch)
-        begin(place, task, kind, seed, data)
-        teach(place, "teach", "sft", "base", seed, rate, epochs)
-        teach(place, "teach", "sft_more", "sft/model", seed + 1, rate / 4, 2)
-        for name in ("label", "rationale"):
-            reward_model(place, name, seed, of_rewards)
-        for name in ARMS:
-            with timed(seconds, name):
-                reinforce(place, name, kind, seed, CYCLES)
-        found = told_of(place, classify(place, seed, ("sft_more", *ARMS)))
+        stages(place, cell, data, seconds, {"sft": "teach"}, ARMS, CYCLES)
+        found = told_of(place, classify(place, cell, ("sft_more", *ARMS)))
         curves = {name: curve(place / name / "history.jsonl") for name in ARMS}
     return {"seconds": seconds, **found, "curves": curves}
 
@@ -66,12 +56,8 @@ def write_longer(study: str, docstring: str, folder: Path, planned: Sequence[str
     """Write ``results/rllr_longer.json`` and its page."""
     cells = finished_cells(folder)
     short = {cell["cell"]: cell for cell in finished_cells(RESULTS / "rllr_cells")}
-    by: defaultdict[str, defaultdict[str, Cells]] = defaultdict(lambda: defaultdict(list))
-    for cell in cells:
-        task, kind, _ = cell["cell"].split(".")
-        by[kind][task].append(cell)
     verdicts, tables = [], {}
-    for kind, tasks in by.items():
+    for kind, tasks in by_policy(cells).items():
         unseen = {task: [cell for cell in many if cell["cell"] != SEEN] for task, many in tasks.items()}
         unseen = {task: many for task, many in unseen.items() if many}
         for one, other in CONTRASTS:

@@ -26,12 +26,8 @@ Cells = list[dict[str, Any]]
 def write_rllr(study: str, docstring: str, folder: Path, planned: Sequence[str]) -> None:
     """Write ``results/rllr.json`` and its page."""
     cells = finished_cells(folder)
-    by: defaultdict[str, defaultdict[str, Cells]] = defaultdict(lambda: defaultdict(list))
-    for cell in cells:
-        task, policy, _ = cell["cell"].split(".")
-        by[policy][task].append(cell)
     verdicts, tables = [], {}
-    for policy, tasks in by.items():
+    for policy, tasks in by_policy(cells).items():
         known = {task: many for task, many in tasks.items() if _above_guessing(many)}
         together = [("all tasks", in_all(tasks))]
         together += [(" and ".join(known), in_all(known))] if 0 < len(known) < len(tasks) else []
@@ -49,6 +45,15 @@ def write_rllr(study: str, docstring: str, folder: Path, planned: Sequence[str])
     write_json(RESULTS / f"{study}.json", result)
     write_atomic(RESULTS / f"{study}.md", _page(study, docstring, result))
     print(f"{RESULTS / study}.md written; {len(result['cells_missing'])} planned cells are missing")
+
+
+def by_policy(cells: Cells) -> dict[str, dict[str, Cells]]:
+    """Return cells by policy and task, in order."""
+    found: defaultdict[str, defaultdict[str, Cells]] = defaultdict(lambda: defaultdict(list))
+    for cell in cells:
+        task, policy, _ = cell["cell"].split(".")
+        found[policy][task].append(cell)
+    return {policy: dict(tasks) for policy, tasks in found.items()}
 
 
 def right_of(many: Cells, arm: str) -> np.ndarray:

@@ -340,5 +340,5 @@ def test_a_verdict_that_the_first_rows_have_not_is_refused() -> None:
 def test_a_late_column_that_the_layout_would_have_taken_is_read() -> None:
     rows = [{"prompt": f"Q{k}", "chosen": "A", "rejected": "B"} for k in range(25)]
     assert len(read([*rows[:24], rows[24] | {"annotator": "Ann"}, rows[0] | {"prompt": "R"}])) == 26
-    with pytest.raises(DataError, match=r"25:chosen_score: a verdict.*in 2 rows|25:chosen_score: a verdict"):
+    with pytest.raises(DataError, match="25:chosen_score: a verdict"):
         read([*rows[:24], *[row | {"chosen_score": 3, "rejected_score": 1} for row in rows[:2]]])

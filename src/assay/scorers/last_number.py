@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
+from collections import deque
 
 #: Without a sign: commas part groups of three digits and nothing else; a point begins no number behind another point.
 _PLAIN = r"(?:(?:\d{1,3}(?:,\d{3})+(?!\d|,\d)|\d+)(?:\.\d+)?|(?<![\d.])\.\d+)(?:[eE][-+]?\d+)?"
@@ -40,11 +41,10 @@ def last_number(text: str) -> float | None:
     """
     text = _VULGAR.sub(_as_fraction, text.translate(_MINUS).replace("{,}", ",").replace(r"\!", ""))
     text = _GROUPS.sub(",", text)
-    found = None
-    for found in _NUMBER.finditer(text):  # noqa: B007 - the last one counts
-        pass
-    if found is None:
+    last = deque(_NUMBER.finditer(text), maxlen=1)
+    if not last:
         return None
+    found = last[0]
     before = text[: found.start()]
     value = _value(found, before)
     if value is None or not math.isfinite(value):

@@ -128,7 +128,7 @@ def _test_part(settings: TaskSettings, examples: Sequence[Example]) -> str | Non
     parts = {one.part for one in examples}
     if "test" not in parts or len(parts) < 2:
         return None
-    say("what the column split calls test is the test (--test-share 0.2 would draw one)")
+    say(f"what the column split calls test is the test (--test-share {DRAWN} would draw one)")
     return "test"
 
 
