@@ -72,6 +72,14 @@ def test_without_balance_frequent_labels_are_more_often_better() -> None:
     assert "90 pairs" in report.lines()[0] and report.to_dict()["better"]["red"] == 46
 
 
+def test_labels_that_each_example_has_for_itself_are_not_counted() -> None:
+    task = Task("choices", ("{text}\n{labels}?",), kind="choices")
+    own = [Example({"text": f"{k}"}, f"a{k}", (f"a{k}", f"b{k}"), f"{k}") for k in range(8)]
+    rows, report = label_pairs(task, own, NoRationale())
+    assert len(rows) == report.pairs == 8 and report.characters[0] > 0
+    assert not report.to_dict()["better"] and not report.to_dict()["worse"]
+
+
 def test_wrong_labels_by_rule() -> None:
     own = examples()
     drawn = Counter((one.label, wrong) for one, wrong in zip(own, wrong_labels(TASK, own), strict=True))

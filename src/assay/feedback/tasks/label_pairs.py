@@ -33,7 +33,7 @@ class PairReport:
     dropped
         Reason -> examples without a pair.
     better, worse
-        Label -> pairs (weighted) in which it is on that side.
+        Label -> pairs (weighted) in which it is on that side; empty where each example has its own choices.
     characters
         Mean length of the better and the worse answer.
     longer
@@ -214,7 +214,7 @@ def rationale_pairs(
         rows.append(comparison(prompt, sides, [verdict], split_group=one.group, meta=meta))
         kept.append(one)
     check_label_pairs(task, rows, kept)
-    _tell(report, rows)
+    _tell(task, report, rows)
     return rows, report
 
 
@@ -273,7 +273,7 @@ def _records(
         sides = [answer(*better), answer(*worse)]
         rows.append(comparison(task.ask(one, template), sides, [verdict], split_group=one.group, meta=meta))
     check_label_pairs(task, rows, [one for one, _, _ in kept])
-    _tell(report, rows)
+    _tell(task, report, rows)
     return rows, report
 
 
@@ -283,10 +283,10 @@ def _otherwise(task: Task, one: Example, template: int) -> dict[str, Any]:
     return {"otherwise": ways} if ways else {}
 
 
-def _tell(report: PairReport, rows: Sequence[dict[str, Any]]) -> None:
+def _tell(task: Task, report: PairReport, rows: Sequence[dict[str, Any]]) -> None:
     """Count what is on which side, and how long."""
     report.pairs = len(rows)
-    for row in rows:
+    for row in rows if task.kind != "choices" else ():
         meta, weight = _meta(row), row["edges"][0]["w"]
         report.better[meta["better"]] += weight
         report.worse[meta["worse"]] += weight
