@@ -33,15 +33,15 @@ import numpy as np
 from common import Study, conduct
 from datasets import Dataset
 from label_sensitive_summary import write_label_sensitive
-from scipy.special import comb
 
 from assay.config import build
+from assay.evaluation.policies import best_of_weights
 from assay.feedback import pairs, read
 from assay.feedback.tasks.rationales import Borrowed, RationaleSource, Templates
 from assay.feedback.tasks.task import Example, Task, answer
 from assay.feedback.tasks.wrong_labels import balanced
 from assay.scorers import RewardModel, create_reward_model
-from assay.workflows.classify_models import pair_hits
+from assay.workflows.classify_models import PAIRS_TESTED, pair_hits
 from assay.workflows.data import Shares, without_prompts
 from assay.workflows.fitting import fit
 from assay.workflows.options import model_options, resolved
@@ -61,7 +61,6 @@ FILES = {
     "summeval_coherence": "summeval/grades.jsonl.gz",
 }
 ORDINAL = ("d2t_quality", "summeval_coherence")
-KINDS = ("label_test", "rationale_test", "swapped_label", "wrong_rationale")
 SHARES = {"teaching": 0.15, "pairs": 0.45, "pairs_test": 0.35, "asked": 0.05}
 CELLS = [f"{task}.{seed}" for seed in range(SEEDS) for task in FILES]
 
@@ -73,13 +72,13 @@ def run_cell(cell: str, data: Path) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "task"
         told = built(name, data, folder)
-        records = {kind: read(folder / f"{kind}.parquet") for kind in ("label", "rationale", *KINDS)}
+        records = {kind: read(folder / f"{kind}.parquet") for kind in ("label", "rationale", *PAIRS_TESTED)}
         task, examples, _ = read_task(str(folder))
     label = learned(drawn(records["label"], seed), seed)
     rationale = learned(drawn(records["rationale"], seed), seed)
     blind = learned(without_prompts(drawn(records["label"], seed)), seed)
     found: dict[str, Any] = {"task": told, "hits": {}}
-    for kind in KINDS:
+    for kind in PAIRS_TESTED:
         test = some(records[kind], TESTED)
         hits = {name: pair_hits(mind, test).tolist() for name, mind in (("label", label), ("rationale", rationale))}
         found["hits"][kind] = hits | judged_pairs(task, test)
@@ -150,10 +149,7 @@ def best_of_drawn(
     for name, model in minds.items():
         order = np.argsort(np.asarray(model.score(prompts, texts)).reshape(right.shape), axis=1, kind="stable")
         ranked = np.take_along_axis(right, order, axis=1)
-        found[name] = {
-            str(n): (ranked @ (comb(np.arange(ANSWERS), n - 1) / comb(ANSWERS, n))).round(6).tolist()
-            for n in (1, 2, 4, 8)
-        }
+        found[name] = {str(n): (ranked @ best_of_weights(ANSWERS, n)).round(6).tolist() for n in (1, 2, 4, 8)}
     return found
 
 

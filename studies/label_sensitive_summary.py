@@ -11,6 +11,7 @@ import numpy as np
 from page import page_head, ran_on, verdict_table
 from summary import RESULTS, circumstances, finished_cells, judged
 
+from assay.evaluation.chance import near_chance
 from assay.evaluation.verdicts import hierarchical_effect
 from assay.output import write_atomic, write_json
 
@@ -87,8 +88,7 @@ def _above_half(many: Sequence[dict[str, Any]]) -> Any:
 
 def _bar(found: dict[str, Any]) -> str:
     """Say whether a blind model is shown to lie within the bar, or beyond it."""
-    low, high = found["ci90"]
-    return "yes" if low > -BAR and high < BAR else "no" if low > BAR or high < -BAR else "undecided"
+    return near_chance(found["ci90"], chance=0.0, by=BAR)
 
 
 def _of_choosing(many: Sequence[dict[str, Any]], n: str, model: str = "label") -> np.ndarray:
@@ -103,8 +103,8 @@ def _share(effect: dict[str, Any]) -> str:
 def _page(study: str, docstring: str, result: dict[str, Any]) -> str:
     lines = [*page_head(study, docstring, result), "## Verdicts", "", *verdict_table(result["verdicts"]), ""]
     lines += [
-        "Uninformative: the blind model is not certainly within 2 points of one half there, mostly for want of test "
-        "pairs, so what the pairs teach beside labels is not known that well.",
+        "Uninformative: the blind model is not certainly within 2 points of one half there, for want of test pairs or "
+        "since the pairs give a little away, so what they teach beside labels is not known that well.",
         "",
     ]
     lines += ["## The bar: pairs without what is asked", ""]

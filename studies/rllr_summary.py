@@ -13,13 +13,13 @@ from summary import RESULTS, circumstances, finished_cells, judged
 
 from assay.evaluation.verdicts import Effect, hierarchical_effect
 from assay.output import write_atomic, write_json
+from assay.workflows.classify_models import PAIRS_TESTED
 
 SMALLEST = 0.01
 #: Points of accuracy that the authors report, of large models over eight tasks.
 PUBLISHED = {"rllr above sft": 1.54, "rllr above rlhf": 0.69}
 CONTRASTS = (("rllr", "sft"), ("rllr", "rlhf"), ("mixed", "rllr"), ("verifier", "sft"))
 ARMS = ("sft_label", "sft", "sft_more", "rlhf", "rllr", "mixed", "uncapped", "verifier")
-PAIRS = ("label_test", "rationale_test", "swapped_label", "wrong_rationale")
 Cells = list[dict[str, Any]]
 
 
@@ -99,7 +99,7 @@ def _table(many: Cells) -> dict[str, Any]:
                 model: float(np.mean([cell["pairs"][kind][model]["accuracy"]["value"] for cell in many]))
                 for model in ("label", "rationale")
             }
-            for kind in PAIRS
+            for kind in PAIRS_TESTED
         },
         "best_of": {
             model: {str(n): _best_of(many, model, n) for n in sorted({p["n"] for p in many[0]["best_of"]})}
@@ -137,9 +137,9 @@ def _page(study: str, docstring: str, result: dict[str, Any]) -> str:
         shares = [f"{100 * own['accuracy'][arm]:.1f} % ({100 * own['unread'][arm]:.1f})" for arm in ARMS]
         lines.append(f"| {policy}, {task} | {' | '.join(shares)} |")
     lines += ["", "## Reward models on held-out pairs: label, rationale", ""]
-    lines += [f"| policy, task | {' | '.join(kind.replace('_', ' ') for kind in PAIRS)} |", "|---" * 5 + "|"]
+    lines += [f"| policy, task | {' | '.join(kind.replace('_', ' ') for kind in PAIRS_TESTED)} |", "|---" * 5 + "|"]
     for policy, task, own in each:
-        pairs = [" , ".join(f"{100 * value:.1f} %" for value in own["pairs"][kind].values()) for kind in PAIRS]
+        pairs = [" , ".join(f"{100 * value:.1f} %" for value in own["pairs"][kind].values()) for kind in PAIRS_TESTED]
         lines.append(f"| {policy}, {task} | {' | '.join(pairs)} |")
     lines += ["", "## Best of n answers of `sft`", "", "| policy, task | chosen by | right, by n |", "|---|---|---|"]
     for policy, task, own in each:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from assay.credit import CreditError, Multiplier, capped_mix, label_cap, redistribute, safe_mix
 from assay.credit.mixing import QUANTILES
@@ -27,6 +29,22 @@ def test_golden_caps_in_every_kind() -> None:
 def test_above_the_cap_only_the_rationale_counts() -> None:
     assert capped_mix(4.0, 0.3, 3.9) == capped_mix(400.0, 0.3, 3.9)
     assert capped_mix(4.0, 0.3, 3.9) < capped_mix(3.95, 0.31, 3.9)
+
+
+_REWARDS = st.floats(-20, 20, allow_nan=False)
+
+
+@given(_REWARDS, _REWARDS, _REWARDS, _REWARDS, _REWARDS)
+def test_the_mix_ranks_by_the_capped_gap(label: float, other: float, why: float, other_why: float, cap: float) -> None:
+    """Never falls with the label's reward, rises with the rationale's; who is ahead is told by the capped gap alone."""
+    mixed, beside = capped_mix(label, why, cap), capped_mix(other, other_why, cap)
+    assert capped_mix(max(label, other), why, cap) >= capped_mix(min(label, other), why, cap)
+    assert capped_mix(label, why + 1.0, cap) > mixed
+    gap, deficit = min(label, cap) - min(other, cap), other_why - why
+    if abs(gap - deficit) > 1e-9:
+        assert (mixed > beside) == (gap > deficit)
+    # a constant of rationales changes no ranking
+    assert capped_mix(label, why + 5, cap) - capped_mix(other, other_why + 5, cap) == pytest.approx(mixed - beside)
 
 
 def test_the_cap_is_a_quantile() -> None:

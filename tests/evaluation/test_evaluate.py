@@ -79,7 +79,9 @@ def test_baselines_are_paired_and_reversed_below_one_half(draw: Callable) -> Non
     assert weak.difference.value == pytest.approx(2 * found.accuracy.value - 1)
     assert weak.reversed_difference is not None and weak.reversed_difference.value == 0
     assert weak.verdict == "undecided", "a rule that errs most of the time, turned round, is as good as the model"
-    assert (same.difference.value, same.difference.ci95, same.reversed_difference) == (0, (0, 0), None)
+    assert (same.difference.value, same.reversed_difference, same.verdict) == (0, None, "undecided")
+    # of so many groups none differs, which leaves room for few that do
+    assert same.difference.ci95 is not None and same.difference.ci95[1] == -same.difference.ci95[0] < 0.03
 
 
 def test_json_has_the_agreed_names(draw: Callable, tmp_path: Path) -> None:

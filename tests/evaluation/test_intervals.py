@@ -126,5 +126,9 @@ def test_what_all_groups_say_is_not_certain() -> None:
     assert not GroupBootstrap(np.arange(2), 100).ratio(ones[:2], ones[:2], between=(-1.0, 1.0)).excludes_zero()
     by_call = bootstrap.resampled(lambda index: float(ones[index].mean()), between=(0.0, 1.0))
     assert by_call.ci95 == pytest.approx((0.025 ** (1 / 8), 1.0))
-    # no difference at all is no claim
-    assert bootstrap.ratio(0 * ones, ones, between=(-1.0, 1.0)).ci95 == (0.0, 0.0)
+    # no difference in any group is no claim, nor a proof that there is none
+    reach = 1 - 0.025 ** (1 / 8)
+    assert bootstrap.ratio(0 * ones, ones, between=(-1.0, 1.0)).ci95 == pytest.approx((-reach, reach))
+    assert bootstrap.ratio(ones / 4, ones, between=(0.0, 1.0)).ci95 == pytest.approx(
+        (0.25 * (1 - reach), 0.25 + 0.75 * reach)
+    )

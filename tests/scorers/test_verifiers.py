@@ -61,6 +61,8 @@ def test_each_of_several_truths_is_right() -> None:
     [
         ("numeric", {"ground_truth": ["1", None, "one", "two"]}, "of 2 of 4 prompts"),
         ("near", {"ground_truth": ["1", "?"]}, "of 1 of 2 prompts"),
+        ("near", {"ground_truth": ["1", "72"]}, "a number from 0 to 5 .--reward.verifier.bounds"),
+        ("near", {"ground_truth": ["0"], "choices": [["1", "2", "3"]]}, "a number from 1 to 3"),
         ("label", {"ground_truth": ["a", "c"], "choices": [["a", "b"]] * 2}, "the truth is no choice"),
         ("label", {"ground_truth": ["a"]}, "labels that there are"),
         ("exact", {"answer": ["a"]}, "expected: one of answer"),
@@ -83,6 +85,26 @@ def test_near_numbers_keep_the_order_of_wrong_and_unparsed() -> None:
     """STS-B: an error of 5 scores -2.5, which must stay above what cannot be read."""
     found = rewards(Verifier("near"), ["2.5", "0", "9", "none"], ["2.5", "5", "0", "3"])
     assert found == [2.5, -2.5, -2.5, -3.0]
+
+
+def test_near_knows_the_numbers_that_a_task_has() -> None:
+    """As PPO on GLUE, on grades from 1 to 6: the label of the last line is the number, and no number in the text is."""
+    verifier, choices = Verifier("near"), [["1", "2", "3", "4", "5", "6"]]
+    texts = ["3 of them.\nAnswer: 6", "Answer: 5", "Answer: 1", "so 6", "Answer: 7"]
+    columns: dict[str, Any] = {"ground_truth": ["6"] * 5, "choices": choices * 5}
+    verifier.check(columns)
+    assert verifier([""] * 5, texts, **columns) == [2.5, 1.5, -2.5, -3.0, -3.0]
+    # a wide scale: what cannot be read stays below the worst that can
+    wide = Verifier("near", bounds=(0, 100))
+    assert rewards(wide, ["0", "many", "120"], ["100", "100", "100"]) == [-97.5, -98.0, 2.5]
+    assert rewards(Verifier("near", unparsed=-200, bounds=(0, 100)), ["many"], ["100"]) == [-200]
+    # choices that are no numbers say nothing of bounds
+    words = {"ground_truth": ["4"], "choices": [["low", "high"]]}
+    assert Verifier("near")([""], ["so 4"], **words) == [2.5]
+    with pytest.raises(ConfigError, match="bounds are out of order"):
+        Verifier("near", bounds=(5, 0))
+    with pytest.raises(ConfigError, match="kind near"):
+        Verifier("numeric", bounds=(0, 5))
 
 
 def test_formats_need_no_truth() -> None:

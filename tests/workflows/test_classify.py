@@ -38,6 +38,7 @@ def test_a_policy_that_was_taught_nothing(cli: Cli, mood: Path, tiny_causal: Pat
     own = found["policies"][str(tiny_causal)]
     assert found["examples"] == 10 and own["unread"] == 1 and own["accuracy"]["value"] == 0
     assert own["why_unread"] == {"no last line": 10} and own["templates"]["spread"] == 0
+    assert own["templates"]["same_label_in_all"] == 0  # none is no label
     assert own["accuracy"]["ci95"][1] > 0.1  # nothing right of ten is no proof
     assert [point["n"] for point in found["best_of"]] == [1, 3]
     rows = [json.loads(line) for line in Path("c/answers.jsonl").read_text("utf-8").splitlines()]
@@ -123,6 +124,16 @@ def test_what_trained_a_policy_does_not_test_it(cli: Cli, mood: Path, tiny_causa
     assert said.code == 0 and metrics_of(Path("c"))["examples"] == 10, said.err
     said = cli("classify", "sft", mood, "--out", "d", "--max-new-tokens", 2, "--include-seen")
     assert said.code == 0 and metrics_of(Path("d"))["examples"] == 30, said.err
+
+
+def test_pairs_that_trained_a_reward_model_are_refused_before_policies_answer(
+    cli: Cli, mood: Path, tiny_causal: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words: list[Any] = ["--backbone", tiny_causal, "--max-length-tokens", 128, "--epochs", 1, "--validation-share", 0]
+    said = cli("train", mood / "label_test.parquet", "--out", "rm", *words, "--test-share", 0)
+    assert said.code == 0, said.err
+    said = cli("classify", tiny_causal, mood, "--out", "c", "--by", "rm", "--max-new-tokens", 4)
+    assert said.code == 2 and "answers" not in said.err and not Path("c").exists(), said.err
 
 
 def test_reward_models_are_compared_on_the_same_pairs(cli: Cli) -> None:

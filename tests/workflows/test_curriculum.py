@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from assay.feedback import read
+from assay.scorers import RewardModel
 from assay.workflows import curriculum_verb
 from assay.workflows.data import group_keys, seen_groups
 from tests.workflows.conftest import Cli, metrics_of
@@ -19,9 +20,10 @@ BOTH = ("--tasks", "tasks/sst2", "tasks/movie_reviews")
 
 @pytest.fixture
 def tasks(cli: Cli) -> list[str]:
-    """Build two tasks of short texts."""
-    for name, labels in (("sst2", ("negative", "positive")), ("movie_reviews", ("negative", "positive"))):
-        rows = [{"text": f"It is {k}.", "label": labels[k % len(labels)]} for k in range(120)]
+    """Build two tasks of short texts, some of them in both."""
+    for name, said_of in (("sst2", "It is"), ("movie_reviews", "There are")):
+        labels = ("negative", "positive")
+        rows = [{"text": f"{said_of if k > 20 else 'So'} {k}.", "label": labels[k % 2]} for k in range(120)]
         Path(f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
         said = cli("task", name, f"{name}.jsonl", "--out", f"tasks/{name}", "--rationales", "none")
         assert said.code == 0, said.err
@@ -33,15 +35,17 @@ class Learning:
 
     def __init__(self, accuracies: dict[str, dict[str, float]]) -> None:
         self.accuracies, self.runs = accuracies, list[tuple[str, str, int]]()
-        self.seen = list[np.ndarray]()
+        self.seen, self.lengths = list[np.ndarray](), set[int | None]()
 
     def align(self, settings: Any) -> dict[str, Any]:
+        self.lengths.add(settings.max_length_tokens)
         if not settings.dry_run:
             self.runs.append((Path(settings.data).parent.name, settings.backbone, settings.cycles))
         return {}
 
     def classify(self, settings: Any, seen: np.ndarray) -> dict[str, Any]:
         self.seen.append(seen)
+        self.lengths.add(settings.max_length_tokens)
         task = Path(settings.data).name
         learned = next((name for name in ("sst2", "movie_reviews") if settings.policy.endswith(name)), "start")
         share = self.accuracies[learned][task]
@@ -137,6 +141,24 @@ def test_all_at_once_learns_from_one_reward_each(
     assert len(history) == 2 and any(name.startswith("part: reward of ") for name in history[0])
 
 
+def test_each_task_has_the_reward_that_suits_it(
+    cli: Cli, tasks: list[str], tiny_causal: Path, trained_causal: Path
+) -> None:
+    """A reward model for one, the right label for the other."""
+    words: list[Any] = ["--order", "joint", "--cycles", 1, "--examples", 6, "--max-length-tokens", 128]
+    words += ["--rollout.prompts", 12, "--rollout.responses", 2, "--rollout.max-new-tokens", 4]
+    words += ["--rewards.sst2", trained_causal, "--rewards.movie_reviews", "verifier"]
+    said = cli("curriculum", tiny_causal, "--tasks", *tasks, "--out", "c", *words)
+    assert said.code == 0, said.err
+    history = [json.loads(line) for line in Path("c/joint/history.jsonl").read_text("utf-8").splitlines()]
+    of_model, by_label = (
+        [row[part] for row in history if part in row]
+        for part in ("part: reward of sst2", "part: reward of movie_reviews")
+    )
+    # what an untaught model writes has no label
+    assert set(by_label) == {-3.0} and of_model and -3.0 not in of_model
+
+
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
@@ -170,13 +192,40 @@ def test_all_policies_are_judged_on_the_same_examples(
 ) -> None:
     """What any of them has seen is left out of all: each task's prompts, and what the first one was trained on."""
     begun = trained_causal / "model"
-    said = cli("curriculum", begun, "--tasks", *tasks, "--out", "c")
+    said = cli("curriculum", begun, "--tasks", *tasks, "--out", "c", "--order", "given")
     assert said.code == 0, said.err
-    assert len(learning.seen) == 10 and all(np.array_equal(own, learning.seen[0]) for own in learning.seen)
+    assert len(learning.seen) == 6 and all(np.array_equal(own, learning.seen[0]) for own in learning.seen)
     expected = [group_keys(read(Path(folder) / "prompts.jsonl")) for folder in tasks]
     before = seen_groups(str(begun))
     assert before is not None and len(before)
     assert set(learning.seen[0]) == set(np.concatenate([*expected, before]))
+    # and with the same room: that which the first one was trained with
+    assert learning.lengths == {RewardModel.from_pretrained(begun).record.conversation.max_length_tokens}
+
+
+def test_what_chooses_the_order_does_not_judge(
+    cli: Cli, tasks: list[str], tiny_causal: Path, learning: Learning
+) -> None:
+    """Each test group chooses or judges; halves of each task."""
+    said = cli("curriculum", tiny_causal, "--tasks", *tasks, "--out", "c")
+    assert said.code == 0, said.err
+    # before, thrice to choose (before, and after each task alone), and after each stage; of both tasks each time
+    judging, choosing = learning.seen[0], learning.seen[2]
+    expected = [judging] * 2 + [choosing] * 6 + [judging] * 4
+    assert all(np.array_equal(*each) for each in zip(learning.seen, expected, strict=True))
+    seen = np.concatenate([group_keys(read(Path(task) / "prompts.jsonl")) for task in tasks])
+    for task in tasks:
+        of_test = np.setdiff1d(group_keys(read(Path(task) / "test.jsonl"), ("split_group",)), seen)
+        judged, chosen = (set(of_test) - set(own) for own in (judging, choosing))
+        assert not judged & chosen and judged | chosen == set(of_test)
+        assert len(of_test) > 4 and abs(len(judged) - len(chosen)) <= 1
+
+
+def test_a_test_of_one_group_cannot_do_both(cli: Cli, tasks: list[str], tiny_causal: Path) -> None:
+    test = Path(tasks[0]) / "test.jsonl"
+    test.write_text(test.read_text("utf-8").split("\n")[0] + "\n", "utf-8")
+    said = cli("curriculum", tiny_causal, "--tasks", *tasks, "--out", "no")
+    assert said.code == 2 and "two groups at least" in said.err and not Path("no").exists()
 
 
 def test_the_plan_alone(cli: Cli, tasks: list[str], tiny_causal: Path) -> None:

@@ -15,7 +15,9 @@ import numpy as np
 import pytest
 
 from assay.config import build
-from assay.credit.combining import Capped, Weighted
+from assay.credit.combining import Capped, Routed, Weighted
+from assay.credit.links import Standard
+from assay.errors import ConfigError
 from assay.scorers import load_policy
 from assay.scorers.loading import load_reward_model
 from assay.workflows.online_rewards import rewards_of
@@ -134,6 +136,20 @@ def test_rewards_are_added_mixed_and_held_within_a_budget(
     capped = ["--reward.model", trained_causal, "--rationale.model", trained_causal, "--rationale.cap", 0.1]
     said = cli("align", asked, "--out", "capped", *common, *capped)
     assert said.code == 0 and "part: beyond the cap" in history_of(Path("capped"))[0], said.err
+
+
+def test_each_route_has_a_scale_of_its_own(trained_causal: Path) -> None:
+    """Reward models by task, and the right label of another; what scales the one reward model scales each of them."""
+    given: dict[str, Any] = {"data": "-", "out": "-", "method": "rloo", "backbone": "-"}
+    routes = {"a": str(trained_causal), "b": str(trained_causal), "c": "verifier"}
+    made = rewards_of(build(OnlineSettings, given | {"reward": {"routes": routes, "normalise": True}}))
+    assert isinstance(made, Routed)
+    scales = [getattr(link, "standard") for link in made.links.values()]  # noqa: B009 - not every link has one
+    assert all(isinstance(own, Standard) for own in scales) and len({id(own) for own in scales}) == 3
+    plain = rewards_of(build(OnlineSettings, given | {"reward": {"routes": routes}}))
+    assert isinstance(plain, Routed) and not any(getattr(link, "standard", None) for link in plain.links.values())
+    with pytest.raises(ConfigError, match=r"belongs to --reward.model"):
+        build(OnlineSettings, given | {"reward": {"routes": {"c": "verifier"}, "normalise": True}})
 
 
 def test_a_cap_is_a_quantile_of_held_out_right_answers(

@@ -102,6 +102,22 @@ def test_tasks_without_a_reward_stop_before_anything_is_trained() -> None:
         check_routes(settings, asked(settings))
 
 
+def test_a_task_whose_right_label_is_rewarded_has_labels() -> None:
+    """Each task by its own: a reward model, or the right label, of which only prompts of that task need to know."""
+    rows = [{"prompt": f"What is {k}?", "task": "a" if k else "b", "ground_truth": "1"} for k in range(4)]
+    labelled = [row | {"choices": ["1", "2"]} if row["task"] == "b" else row for row in rows]
+    routed = {"reward": {"routes": {"a": "runs/rm", "b": "verifier"}}}
+    settings = settings_of(labelled, **routed)
+    check_routes(settings, asked(settings), None)
+    for bad, reason in (
+        (rows, "labels that there are"),
+        ([*labelled[1:], labelled[0] | {"ground_truth": "3"}], "of 1 of 1"),
+    ):
+        settings = settings_of(bad, **routed)
+        with pytest.raises(ConfigError, match=reason):
+            check_routes(settings, asked(settings), None)
+
+
 def test_a_share_in_which_all_truths_are_missing_is_no_error() -> None:
     settings = settings_of([{"prompt": f"What is {k}?", "ground_truth": str(k)} for k in range(4)])
     known = asked(settings)

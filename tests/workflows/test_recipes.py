@@ -114,6 +114,17 @@ def test_changed_data_is_noticed(cli: Cli, recipe: Path, pairs_file: Path, stub:
     assert_refused_after_stage(cli("run", recipe, "--data", "mine.jsonl"), "its data has changed")
 
 
+def test_changed_data_in_a_folder_is_noticed(cli: Cli, recipe: Path, pairs_file: Path, stub: Stub) -> None:
+    Path("mine").mkdir()
+    shutil.copy(pairs_file, "mine/train.jsonl")
+    assert cli("run", recipe, "--data", "mine:train").code == 0
+    again = cli("run", recipe, "--data", "mine:train")
+    assert again.code == 0 and "finished before" in again.err
+    with Path("mine/train.jsonl").open("a", encoding="utf-8") as file:
+        file.write('{"prompt": "New?", "chosen": "fine", "rejected": "no"}\n')
+    assert_refused_after_stage(cli("run", recipe, "--data", "mine:train"), "its data has changed")
+
+
 def test_every_problem_of_every_stage_before_anything_runs(cli: Cli, pairs_file: Path) -> None:
     stages = [
         {"verb": "train", "data": "{data}", "out": "{out}/model", "epoch": 3, "test_share": 7},

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from assay.feedback import read
+from assay.feedback.tasks.rationales import Templates
 from assay.feedback.tasks.task import read_answer
 from tests.workflows.conftest import Cli
 
@@ -41,7 +42,7 @@ def test_the_sets_own_test_tests_unless_another_is_asked_for(cli: Cli, nli: Path
     own = cli("task", "esnli", nli, "--out", "own")
     drawn = cli("task", "esnli", nli, "--out", "drawn", "--test-share", 0.2)
     assert own.code == drawn.code == 0 and "the column split calls test" in own.err, own.err
-    assert "the column split" not in drawn.err
+    assert "the column split calls" not in drawn.err
     tested = [{row["prompt"][0]["content"] for row in lines_of(f"{name}/test.jsonl")} for name in ("own", "drawn")]
     numbers = [sorted(int(re.findall(r"Somebody (\d+)", text)[0]) for text in own) for own in tested]
     assert numbers[0] == list(range(90, 120))
@@ -85,6 +86,26 @@ def test_a_task_becomes_prompts_answers_and_pairs(cli: Cli, nli: Path) -> None:
     why = lines_of("t/explain.jsonl")
     assert why[0]["prompt"][0]["content"].endswith(". Why?") and "Answer:" not in why[0]["response"]
     assert set(found["blind"]) == {"value", "ci95", "n"} and "does not see what is asked" in said.err
+
+
+def test_pairs_that_give_the_side_away_are_told(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A word that only rationales for the right label have; and pairs too few to tell that there is none."""
+    rows = [{"text": f"It is {k}.", "label": ("negative", "positive")[k % 2]} for k in range(600)]
+    Path("mood.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    words = ("task", "sst2", "mood.jsonl", "--rationales", "templates", "--dry-run", "--out", "-")
+    few = cli(*words)
+    assert few.code == 0 and "too few pairs to tell an artefact" in few.err and "carry an artefact" not in few.err
+    plain = Templates.__call__
+    for word in ("surely", ""):  # also what marks the wrong side alone
+
+        def forced(self: Any, examples: Any, labels: Any, word: str = word) -> Any:
+            right = [one.label == label for one, label in zip(examples, labels, strict=True)]
+            said = plain(self, examples, labels)
+            return [f"{text} {word if own else 'perhaps'}" for text, own in zip(said, right, strict=True)]
+
+        monkeypatch.setattr(Templates, "__call__", forced)
+        planted = cli(*words)
+        assert planted.code == 0 and "the pairs carry an artefact" in planted.err, planted.err
 
 
 def test_what_it_writes_is_what_others_read(cli: Cli, tiny_causal: Path) -> None:

@@ -79,6 +79,21 @@ def test_config_of_a_run_repeats_it(trained: Path, cli: Cli) -> None:
     assert again["evaluation"] == first["evaluation"]
 
 
+def test_what_is_too_little_to_calibrate_on_knows_what_right_answers_score(
+    cli: Cli, pairs_file: Path, tiny_encoder: Path
+) -> None:
+    """Where nothing is held out for calibration, the test's responses tell: they trained nothing either."""
+    said = cli("train", pairs_file, "--backbone", tiny_encoder, "--out", "run", "--epochs", 1, "--resamples", 200)
+    assert said.code == 0, said.err
+    metrics = metrics_of(Path("run"))
+    assert metrics["data"]["validation_pairs"] == 0 and metrics["calibration"] is None
+    score = RewardModel.from_pretrained("run").record.score
+    assert score is not None and score == metrics["score"] and len(score["preferred"]) == len(score["rejected"]) == 21
+    # without a test nothing tells
+    hidden = cli("train", pairs_file, "--backbone", tiny_encoder, "--out", "all", "--epochs", 1, "--test-share", 0)
+    assert hidden.code == 0 and "preferred" not in (RewardModel.from_pretrained("all").record.score or {})
+
+
 def test_train_says_how_the_data_is_shared_out(cli: Cli, pairs_file: Path, tiny_encoder: Path) -> None:
     said = cli("train", pairs_file, "--backbone", tiny_encoder, "--out", "run", "--dry-run")
     assert said.code == 0

@@ -190,6 +190,10 @@ class GroupBootstrap:
             reach = float(beta.ppf(0.975, 1, groups)) * (top - bottom)
             return Estimate(value, (bottom, bottom + reach) if value <= bottom + _AT else (top - reach, top), n)
         low, high = np.quantile(drawn, [0.025, 0.975])
+        if between is not None and high - low <= _AT:
+            # all groups say the same: the same reach, towards either bound
+            reach = float(beta.ppf(0.975, 1, groups))
+            return Estimate(value, (value - reach * (value - bottom), value + reach * (top - value)), n)
         if groups < FEW_GROUPS:
             error = float(drawn.std()) * np.sqrt(groups / (groups - 1))
             reach = float(student.ppf(0.975, groups - 1)) * error

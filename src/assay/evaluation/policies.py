@@ -224,13 +224,18 @@ def best_of(
     for n in counts:
         if not 1 <= n <= samples:
             raise ValueError(f"best of {n} of {samples} samples; expected 1 to {samples}")
-        weights = comb(np.arange(samples), n - 1) / comb(samples, n)
+        weights = best_of_weights(samples, n)
         means = [
             bootstrap.ratio(each @ weights, ones, between=own)
             for each, own in zip(ranked, (None, between), strict=True)
         ]
         found.append({"n": n, "divergence": float(np.log(n) - (n - 1) / n), "proxy": means[0], "gold": means[1]})
     return found
+
+
+def best_of_weights(samples: int, n: int) -> np.ndarray:
+    """Return how often each of N samples, worst first, is the best of n over all subsets of n: float64 ``[N]``."""
+    return np.asarray(comb(np.arange(samples), n - 1) / comb(samples, n), np.float64)
 
 
 def perplexity(

@@ -21,7 +21,9 @@ from assay.feedback.problems import RowError
 _HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[\w.-]+(?::(?P<split>.+))?$")
 _LOCAL_SPLIT = re.compile(r"^(?P<folder>.+):(?P<split>[\w.-]+)$")
 _SPLIT_NAME = re.compile(
-    r"(?<![A-Za-z0-9])(train|test|validation|valid|val|dev|eval)(?:_[A-Za-z]+)*(?![A-Za-z0-9])", re.I
+    r"(?<![A-Za-z0-9])(train|test|validation|valid|val|dev|eval|held_?out|holdout)(?:ing|set)?(?:_[A-Za-z]+)*"
+    r"(?![A-Za-z])",
+    re.I,
 )
 #: Ends of names of tables that are not read.
 _OTHER_TABLES = (".tsv", ".xlsx", ".xls", ".zst", ".bz2", ".xz", ".zip", ".gz")
@@ -205,7 +207,7 @@ def _refuse_several(folder: Path, places: list[str]) -> None:
             where=str(folder),
             expected=f"one of {', '.join(splits)}",
             got=", ".join(sorted(named)[:8]),
-            remedy=f"name one, as in {folder}:{splits[-1]}, or give one of the files",
+            remedy=f"name one, as in {folder}:{'train' if 'train' in splits else splits[0]}, or give one of the files",
         )
 
 

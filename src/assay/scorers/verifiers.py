@@ -20,8 +20,8 @@ from assay.scorers.last_number import last_number
 
 RewardFunction = Callable[..., Sequence[float | None]]
 Kind = Literal["exact", "numeric", "format", "near", "label"]
-#: Kinds under which an answer that is not there is worse than a wrong one.
-_PUNISHED = ("near", "label")
+#: Of STS-B, for which ``near`` was made.
+_BOUNDS = (0.0, 5.0)
 
 
 def text_of(completion: Any) -> str:
@@ -42,22 +42,24 @@ class Verifier:
         to one part in a million; ``format``: the pattern is found, whatever the truth; ``near``: 2.5 minus the distance
         of the two numbers, the answer cut to ``bounds``; ``label``: the label of the last line (see
         `assay.feedback.tasks.task.read_answer`), one of the column ``choices``. The last two reward as PPO on GLUE does
-        (Somayajula et al. 2025), but for an answer that is not there under ``near``: -3 there too, so that it is worse
-        than any other.
+        (Somayajula et al. 2025), but for an answer that is not there under ``near``: -3, or half a point below the
+        worst answer that ``bounds`` allow, so that it is worse than any other. Where a row has ``choices``, which are
+        numbers, ``near`` too reads the label of the last line, unless there is a pattern.
     pattern
         Regular expression; the answer is its last match, or the first group of that. None: the whole completion.
     right, wrong, unparsed
         Rewards; of an answer that is not there, ``unparsed``. None: wrong is 0 (``label``: -1), unparsed as wrong
-        (``label`` and ``near``: -3). ``near`` knows right and wrong by its distance.
+        (``label``: -3, ``near``: see there). ``near`` knows right and wrong by its distance.
     column
         Name of the truth in the data; of a list of truths each is right (`accepted`).
     bounds
-        Of ``near``.
+        Of ``near``: the least and the greatest number that there is. None: those of a row's ``choices``; without any, 0
+        and 5.
 
     Raises
     ------
     ConfigError
-        If the pattern is none, or rewards are out of order.
+        If the pattern is none, rewards or bounds are out of order, or another kind has bounds.
     """
 
     kind: Kind
@@ -66,7 +68,7 @@ class Verifier:
     wrong: float | None = None
     unparsed: float | None = None
     column: str = "ground_truth"
-    bounds: tuple[float, float] = (0.0, 5.0)
+    bounds: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         if self.kind == "format" and self.pattern is None:
@@ -78,6 +80,12 @@ class Verifier:
                 raise ConfigError("a pattern is no regular expression", got=f"{self.pattern!r}: {error}") from error
         if self.kind == "label" and self.pattern is not None:
             raise ConfigError("labels are read from the last line", expected="no pattern", got=self.pattern)
+        if self.bounds is not None and self.kind != "near":
+            raise ConfigError("only the distance of numbers has bounds", expected="kind near", got=self.kind)
+        if self.bounds is not None and not self.bounds[0] < self.bounds[1]:
+            raise ConfigError(
+                "bounds are out of order", expected="the least number, then the greatest", got=str(self.bounds)
+            )
         if not self.right > self.of_wrong or self.no_answer > self.of_wrong:
             raise ConfigError(
                 "rewards are out of order",
@@ -92,8 +100,8 @@ class Verifier:
 
     @property
     def no_answer(self) -> float:
-        """Reward of a completion without an answer."""
-        return self.unparsed if self.unparsed is not None else (-3.0 if self.kind in _PUNISHED else self.of_wrong)
+        """Reward of a completion without an answer; ``near`` has its own."""
+        return self.unparsed if self.unparsed is not None else (-3.0 if self.kind == "label" else self.of_wrong)
 
     @property
     def __name__(self) -> str:
@@ -114,6 +122,9 @@ class Verifier:
         if self.kind == "label":
             choices = _column(columns, "choices")
             return [self._of_label(*each) for each in zip(texts, truths, choices, strict=True)]
+        if self.kind == "near":
+            choices = columns.get("choices", [None] * len(texts))
+            return [self._of_distance(*each) for each in zip(texts, truths, choices, strict=True)]
         return [None if _none(t) else self._reward(text, t) for text, t in zip(texts, truths, strict=True)]
 
     def check(self, columns: Mapping[str, Sequence[Any]]) -> None:
@@ -122,8 +133,8 @@ class Verifier:
         Raises
         ------
         ConfigError
-            If a column is missing or empty, a truth is no number where numbers are compared, or no choice where labels
-            are; the first one is shown, with how many there are.
+            If a column is missing or empty, a truth is no number where numbers are compared, none within the bounds of
+            ``near``, or no choice where labels are compared; the first one is shown, with how many there are.
         """
         if self.kind == "format":
             return
@@ -132,28 +143,54 @@ class Verifier:
             _column({name: own for name, own in columns.items() if name != self.column}, self.column)
         if self.kind == "exact":
             return
-        if self.kind == "label":
-            choices = _column(columns, "choices")
-            wrong = [k for k, t in enumerate(truths) if not _none(t) and not set(accepted(t)) <= set(choices[k] or ())]
-            expected = "one of the row's choices"
-        else:
-            numbers = [None if _none(t) else [last_number(own) for own in accepted(t)] for t in truths]
-            wrong = [k for k, own in enumerate(numbers) if own is not None and None in own]
-            expected = "a number"
+        choices = _column(columns, "choices") if self.kind == "label" else columns.get("choices", [None] * len(truths))
+        wrong = [k for k, t in enumerate(truths) if not _none(t) and not self._may_be(accepted(t), choices[k])]
         if wrong:
             raise ConfigError(
                 f"the truth is {'no choice' if self.kind == 'label' else 'no number'}",
                 where=f"{self.column} of {len(wrong):,} of {len(truths):,} prompts",
-                expected=expected,
+                expected=self._expected(choices[wrong[0]]),
                 got=repr(truths[wrong[0]])[:80],
                 remedy="mend the data, choose another --reward.verifier.kind or --reward.verifier.column",
             )
+
+    def _may_be(self, truths: Sequence[str], choices: Sequence[str] | None) -> bool:
+        """Tell whether all truths of a row are what this kind compares."""
+        if self.kind == "label":
+            return set(truths) <= set(choices or ())
+        low, high = self.ends(choices) if self.kind == "near" else (-math.inf, math.inf)
+        numbers = [last_number(own) for own in truths]
+        return all(each is not None and low <= each <= high for each in numbers)
+
+    def _expected(self, choices: Sequence[str] | None) -> str:
+        if self.kind == "near":
+            low, high = self.ends(choices)
+            return f"a number from {low:g} to {high:g} (--reward.verifier.bounds)"
+        return "one of the row's choices" if self.kind == "label" else "a number"
+
+    def ends(self, choices: Sequence[str] | None) -> tuple[float, float]:
+        """Return the least and the greatest number that ``near`` knows for a row with these choices, if any."""
+        if self.bounds is not None:
+            return self.bounds
+        numbers = _numbers(choices)
+        return (min(numbers), max(numbers)) if numbers else _BOUNDS
 
     def _of_label(self, text: str, truth: Any, choices: Sequence[str]) -> float | None:
         if _none(truth):
             return None
         label = read_answer(text, tuple(choices)).label
         return self.no_answer if label is None else self.right if label in accepted(truth) else self.of_wrong
+
+    def _of_distance(self, text: str, truth: Any, choices: Sequence[str] | None) -> float | None:
+        if _none(truth):
+            return None
+        low, high = self.ends(choices)
+        by_line = self.pattern is None and bool(_numbers(choices))
+        answer = read_answer(text, tuple(choices or ())).label if by_line else self.answer(text)
+        number = None if answer is None else last_number(answer)
+        if number is None:
+            return min(-3.0, 2.0 - (high - low)) if self.unparsed is None else self.unparsed
+        return 2.5 - min(abs(min(max(number, low), high) - each) for each in self._wanted(truth))
 
     def answer(self, text: str) -> str | None:
         """Return the answer that a completion holds, or None."""
@@ -172,18 +209,26 @@ class Verifier:
         if self.kind == "exact":
             same = answer.casefold() in (each.strip().casefold() for each in (str(truth), *accepted(truth)))
             return self.right if same else self.of_wrong
-        number, wanted = last_number(answer), [last_number(each) for each in accepted(truth)]
+        number = last_number(answer)
         if number is None:
             return self.no_answer
-        known = [each for each in wanted if each is not None]
-        if len(known) < len(wanted):
+        # nothing is relatively close to 0
+        near = (math.isclose(number, each, rel_tol=1e-6, abs_tol=0.0 if each else 1e-9) for each in self._wanted(truth))
+        return self.right if any(near) else self.of_wrong
+
+    def _wanted(self, truth: Any) -> list[float]:
+        found = [last_number(each) for each in accepted(truth)]
+        known = [each for each in found if each is not None]
+        if len(known) < len(found):
             raise ConfigError("the truth is no number", where=self.column, got=str(truth)[:80])
-        if self.kind == "numeric":
-            # nothing is relatively close to 0
-            near = any(math.isclose(number, each, rel_tol=1e-6, abs_tol=0.0 if each else 1e-9) for each in known)
-            return self.right if near else self.of_wrong
-        cut = min(max(number, self.bounds[0]), self.bounds[1])
-        return 2.5 - min(abs(cut - each) for each in known)
+        return known
+
+
+def _numbers(choices: Sequence[str] | None) -> list[float]:
+    """Return the choices as numbers; none where one is no number."""
+    found = [last_number(own) for own in choices or ()]
+    known = [each for each in found if each is not None]
+    return known if len(known) == len(found) else []
 
 
 def _none(truth: Any) -> bool:

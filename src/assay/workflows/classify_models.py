@@ -18,7 +18,7 @@ from assay.scorers.sampling import Reply
 from assay.workflows.judging import leave_out_seen
 
 #: Files of a task's folder that reward models are judged on.
-PAIRS = ("label_test", "rationale_test", "swapped_label", "wrong_rationale")
+PAIRS_TESTED = ("label_test", "rationale_test", "swapped_label", "wrong_rationale")
 
 
 def on_pairs(
@@ -30,7 +30,7 @@ def on_pairs(
     Differences are paired: of the same pairs and resamples.
     """
     found: dict[str, dict[str, Any]] = {}
-    for kind in PAIRS:
+    for kind in PAIRS_TESTED:
         path = Path(folder).expanduser() / f"{kind}.parquet"
         if not path.is_file():
             continue
@@ -49,7 +49,7 @@ def on_pairs(
 
 
 def pair_hits(mind: Any, data: Dataset) -> np.ndarray:
-    """Return 1 for each judgement whose better answer a model scores higher, 0 where not, 0.5 for a tie."""
+    """Return 1 for each judgement whose better answer a model scores higher, 0 where not, 0.5 for a tie; ``[E]``."""
     view, rows = pairs(data), data.select_columns(["prompt", "responses"])
     prompts = [prompt for row in rows for prompt in [row["prompt"]] * len(row["responses"])]
     texts = [text for row in rows for text in row["responses"]]

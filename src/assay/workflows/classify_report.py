@@ -13,7 +13,7 @@ from assay.output import write_atomic
 _KINDS = {
     "label_test": "the right label over a wrong one",
     "rationale_test": "the right label twice, two rationales",
-    "swapped_label": "control: one rationale, two labels",
+    "swapped_label": "control: one rationale, two labels (the right one agrees with it)",
     "wrong_rationale": "control: the right label, a rationale for a wrong one",
 }
 

@@ -63,20 +63,22 @@ def classify_policies(settings: ClassifySettings, seen: np.ndarray | None = None
     """
     check_new(settings.out, overwrite=settings.overwrite)
     task, examples, usual = read_task(settings.data)
-    if settings.examples is not None:
-        drawn = np.random.default_rng(settings.seed).permutation(len(examples))[: settings.examples]
-        examples = [examples[int(k)] for k in np.sort(drawn)]
     names = [settings.policy, *settings.also]
     ways = [usual, *(k for k in range(len(task.templates)) if k != usual)] if settings.all_templates else [usual]
     policies = {name: policy_from(name, settings.max_length_tokens).to(hardware.best_device()) for name in names}
     minds = {name: load_reward_model(name).to(hardware.best_device()) for name in settings.by}
     examples = _unseen(settings, task, examples, usual, names, seen)
+    if settings.examples is not None:
+        drawn = np.random.default_rng(settings.seed).permutation(len(examples))[: settings.examples]
+        examples = [examples[int(k)] for k in np.sort(drawn)]
     asked, crowded = _with_room(settings, task, examples, ways, list(policies.values()))
     if settings.dry_run:
         return {"dry_run": True, "policies": names, "examples": len(asked[usual].examples)}
     told: dict[str, Any] = {"task": task.name, "examples": len(asked[usual].examples), "without_room": crowded}
     told |= {"labels": list(task.labels), "ordinal": task.kind == "ordinal", "ways": len(ways)}
     told |= {"policies": {}, "reward_models": list(minds)}
+    # before policies answer: pairs that trained a reward model are refused
+    known = on_pairs(minds, settings.data, settings.resamples, include_seen=settings.include_seen) if minds else None
     answers: dict[str, list[Answer]] = {}
     hits: dict[str, np.ndarray] = {}
     for name, policy in policies.items():
@@ -89,7 +91,7 @@ def classify_policies(settings: ClassifySettings, seen: np.ndarray | None = None
     for name in settings.also:
         gap = bootstrap.ratio(hits[name] - hits[settings.policy], ones, between=GAP)
         told["policies"][name]["above_the_first"] = gap.to_dict()
-    told |= _by_models(settings, policies[settings.policy], minds, asked, usual)
+    told |= {"pairs": known} | _by_models(settings, policies[settings.policy], minds, asked, usual)
     told |= {"settings": settings.model_dump(mode="json"), "versions": current_versions()}
     rows = _rows(asked[usual], answers)
     with new_folder(settings.out, overwrite=settings.overwrite) as folder:
@@ -141,11 +143,10 @@ def _unseen(
 def _by_models(
     settings: ClassifySettings, policy: Policy, minds: dict[str, Any], asked: dict[int, Asked], usual: int
 ) -> dict[str, Any]:
-    """Say what reward models are worth: on held-out pairs, by what they choose, and over ways to ask."""
+    """Say what reward models are worth by what they choose, and over ways to ask."""
     if not minds:
-        return dict.fromkeys(("pairs", "best_of", "wording"))
-    judged = on_pairs(minds, settings.data, settings.resamples, include_seen=settings.include_seen)
-    found: dict[str, Any] = {"pairs": judged, "wording": None}
+        return dict.fromkeys(("best_of", "wording"))
+    found: dict[str, Any] = {"wording": None}
     own, count = asked[usual], max(settings.best_of)
     how = Sampling(count, settings.max_new_tokens, token_budget=settings.token_budget)
     say(f"{settings.policy} answers {len(own.prompts):,} prompts {count} times each")
@@ -197,7 +198,8 @@ def _judged(
     found["why_unread"] = {reason: reasons.count(reason) for reason in dict.fromkeys(reasons)}
     if len(by_way) > 1:
         each = {way: float(_hits(examples, answers).mean()) for way, answers in by_way.items()}
-        same = [len({answers[k].label for answers in by_way.values()}) == 1 for k in range(len(examples))]
+        labels = [{answers[k].label for answers in by_way.values()} for k in range(len(examples))]
+        same = [len(own) == 1 and None not in own for own in labels]
         found["templates"] = {
             "accuracy": {str(way): value for way, value in sorted(each.items())},
             "spread": max(each.values()) - min(each.values()),

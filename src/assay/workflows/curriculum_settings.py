@@ -28,14 +28,18 @@ class CurriculumSettings(RunSettings):
     )
     method: OnlineMethod = Field(default="grpo", description="of assay align")
     rewards: dict[str, str] = Field(
-        default_factory=dict, description="task -> reward model of its answers, for all tasks; none: by the right label"
+        default_factory=dict,
+        description="task -> reward model of its answers, or verifier (the right label is rewarded), for all tasks; "
+        "none: verifier for each",
     )
     rollout: RolloutSettings = Field(
         default=RolloutSettings(max_new_tokens=64), description="what is written in a cycle"
     )
     kl: KlSettings = Field(default=KlSettings(), description="how far the policy may go")
     learning_rate: float | None = Field(default=None, gt=0, description="none: as assay align")
-    max_length_tokens: int | None = Field(default=None, ge=8, description="prompt and answer; none: as assay align")
+    max_length_tokens: int | None = Field(
+        default=None, ge=8, description="prompt and answer; none: as the backbone was taught, else as assay align"
+    )
     cycles: int = Field(default=50, ge=1, description="cycles of a task; all at once: so many for each on average")
     measured: int = Field(default=15, ge=1, description="cycles in which each task is learned alone, to measure")
     examples: int | None = Field(default=None, ge=2, description="test examples of a task, at random; none: all")

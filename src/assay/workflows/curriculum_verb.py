@@ -15,13 +15,14 @@ from assay.errors import ConfigError, DataError
 from assay.evaluation.transfer import backward_transfer, best_order, order_value
 from assay.feedback import read
 from assay.output import as_bytes, check_new, new_folder, write_atomic, write_json
+from assay.scorers.provenance import kept_conversation
 from assay.versions import current_versions
 from assay.workflows.classify_settings import ClassifySettings
 from assay.workflows.classify_verb import classify_policies
 from assay.workflows.curriculum_settings import CurriculumSettings
-from assay.workflows.data import group_keys, seen_groups
+from assay.workflows.data import group_keys, seen_groups, unseen
 from assay.workflows.online import align_online
-from assay.workflows.online_settings import OnlineSettings
+from assay.workflows.online_settings import BY_LABEL, OnlineSettings
 from assay.workflows.resuming import refuse_another_run
 from assay.workflows.task_files import read_task
 
@@ -37,10 +38,15 @@ class _Tasks:
     seen
         Keys of the groups that some policy or reward model of the run has seen: no policy is judged on them, so that
         all are judged on the same examples.
+    choosing, judging
+        Keys of two halves of the other test groups, by task: by the first the order is chosen, so it takes no part in
+        what is told of the policies. Empty, both of them, where no order is chosen.
     """
 
     folders: dict[str, str]
     seen: np.ndarray
+    choosing: np.ndarray
+    judging: np.ndarray
 
 
 _RUNTIME = ("resume", "overwrite", "dry_run")
@@ -50,6 +56,7 @@ _IDENTITY = "identity.json"
 def learn_tasks(settings: CurriculumSettings) -> dict[str, Any]:
     """Run `assay curriculum`; return what ``metrics.json`` holds.
 
+    Where the order is measured, one half of each task's test groups chooses it and the other half judges all policies.
     The folder holds a run of `assay align` per stage, the judgements of `assay classify` of each policy on all tasks,
     and ``prompts.jsonl`` of all tasks where they are learned at once. Each of them is whole or not there, and
     ``--resume`` goes on behind those that are.
@@ -61,6 +68,10 @@ def learn_tasks(settings: CurriculumSettings) -> dict[str, Any]:
     """
     if not _goes_on(settings):
         check_new(settings.out, overwrite=settings.overwrite)
+    # one length for all: a backbone is judged by what it was taught with, and would learn on by what it was made for
+    kept = kept_conversation(settings.backbone) if settings.max_length_tokens is None else None
+    if kept is not None:
+        settings = settings.model_copy(update={"max_length_tokens": kept.max_length_tokens})
     folders = {read_task(folder)[0].name: folder for folder in settings.tasks}
     if len(folders) < len(settings.tasks):
         raise DataError("two folders hold the same task", where="tasks", got=", ".join(settings.tasks))
@@ -70,10 +81,12 @@ def learn_tasks(settings: CurriculumSettings) -> dict[str, Any]:
             where="rewards",
             expected=", ".join(folders),
             got=", ".join(settings.rewards),
-            remedy="name one for each of these tasks, or leave --rewards out: then the right label is rewarded",
+            remedy=f"name one, or {BY_LABEL}, for each; or leave --rewards out: then the right label is rewarded",
         )
-    named, place = _Tasks(folders, _seen(settings, folders)), Path(settings.out)
+    seen, place = _seen(settings, folders), Path(settings.out)
+    named = _Tasks(folders, seen, *_halves(settings, folders, seen))
     if settings.order == "joint":
+        # for what building its settings refuses
         _learning(settings, named, list(folders), settings.backbone, place / "-", settings.cycles)
     if not _goes_on(settings):
         # every mistake in settings, models and prompts is found before the first training, and before a folder is made
@@ -84,13 +97,13 @@ def learn_tasks(settings: CurriculumSettings) -> dict[str, Any]:
         return {"dry_run": True, "tasks": list(folders)}
     _begin(settings, place)
     told: dict[str, Any] = {"tasks": list(folders), "order": settings.order, "transfer": None}
-    told["before"] = _judged(settings, named, settings.backbone, place / "before")
+    told["before"] = _judged(settings, named, settings.backbone, place / "before", named.choosing)
     if settings.order == "joint":
         told["stages"] = [_joint(settings, named, place)]
     else:
         order = list(folders)
         if settings.order == "transfer":
-            told["transfer"], order = _measured(settings, named, told["before"], place)
+            told["transfer"], order = _measured(settings, named, place)
         told["stages"] = _in_order(settings, named, order, place)
     told["after"] = told["stages"][-1]["accuracy"]
     told |= {"settings": settings.model_dump(mode="json"), "versions": current_versions()}
@@ -111,8 +124,32 @@ def _begin(settings: CurriculumSettings, place: Path) -> None:
 def _seen(settings: CurriculumSettings, folders: dict[str, str]) -> np.ndarray:
     """Return the keys of groups of all tasks' prompts, and of those that the models say they were trained on."""
     prompts = [group_keys(read(Path(folder).expanduser() / "prompts.jsonl")) for folder in folders.values()]
-    models = [seen_groups(name) for name in (settings.backbone, *(settings.rewards or {}).values())]
+    rewards = [name for name in settings.rewards.values() if name != BY_LABEL]
+    models = [seen_groups(name) for name in (settings.backbone, *rewards)]
     return np.unique(np.concatenate([*prompts, *(keys for keys in models if keys is not None)]))
+
+
+def _halves(settings: CurriculumSettings, folders: dict[str, str], seen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Part the unseen test groups of each task in two, at random; groups that tasks share are on one side of all."""
+    choosing, judging = np.empty(0, np.uint64), np.empty(0, np.uint64)
+    if settings.order != "transfer":
+        return choosing, judging
+    random = np.random.default_rng(settings.seed)
+    for task, folder in folders.items():
+        test = unseen(read(Path(folder).expanduser() / "test.jsonl"), seen)[0]
+        keys = group_keys(test, ("split_group",)) if len(test) else np.empty(0, np.uint64)
+        new = random.permutation(np.setdiff1d(keys, np.union1d(choosing, judging)))
+        wanted = max(0, len(keys) // 2 - int(np.isin(keys, choosing).sum()))
+        choosing, judging = np.union1d(choosing, new[:wanted]), np.union1d(judging, new[wanted:])
+        if not (np.isin(keys, choosing).any() and np.isin(keys, judging).any()):
+            raise DataError(
+                "one half of the test groups chooses the order, the other judges",
+                where=task,
+                expected="two groups at least that no model of the run has seen",
+                got=f"{len(keys)}",
+                remedy="--order given",
+            )
+    return choosing, judging
 
 
 def _goes_on(settings: CurriculumSettings) -> bool:
@@ -124,10 +161,12 @@ def _learning(
     settings: CurriculumSettings, named: _Tasks, tasks: list[str], backbone: str, out: Path, cycles: int
 ) -> OnlineSettings:
     """Build the settings of one run, of one task or of all at once."""
-    reward: dict[str, Any] = {"verifier": {"kind": "label"}}
-    if settings.rewards:
-        several = {"routes": {task: settings.rewards[task] for task in tasks}}
-        reward = {"model": settings.rewards[tasks[0]]} if len(tasks) == 1 else several
+    named_rewards = {task: settings.rewards.get(task, BY_LABEL) for task in tasks}
+    reward: dict[str, Any] = {"routes": named_rewards}
+    if set(named_rewards.values()) == {BY_LABEL}:
+        reward = {"verifier": {"kind": "label"}}
+    elif len(tasks) == 1:
+        reward = {"model": named_rewards[tasks[0]]}
     prompts = Path(named.folders[tasks[0]]).expanduser() if len(tasks) == 1 else out.parent
     values: dict[str, Any] = {"data": str(prompts / "prompts.jsonl"), "out": str(out), "backbone": backbone}
     values |= {"method": settings.method, "cycles": cycles, "test_share": 0.0, "reward": reward, "seed": settings.seed}
@@ -144,9 +183,11 @@ def _learned(
         align_online(_learning(settings, named, tasks, backbone, out, cycles))
 
 
-def _judged(settings: CurriculumSettings, named: _Tasks, policy: str, place: Path) -> dict[str, float]:
-    """Return task -> accuracy of a policy on the test examples of all tasks."""
-    found = {}
+def _judged(
+    settings: CurriculumSettings, named: _Tasks, policy: str, place: Path, apart: np.ndarray
+) -> dict[str, float]:
+    """Return task -> accuracy of a policy on the test examples of all tasks but of groups that are kept apart."""
+    found, left_out = {}, np.union1d(named.seen, apart)
     for task, folder in named.folders.items():
         out = place / task
         values: dict[str, Any] = {"policy": policy, "data": folder, "out": str(out), "seed": settings.seed}
@@ -155,25 +196,25 @@ def _judged(settings: CurriculumSettings, named: _Tasks, policy: str, place: Pat
         if out.exists():
             own = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
         else:
-            own = classify_policies(build(ClassifySettings, values, where="curriculum"), named.seen)
+            own = classify_policies(build(ClassifySettings, values, where="curriculum"), left_out)
         found[task] = float(own["policies"][policy]["accuracy"]["value"])
     return found
 
 
-def _measured(
-    settings: CurriculumSettings, named: _Tasks, before: dict[str, float], place: Path
-) -> tuple[dict[str, Any], list[str]]:
+def _measured(settings: CurriculumSettings, named: _Tasks, place: Path) -> tuple[dict[str, Any], list[str]]:
     """Learn each task alone for a while, and return what that does to all, and the order that it speaks for."""
+    before = _judged(settings, named, settings.backbone, place / "alone_judged" / "before", named.judging)
     after = {}
     for task in named.folders:
         out = place / "alone" / task
         say(f"{task} alone, to measure what it does to the others")
         _learned(settings, named, [task], settings.backbone, out, settings.measured)
-        after[task] = _judged(settings, named, str(out), place / "alone_judged" / task)
+        after[task] = _judged(settings, named, str(out), place / "alone_judged" / task, named.judging)
     names = list(named.folders)
     transfer = backward_transfer(names, before, after)
     order = best_order(transfer)
     told = {
+        "before": before,
         "after": after,
         "of_row_by_column": transfer.tolist(),
         "value": order_value(transfer, order),
@@ -191,7 +232,10 @@ def _in_order(settings: CurriculumSettings, named: _Tasks, order: list[str], pla
         _learned(settings, named, [task], policy, out, settings.cycles)
         policy = str(out)
         stages.append(
-            {"learned": [task], "accuracy": _judged(settings, named, policy, place / f"{number}_{task}_judged")}
+            {
+                "learned": [task],
+                "accuracy": _judged(settings, named, policy, place / f"{number}_{task}_judged", named.choosing),
+            }
         )
     return stages
 
@@ -206,4 +250,4 @@ def _joint(settings: CurriculumSettings, named: _Tasks, place: Path) -> dict[str
     out, tasks = place / "joint", list(named.folders)
     say(f"{', '.join(tasks)} at once")
     _learned(settings, named, tasks, settings.backbone, out, settings.cycles * len(tasks))
-    return {"learned": tasks, "accuracy": _judged(settings, named, str(out), place / "joint_judged")}
+    return {"learned": tasks, "accuracy": _judged(settings, named, str(out), place / "joint_judged", named.choosing)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -237,9 +237,9 @@ def content_key(parts: Iterable[Dataset | None]) -> str:
     return digest.hexdigest()
 
 
-def group_keys(data: Dataset) -> np.ndarray:
+def group_keys(data: Dataset, columns: Sequence[str] = ("split_group", "prompt_id")) -> np.ndarray:
     """Return sorted uint64 keys of split groups and prompts, to recognise them later without their texts."""
-    names = np.unique(np.concatenate([group_columns(data, name)[0] for name in ("split_group", "prompt_id")]))
+    names = np.unique(np.concatenate([group_columns(data, name)[0] for name in columns]))
     return np.unique(_hashed(names))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -141,11 +141,16 @@ def store(
     result.model.record.score = {"mean": float(mean.mean()), "std": float(mean.std())}
     if members.shape[1] > 1:
         result.model.record.score["members"] = members.mean(axis=0).tolist()
-    for name, scores in zip(("preferred", "rejected"), sides or (), strict=False):
-        if len(scores):
-            result.model.record.score[name] = np.quantile(scores, QUANTILES).tolist()
+    store_sides(result.model, sides or ())
     if result.calibration is not None and method:
         result.model.record.calibration = stored_form(result.calibration, method)
+
+
+def store_sides(model: Any, sides: Sequence[np.ndarray]) -> None:
+    """Keep quantiles of what held-out preferred and rejected responses score (`sides_of`), where there are any."""
+    for name, scores in zip(("preferred", "rejected"), sides, strict=False):
+        if len(scores):
+            model.record.score = {**(model.record.score or {}), name: np.quantile(scores, QUANTILES).tolist()}
 
 
 def sides_of(records: EncodedRecords, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

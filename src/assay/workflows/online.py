@@ -190,7 +190,7 @@ def _rows(before: dict[str, Any] | None, after: dict[str, Any] | None) -> list[d
 
 def resolved(settings: OnlineSettings, parameters: int) -> OnlineSettings:
     """Replace settings that depend on others by the values that will be used."""
-    rate = 1e-5 if settings.lora else 5e-5 if parameters < 100_000_000 else 1e-6
+    rate = 1e-5 if settings.lora or parameters < 100_000_000 else 1e-6
     bf16 = settings.precision == "bf16" or (settings.precision == "auto" and hardware.multiplies_in_bf16())
     changed = {"learning_rate": settings.learning_rate or rate, "precision": "bf16" if bf16 else "fp32"}
     return settings.model_copy(update=changed)

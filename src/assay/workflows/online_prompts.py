@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,10 +19,11 @@ from assay.feedback.records import as_chat
 from assay.feedback.sources import open_source
 from assay.scorers import Policy
 from assay.scorers.sampling import leave_room, no_room
+from assay.scorers.verifiers import Verifier
 from assay.training.rollouts import Prompts
 from assay.workflows.data import group_keys, unseen
 from assay.workflows.online_rewards import verifier_of
-from assay.workflows.online_settings import OnlineSettings
+from assay.workflows.online_settings import BY_LABEL, OnlineSettings
 
 #: Columns of layouts that say themselves what is a prompt.
 _KNOWN = {"responses", "completions", "completion", "chosen", "rejected", "edges", "text", "dimension", "conversation"}
@@ -149,10 +151,7 @@ def check_truths(settings: OnlineSettings, *asked: Prompts | None) -> None:
     given = settings.reward.verifier
     if given is None or given.majority:
         return
-    shares = [own.columns for own in asked if own is not None]
-    # in one of them all may be missing
-    together = {name: [cell for own in shares for cell in own.get(name, ())] for name in shares[0]}
-    verifier_of(given).check(together)
+    _check(verifier_of(given), [own for own in asked if own is not None])
 
 
 def check_routes(settings: OnlineSettings, *asked: Prompts | None) -> None:
@@ -161,7 +160,8 @@ def check_routes(settings: OnlineSettings, *asked: Prompts | None) -> None:
     Raises
     ------
     ConfigError
-        If there is no column ``task``, or it names one without a reward.
+        If there is no column ``task``, it names one without a reward, or one of which the right label is rewarded has
+        prompts without that.
     """
     routes = settings.reward.routes
     if not routes:
@@ -185,6 +185,19 @@ def check_routes(settings: OnlineSettings, *asked: Prompts | None) -> None:
             got=", ".join(missing[:5]),
             remedy="add --reward.routes.TASK MODEL, or leave these prompts out",
         )
+    by_label = {task for task, name in routes.items() if name == BY_LABEL}
+    chosen = [
+        own.chosen(np.flatnonzero([str(task) in by_label for task in own.columns.get("task", ())]))
+        for own in asked
+        if own is not None
+    ]
+    if sum(len(own) for own in chosen):
+        _check(Verifier("label"), chosen)
+
+
+def _check(verifier: Verifier, asked: Sequence[Prompts]) -> None:
+    """Look at the truths of all together: in one share all may be missing."""
+    verifier.check({n: [cell for own in asked for cell in own.columns.get(n, ())] for n in asked[0].columns})
 
 
 def with_room(policy: Policy, data: Dataset, new: int) -> tuple[Dataset, int]:

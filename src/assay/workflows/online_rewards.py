@@ -31,7 +31,7 @@ from assay.training.actor import Actor
 from assay.training.algorithms import ALGORITHMS, Algorithm, KlControl
 from assay.workflows import hardware
 from assay.workflows.judge_functions import judge_of
-from assay.workflows.online_settings import OF_PREFIXES, OnlineSettings, VerifierSettings
+from assay.workflows.online_settings import BY_LABEL, OF_PREFIXES, OnlineSettings, VerifierSettings
 
 #: Share of wrong answers above the cap beyond which it is warned that the label hardly counts.
 WRONG_ABOVE = 0.25
@@ -108,7 +108,7 @@ def _cap(settings: OnlineSettings, loaded: dict[str, Any]) -> float:
         raise ConfigError(
             "this reward model does not know what right answers score",
             where=name,
-            expected="one that was trained with held-out judgements (--validation-share), or out of fold",
+            expected="one that was trained with held-out judgements (--validation-share, --test), or out of fold",
             remedy="train it with some, or say --rationale.cap NUMBER",
         )
     if "rejected" in score:
@@ -123,10 +123,11 @@ def _cap(settings: OnlineSettings, loaded: dict[str, Any]) -> float:
 def _sources(settings: OnlineSettings, loaded: dict[str, Any]) -> Link:
     given, links = settings.reward, list[Link]()
     if given.model:
-        links.append(_capped(settings, _of_model(settings, given.model, "model", loaded), loaded))
+        links.append(_capped(settings, _of_model(settings, given.model, "model", loaded, rewards=True), loaded))
     if given.routes:
-        routes = {task: _of_model(settings, name, f"reward of {task}", loaded) for task, name in given.routes.items()}
-        links.append(Routed("task", routes))
+        links.append(
+            Routed("task", {task: _route(settings, task, name, loaded) for task, name in given.routes.items()})
+        )
     if given.verifier:
         links.append(by_function(_verifier(given.verifier)))
     links += [by_function(function_from(place), place) for place in given.functions]
@@ -154,15 +155,23 @@ def _verifier(given: VerifierSettings) -> Any:
 
 def verifier_of(given: VerifierSettings) -> Verifier:
     """Return what compares answers with truths."""
-    return Verifier(given.kind, given.pattern, given.right, given.wrong, given.unparsed, given.column)
+    return Verifier(given.kind, given.pattern, given.right, given.wrong, given.unparsed, given.column, given.bounds)
 
 
-def _of_model(settings: OnlineSettings, name: str, role: str, loaded: dict[str, Any]) -> Link:
+def _route(settings: OnlineSettings, task: str, name: str, loaded: dict[str, Any]) -> Link:
+    role = f"reward of {task}"
+    if name != BY_LABEL:
+        return _of_model(settings, name, role, loaded, rewards=True)
+    return replace(by_function(Verifier("label"), role), standard=Standard() if settings.reward.normalise else None)
+
+
+def _of_model(settings: OnlineSettings, name: str, role: str, loaded: dict[str, Any], *, rewards: bool = False) -> Link:
+    """Return a model's link; what the reward's settings say of scale and doubt is not of costs and rationales."""
     if name not in loaded:
         loaded[name] = load_reward_model(name).to(hardware.best_device())
-    model, standard = loaded[name], Standard() if settings.reward.normalise and role == "model" else None
+    model, standard = loaded[name], Standard() if settings.reward.normalise and rewards else None
     if settings.credit == "terminal":
-        return by_model(model, role, standard, settings.reward.lower_by if role == "model" else None)
+        return by_model(model, role, standard, settings.reward.lower_by if rewards else None)
     given = settings.redistribution
     if settings.credit == "attention":
         return ByAttention(role, model, standard=standard)

@@ -40,6 +40,10 @@ class RolloutSettings(Settings):
     engine_memory: float = Field(default=0.3, gt=0, lt=1, description="share of the accelerator that vllm may take")
 
 
+#: A route, in the place of a reward model: the right label is rewarded.
+BY_LABEL = "verifier"
+
+
 class VerifierSettings(Settings):
     """Compare answers with the truth."""
 
@@ -51,7 +55,10 @@ class VerifierSettings(Settings):
     right: float = Field(default=1.0, description="reward of the truth")
     wrong: float | None = Field(default=None, description="reward of another answer; none: 0, label -1")
     unparsed: float | None = Field(
-        default=None, description="where there is no answer; none: as wrong, near and label -3"
+        default=None, description="where there is no answer; none: as wrong, label -3, near -3 or below any answer"
+    )
+    bounds: tuple[float, float] | None = Field(
+        default=None, description="least and greatest number of near; none: of the column choices, without it 0 and 5"
     )
     column: str = Field(default="ground_truth", description="of the data: the truth")
     majority: bool = Field(default=False, description="the truth is what most responses to the prompt answer (SeRL)")
@@ -63,7 +70,8 @@ class RewardSettings(Settings):
     model: str | None = Field(default=None, description="reward model: run folder or Hub id")
     routes: dict[str, str] = Field(
         default_factory=dict,
-        description="value of the column task -> the one reward model that scores its answers; none: all by the others",
+        description="value of the column task -> the one reward model that scores its answers, or verifier: the right "
+        "label does; none: all by the others",
     )
     lower_by: float | None = Field(
         default=None, ge=0, description="deviations taken off an uncertain model's score; none: nothing"
@@ -79,7 +87,14 @@ class RewardSettings(Settings):
         default=(),
         description="of model, routes, verifier, functions, servers and judge, those that are there; none: 1 each",
     )
-    normalise: bool = Field(default=False, description="bring the reward model's scores to mean 0 and deviation 1")
+    normalise: bool = Field(
+        default=False, description="bring the scores of the reward model, or of each route, to mean 0 and deviation 1"
+    )
+
+    def models(self) -> list[str]:
+        """Name the reward models, the one of all prompts and those of tasks."""
+        routed = [name for name in self.routes.values() if name != BY_LABEL]
+        return routed if self.model is None else [self.model, *routed]
 
     def sources(self) -> list[str]:
         """Name what is there, in the order of weights."""
@@ -201,7 +216,7 @@ class OnlineSettings(RunSettings, ReadingSettings, TextSettings):
     epochs: float = Field(default=1.0, gt=0, description="how often each prompt is answered in turn")
     cycles: int | None = Field(default=None, ge=1, description="instead of --epochs; none: by epochs")
     learning_rate: float | None = Field(
-        default=None, gt=0, description="none: 5e-5 below 100M parameters, with LoRA 1e-5, else 1e-6"
+        default=None, gt=0, description="none: 1e-5 below 100M parameters and with LoRA, else 1e-6"
     )
     token_budget: int = Field(default=8192, ge=16, description="tokens per forward pass; memory, not results")
     warmup_share: float = Field(default=0.0, ge=0, lt=1, description="share of steps in which the rate rises")
@@ -236,11 +251,11 @@ class OnlineSettings(RunSettings, ReadingSettings, TextSettings):
             yield "reward", "nothing gives rewards: --reward.model, .verifier.kind, .functions, .urls or .judge"
         if self.reward.weights and len(self.reward.weights) != len(sources):
             yield "reward.weights", f"are {len(self.reward.weights)} for {len(sources)}: {', '.join(sources)}"
-        if self.reward.model is None:
+        if not self.reward.models():
             for name in ("normalise", "lower_by"):
                 if getattr(self.reward, name):
                     yield f"reward.{name}", "belongs to --reward.model"
-            if self.credit != "terminal" and not self.reward.routes:
+            if self.credit != "terminal":
                 yield "credit", "is worked out from the scores of --reward.model"
         if self.credit != "terminal" and self.reward.lower_by is not None:
             yield "reward.lower_by", "is of whole scores; leave out --credit"

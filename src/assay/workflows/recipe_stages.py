@@ -26,6 +26,8 @@ _RUNTIME = {"overwrite", "dry_run", "resume"}
 #: Settings that name what a stage reads.
 INPUTS = ("data", "test", "train", "labels", "model", "against", "unlabelled", "exclude")
 
+_MODELS = ("model", "against")
+
 
 class RunRecipeSettings(RunSettings):
     """Which recipe, on what, into which folder."""
@@ -72,8 +74,8 @@ class Stage:
     def identity(self) -> dict[str, Any]:
         """Return what decides its result: settings, and size and time of the files that it reads."""
         plain = {name: value for name, value in to_plain(self.settings()).items() if name not in _RUNTIME}
-        files = [Path(str(plain[name])) for name in INPUTS if plain.get(name)]
-        stamps = {str(path): [path.stat().st_size, path.stat().st_mtime_ns] for path in files if path.is_file()}
+        files = [file for name in INPUTS if plain.get(name) for file in _files_of(name, str(plain[name]))]
+        stamps = {str(path): [path.stat().st_size, path.stat().st_mtime_ns] for path in files}
         return {"settings": plain, "files": stamps}
 
     def finished(self) -> dict[str, Any] | None:
@@ -84,6 +86,18 @@ class Stage:
             return dict(json.loads(self.marker.read_text(encoding="utf-8")))
         except ValueError:
             return None
+
+
+def _files_of(name: str, given: str) -> list[Path]:
+    """Return the files that an input consists of: one, or all of a folder of data, also where a split is named."""
+    path = Path(given)
+    if path.is_file():
+        return [path]
+    folder = path if path.is_dir() else Path(given.rpartition(":")[0] or given)
+    # later stages may write into a model's folder, as calibration does
+    if name in _MODELS or not folder.is_dir():
+        return []
+    return [file for file in sorted(folder.rglob("*")) if file.is_file() and not file.name.startswith(".")]
 
 
 def sample_path() -> Path:

@@ -16,7 +16,7 @@ from assay.errors import DataError
 from assay.evaluation.classification import unread_name
 from assay.feedback.tasks.rationales import Borrowed, Generated, NoRationale, RationaleSource, Templates
 from assay.feedback.tasks.shares import TaskShares
-from assay.feedback.tasks.task import MARK, Example, Task
+from assay.feedback.tasks.task import Example, Task, begins_as_answer
 from assay.feedback.tasks.telling_words import TellingWords
 from assay.scorers.judges import graded
 from assay.scorers.loading import load_reward_model
@@ -112,7 +112,7 @@ def first_part(text: str) -> str:
     """Return what stands before a blank line or a last line with a label: a few-shot model goes on with more."""
     kept = list[str]()
     for line in text.strip().splitlines():
-        if not line.strip() or line.strip().lower().startswith(MARK.lower()):
+        if not line.strip() or begins_as_answer(line):
             break
         kept.append(line.strip())
     return " ".join(kept)

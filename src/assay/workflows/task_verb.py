@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 from assay.console import say
 from assay.errors import DataError
 from assay.evaluation.baselines import BagOfWords
+from assay.evaluation.chance import near_chance
 from assay.evaluation.intervals import SHARE, GroupBootstrap
 from assay.evaluation.metrics import accuracy_terms
 from assay.evaluation.words import percent, percent_interval
@@ -29,8 +31,6 @@ from assay.workflows.task_sources import Prefer, confusion_of, preferring, sourc
 
 #: Share of the groups that tests where the data name no test.
 DRAWN = 0.2
-#: How far above chance pairs may be told without seeing what is asked.
-ARTEFACT = 0.02
 SHARES = ("teaching", "pairs", "pairs_test", "asked", "test")
 
 
@@ -60,6 +60,7 @@ def build_task(settings: TaskSettings) -> dict[str, Any]:
         "shares": {name: len(getattr(shares, name)) for name in SHARES},
         "removed": shares.removed,
         "repeated": shares.repeated,
+        "contradicted": shares.contradicted,
         "labels": _labels(shares),
         "pairs": {kind: report.to_dict() for kind, (_, report) in pairs.items()},
     }
@@ -103,6 +104,10 @@ def _shares(settings: TaskSettings, task: Task) -> tuple[TaskShares, dict[str, T
         examples = [one for one in examples if one.part != part]
     for own in readings.values():
         say("\n".join(own.lines()))
+    named = Counter(one.part or "without a name" for one in examples)
+    if set(named) != {"without a name"}:
+        told = ", ".join(f"{count:,} {name}" for name, count in sorted(named.items()))
+        say(f"divided is, by the column split: {told}")
     found = share_out_task(
         task,
         examples,
@@ -117,7 +122,8 @@ def _shares(settings: TaskSettings, task: Task) -> tuple[TaskShares, dict[str, T
     if found.removed:
         say(f"left out {found.removed:,} examples whose texts or groups the test holds too")
     if found.repeated:
-        say(f"left out {found.repeated:,} examples whose texts an earlier one has")
+        other = f", {found.contradicted:,} of them with another label" if found.contradicted else ""
+        say(f"left out {found.repeated:,} examples whose texts an earlier one has{other}")
     return found, readings
 
 
@@ -126,10 +132,11 @@ def _test_part(settings: TaskSettings, examples: Sequence[Example]) -> str | Non
     if settings.test_part is not None or settings.test is not None or settings.test_share is not None:
         return settings.test_part
     parts = {one.part for one in examples}
-    if "test" not in parts or len(parts) < 2:
+    test = next((part for part in parts if part is not None and part.casefold() == "test"), None)
+    if test is None or len(parts) < 2:
         return None
-    say(f"what the column split calls test is the test (--test-share {DRAWN} would draw one)")
-    return "test"
+    say(f"what the column split calls {test} is the test (--test-share {DRAWN} would draw one)")
+    return test
 
 
 def _pairs(
@@ -215,15 +222,16 @@ def _blind(pairs: BuiltPairs, kind: str) -> dict[str, Any]:
     margins = BagOfWords().fit(train).delta(test)
     bootstrap = GroupBootstrap(test.group)
     found = bootstrap.ratio(accuracy_terms(margins, test.p), test.w, between=SHARE)
-    low, high = found.ci95 or (found.value, found.value)
+    interval = found.ci95 or (0.0, 1.0)
     say(
         f"a bag of words that does not see what is asked tells the right side of {percent(found.value)} "
-        f"({percent_interval((low, high))}) of {found.n:,} {kind}-sensitive pairs; chance is 50 %"
+        f"({percent_interval(interval)}) of {found.n:,} {kind}-sensitive pairs; chance is 50 %"
     )
-    if low > 0.5 + ARTEFACT:
+    clean = near_chance(interval)
+    if clean == "no":
         say(f"  the pairs carry an artefact: what reward models learn from them may not be the {kind}")
     # labels are what a task is for: that their pairs are clean is to be shown; of the others only what is sure is said
-    elif kind == "label" and high > 0.5 + ARTEFACT:
+    elif kind == "label" and clean == "undecided":
         say("  too few pairs to tell an artefact of 2 points: raise --shares.pairs-test, or bring more examples")
     return found.to_dict()
 

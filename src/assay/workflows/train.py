@@ -17,7 +17,7 @@ from assay.errors import ConfigError
 from assay.feedback import pairs
 from assay.output import check_new, new_folder, write_atomic, write_json
 from assay.scorers import RewardModel, backbones, create_reward_model
-from assay.scorers.encoding import encode_records
+from assay.scorers.encoding import encode_records, score_records, scores_in
 from assay.scorers.layout import Layout
 from assay.training.data import TextSource
 from assay.training.objective import Objective
@@ -35,7 +35,7 @@ from assay.workflows.data import (
     without_prompts,
     write_seen_groups,
 )
-from assay.workflows.fits import Fit
+from assay.workflows.fits import Fit, sides_of, store_sides
 from assay.workflows.fitting import fit, newest_checkpoint
 from assay.workflows.graded import rated_grades, with_attributes
 from assay.workflows.head_settings import ALONE
@@ -159,6 +159,11 @@ def _train_in(folder: Path, settings: TrainSettings, shares: Shares, model: Rewa
     write_json(folder / "data_check.json", [check.to_dict() for check in checks])
     result = fit(settings, shares, folder, model)
     model = result.model
+    if shares.test is not None and "preferred" not in (model.record.score or {}):
+        # what is too little to hold some out of for calibration: the test trained nothing either
+        held_out = encode_records(shares.test, model.encoder, prompts=model.reads_prompts)
+        values = scores_in(score_records(model, held_out, token_budget=settings.token_budget))
+        store_sides(model, sides_of(held_out, values))
     model.record.data = data_card(settings, shares)
     model.save_pretrained(folder / "model")
     write_seen_groups(folder / "model", group_keys(shares.training), settings.backbone)

@@ -80,6 +80,21 @@ def test_labels_that_each_example_has_for_itself_are_not_counted() -> None:
     assert not report.to_dict()["better"] and not report.to_dict()["worse"]
 
 
+def test_lengths_are_told_as_pairs_are_weighted() -> None:
+    """A balanced control whose sides differ in the label alone is longer on neither side, whatever is frequent."""
+    rows, report = control_pairs(TASK, examples(), Templates(), "swapped label")
+    plain = np.mean([np.sign(len(a) - len(b)) for a, b in (row["responses"] for row in rows)])
+    assert report.longer == pytest.approx(0.5) and plain != 0
+    # templates name the right label on both sides, so only the last lines differ, and these balance
+    assert report.characters[0] == pytest.approx(report.characters[1])
+    unequal, told = label_pairs(TASK, examples(), NoRationale(), balance=False)
+    assert told.longer == pytest.approx(
+        np.mean([(1 + np.sign(len(a) - len(b))) / 2 for a, b in (row["responses"] for row in unequal)])
+    )
+    assert told.longer < 0.5  # red, the shortest, is right twice as often
+    assert any("labels by side: blue " in line for line in told.lines())
+
+
 def test_wrong_labels_by_rule() -> None:
     own = examples()
     drawn = Counter((one.label, wrong) for one, wrong in zip(own, wrong_labels(TASK, own), strict=True))
@@ -134,6 +149,10 @@ def test_both_rationales_come_from_one_source() -> None:
     assert all(
         text is not None and text not in one.rationales[one.label] for text, one in zip(borrowed, own, strict=True)
     )
+    # what is borrowed for a label was written for that label
+    for label in TASK.labels:
+        written = {text for one in own if one.label == label for text in one.rationales[label]}
+        assert set(Borrowed(own)(own, [label] * len(own))) <= written
     same = Templates()(own, ["red"] * 90), Templates()(own, ["blue"] * 90)
     assert [one.replace("red", "blue") for one in same[0] if one] == same[1]
 
@@ -173,6 +192,8 @@ def test_controls_change_one_thing(kind: Any) -> None:
     for row in rows:
         (better, worse), (one, other) = labels_of(row), (text.splitlines()[0] for text in row["responses"])
         assert (better == worse) == (kind == "wrong rationale") and (one == other) == (kind == "swapped label")
+        # the better side argues for its label, and of the other one the rationale alone is for another
+        assert better is not None and better in one and (better in other) == (kind == "swapped label")
     silent, report = control_pairs(TASK, examples(), NoRationale(), "wrong rationale")
     assert silent == [] and report.dropped == {"the same rationale for both labels": 90}
 

@@ -120,6 +120,17 @@ def test_answers_numbered_from_one_are_noticed_in_all_of_them() -> None:
     assert [one.label for one in found] == ["a", "c", "b"] and report.notes == ["answers are numbered from 1"]
     with pytest.raises(DataError, match="neither from 0 nor from 1"):
         read_examples(TASKS["cos_e"], [row | {"answer": k} for k in (0, 3)])
+    # another part of the same set counts alike, whatever numbers it has, or is refused
+    assert report.first == 1
+    part, _ = read_examples(TASKS["cos_e"], [row | {"answer": 1}], first=report.first)
+    assert part[0].label == "a"
+    with pytest.raises(DataError, match="do not count from 1, as in the other part"):
+        read_examples(TASKS["cos_e"], [row | {"answer": k} for k in (0, 1)], first=1)
+    # what tells neither is said; what no choice has is refused, and what marks none is left out
+    found, report = read_examples(TASKS["cos_e"], [row | {"answer": k} for k in (1, 2, -1)])
+    assert [one.label for one in found] == ["b", "c"] and "read as from 0" in report.notes[0] and report.first is None
+    with pytest.raises(DataError, match="7 among 3 choices"):
+        read_examples(TASKS["cos_e"], [row | {"answer": k} for k in (1, 7)])
 
 
 def test_the_answers_spelling_does_not_tell_it() -> None:
@@ -132,6 +143,10 @@ def test_half_characters_are_left_out() -> None:
     rows = [{"text": text, "label": 1} for text in ("Fine.", "half \ud800", "Fine too.")]
     found, report = read_examples(TASKS["sst2"], rows)
     assert len(found) == 2 and report.dropped == {"a text has characters that UTF-8 cannot write": 1}
+    named = [{"response": "So.", "doc_id": own, "grades": {"coherence": 3.0}} for own in ("a", "\ud800")]
+    assert read_examples(TASKS["summeval_coherence"], named)[1].dropped == {
+        "its group has characters that UTF-8 cannot write": 1
+    }
     graded = [{"sentence1": "a", "sentence2": "b", "label": k} for k in (3, 10**400)]
     assert len(read_examples(TASKS["stsb"], graded)[0]) == 1
 

@@ -48,6 +48,27 @@ def test_texts_of_the_test_leave_the_rest() -> None:
     assert len(rest) == 57 and not {"Text 0.", "Text 6.", "Text 7."} & {one.texts["text"] for one in rest}
 
 
+def test_groups_whose_names_are_stored_otherwise_are_one() -> None:
+    """A premise whose letters are stored in two ways is one group; others keep their names, and so their places."""
+    plain = examples(60, 1)
+    stored = [replace(one, group=f"caf\u00e9 {k}") for k, one in enumerate(plain)]
+    again = [replace(one, group=f"CAFE\u0301  {k}", texts={"text": f"Other {k}."}) for k, one in enumerate(plain)]
+    found = share_out_task(TASK, [*stored, *again])
+    numbers = [{one.group.split()[-1] for one in part} for part in parts(found)]
+    assert all(not one & other for one, other in combinations(numbers, 2))
+    assert sum(map(len, numbers)) == 60 and sum(map(len, parts(found))) == 120
+    given = share_out_task(TASK, stored[:50], test=again[40:])
+    assert given.removed == 10
+
+
+def test_the_same_text_with_another_label_is_counted() -> None:
+    other = {"negative": "positive", "positive": "negative"}
+    turned = [replace(one, label=other[one.label]) for one in examples()[:4]]
+    found = share_out_task(TASK, [*examples(), *examples()[:6], *turned], test_share=0.1)
+    kept = {one.texts["text"] for part in parts(found)[:4] for one in part}
+    assert 0 < found.repeated <= 10 and found.contradicted == sum(one.texts["text"] in kept for one in turned)
+
+
 def test_texts_of_a_drawn_test_leave_the_rest_too() -> None:
     # one text under two groups each: groups alone do not part them
     own = [

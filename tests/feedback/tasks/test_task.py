@@ -40,13 +40,45 @@ def test_the_last_line_alone_is_read(text: str, label: str | None, unread: str |
     assert (found.label, found.unread) == (label, unread)
 
 
-@given(st.text(max_size=60), st.sampled_from(LABELS))
+@given(
+    st.text(max_size=60) | st.sampled_from(["Answer: entail", "**answer:** Answer : no entailment", "Answer:"]),
+    st.sampled_from(LABELS),
+)
 def test_what_was_written_is_read(rationale: str, label: str) -> None:
-    written = answer(label, rationale)
-    found = read_answer(written, LABELS)
-    # a rationale that begins like the last line is a second label, and is never taken for the first
-    assert found.label == label or (found.label is None and "answer:" in rationale.lower())
-    assert "\n" not in found.rationale
+    """Also behind a rationale that begins like a last line, which would be a second label."""
+    found = read_answer(answer(label, rationale), LABELS)
+    assert found.label == label and "\n" not in found.rationale
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "**Answer: entailment**",
+        "**Answer:** entailment",
+        "Answer: **entailment**.",
+        'Answer: "entailment"',
+        "Answer: `entailment`!",
+        "answer\uff1aentailment\u3002",
+        "## Answer : (entailment)",
+    ],
+)
+def test_models_write_a_last_line_in_their_own_ways(text: str) -> None:
+    assert read_answer(f"It follows.\n{text}", LABELS).label == "entailment"
+
+
+def test_a_number_may_be_written_otherwise() -> None:
+    assert read_answer("Answer: 4.0", ("3", "4", "5")).label == "4"
+    assert read_answer("Answer: 4.5", ("3", "4", "5")).unread == "unknown label"
+    assert read_answer("Answer: 4.0", ("4", "four")).unread == "unknown label"
+
+
+def test_one_label_beside_what_is_none_is_not_two() -> None:
+    found = read_answer("Answer: the man is outside\nAnswer: entailment", LABELS)
+    assert (found.label, found.unread) == (None, "unknown label")
+
+
+def test_a_letter_counts_however_it_is_stored() -> None:
+    assert read_answer("Answer: caf\u00e9", ("cafe\u0301", "bar")).label == "cafe\u0301"
 
 
 def test_a_prompt_names_texts_and_labels() -> None:

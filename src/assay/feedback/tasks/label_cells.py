@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from assay.errors import DataError
@@ -122,35 +122,48 @@ def first_number(count: int, numbers: set[int], where: str, *, known: int | None
     return 0 if 0 in numbers else 1 if count in numbers else None
 
 
-def first_choice(answers: Iterable[tuple[Any, int]], where: str) -> int:
+def numbered_answers(answers: Iterable[tuple[Any, int]]) -> list[tuple[int, int]]:
+    """Return the numbers among cells of answers, each with how many choices it has; a text is never a number."""
+    told = ((None if isinstance(cell, str) else _whole(cell), many) for cell, many in answers)
+    return [(number, many) for number, many in told if number is not None and number != _KEPT_BACK]
+
+
+def first_choice(answers: Sequence[tuple[int, int]], where: str, *, known: int | None = None) -> int | None:
     """Return the number of the first choice, where answers are numbers among choices of their own.
 
     Parameters
     ----------
     answers
-        Cells, and how many choices each has. A text is never a number.
+        Of `numbered_answers`.
     where
         For messages.
+    known
+        Number of the first choice, where it is known.
+
+    Returns
+    -------
+    int or None
+        None: they tell neither.
 
     Raises
     ------
     DataError
-        If one answer counts from 0 and another from 1.
+        If they count neither from 0 nor from 1: read all the same, each would name another choice than it means.
     """
-    told = [
-        (number, many) for cell, many in answers if not isinstance(cell, str) and (number := _whole(cell)) is not None
-    ]
-    if not any(number == many for number, many in told):
-        return 0
-    if any(number == 0 for number, _ in told):
+    starts = (0, 1) if known is None else (known,)
+    fits = [start for start in starts if all(start <= number < start + many for number, many in answers)]
+    if not fits:
+        wrong = next((n, many) for n, many in answers if any(not s <= n < s + many for s in starts))
         raise DataError(
-            "numbers of answers count neither from 0 nor from 1",
+            "numbers of answers count neither from 0 nor from 1"
+            if known is None
+            else f"numbers of answers do not count from {known}, as in the other part of the set",
             where=where,
-            expected="0 and no answer whose number is that of its choices, or the other way round",
-            got="both 0 and a number that only counting from 1 can reach",
-            remedy="write answers as texts",
+            expected=" or ".join(f"{start} for the first choice in all rows" for start in starts),
+            got=f"{wrong[0]} among {wrong[1]} choices" + ("" if known is not None else ", beside the others"),
+            remedy="write answers as texts, or leave out the rows that have none (empty or -1)",
         )
-    return 1
+    return fits[0] if len(fits) == 1 else None
 
 
 def _whole(cell: Any) -> int | None:

@@ -35,9 +35,9 @@ class PairReport:
     better, worse
         Label -> pairs (weighted) in which it is on that side; empty where each example has its own choices.
     characters
-        Mean length of the better and the worse answer.
+        Mean length of the better and the worse answer, over pairs as they are weighted.
     longer
-        Share of pairs whose better answer is the longer one, equal lengths as one half.
+        Share of pairs (weighted) whose better answer is the longer one, equal lengths as one half.
     follows
         Whether the rationales depend on the label that they are for; None: it was not asked.
     """
@@ -61,6 +61,9 @@ class PairReport:
             f"  characters: {self.characters[0]:.0f} of the better, {self.characters[1]:.0f} of the worse side; the "
             f"better one is longer in {100 * self.longer:.0f} %"
         )
+        if self.better:
+            sides = (sorted({*self.better, *self.worse}), self.better, self.worse)
+            told.append(f"  labels by side: {', '.join(f'{n} {sides[1][n]:.0f}/{sides[2][n]:.0f}' for n in sides[0])}")
         return told + ([] if self.follows is None else [f"  {self.follows.line()}"])
 
     def to_dict(self) -> dict[str, Any]:
@@ -128,8 +131,9 @@ def control_pairs(
 ) -> tuple[list[dict[str, Any]], PairReport]:
     """Build pairs that differ in one thing: the label under one rationale, or the rationale under the right label.
 
-    A reward model of correct labels prefers the right label under the same rationale; one that merely notices forced
-    rationales prefers the right rationale, and tells labels apart no better than chance.
+    A reward model that merely notices forced rationales prefers the right rationale. One that does not prefer the right
+    label under the same rationale does not look at labels. One that does need not know what is right: there only the
+    right label agrees with the rationale, which can be seen without what is asked.
 
     Parameters
     ----------
@@ -138,6 +142,18 @@ def control_pairs(
     kind
         ``swapped label``: the rationale for the right label on both sides; ``wrong rationale``: the right label on both
         sides, argued for, and with what argues for the wrong one.
+
+    Returns
+    -------
+    tuple
+        Rows as `assay.feedback.from_rows` takes them, and what building them did.
+
+    Raises
+    ------
+    ConfigError
+        If wrong labels cannot be chosen by the rule.
+    DataError
+        If a pair is not of its kind.
     """
     wrong = wrong_labels(task, examples, rule, confused=confused, seed=seed)
     ours = source(examples, [one.label for one in examples])
@@ -292,9 +308,11 @@ def _tell(task: Task, report: PairReport, rows: Sequence[dict[str, Any]]) -> Non
         report.worse[meta["worse"]] += weight
     if rows:
         lengths = np.array([[len(text) for text in row["responses"]] for row in rows], np.float64)
-        report.characters = (float(lengths[:, 0].mean()), float(lengths[:, 1].mean()))
+        weights = np.array([row["edges"][0]["w"] for row in rows], np.float64)
+        better, worse = np.average(lengths, axis=0, weights=weights)
+        report.characters = (float(better), float(worse))
         gap = np.sign(lengths[:, 0] - lengths[:, 1])
-        report.longer = float((1 + gap.mean()) / 2)
+        report.longer = float((1 + np.average(gap, weights=weights)) / 2)
 
 
 def _meta(row: dict[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,15 @@ from assay.errors import DataError
 from assay.feedback.problems import RowError
 from assay.feedback.sources import open_source
 from assay.feedback.tasks.known import Columns, Known
-from assay.feedback.tasks.label_cells import first_choice, first_number, label_of, nearest, whole_numbers, why_not
+from assay.feedback.tasks.label_cells import (
+    first_choice,
+    first_number,
+    label_of,
+    nearest,
+    numbered_answers,
+    whole_numbers,
+    why_not,
+)
 from assay.feedback.tasks.task import Example, as_rationale, plain
 
 _SHOWN = 5
@@ -39,7 +47,7 @@ class TaskReport:
     notes
         What else is to be known.
     first
-        Number of the first label, where numbers of labels told it; None: they did not, or were none.
+        Number of the first label or choice, where numbers told it; None: they did not, or were none.
     """
 
     rows: int = 0
@@ -141,9 +149,13 @@ def _examples(
     cells = [row.get(columns.label) for _, row in rows]
     if columns.choices is not None:
         given = [_given(columns, row) for _, row in rows]
-        first = first_choice(((cell, len(own)) for cell, own in zip(cells, given, strict=True) if own), name)
-        if first:
+        told = numbered_answers((cell, len(own)) for cell, own in zip(cells, given, strict=True) if own)
+        report.first = first_choice(told, name, known=first) if told else first
+        if told and report.first is None:
+            report.notes.append("answers are numbers that fit counting from 0 as well as from 1: read as from 0")
+        elif report.first:
             report.notes.append("answers are numbered from 1")
+        first = report.first
     elif known.task.kind == "classes":
         count, numbers = len(known.task.labels), whole_numbers(cells)
         report.first = first_number(count, numbers, name, known=first) if numbers else first
@@ -201,6 +213,9 @@ def _example(reading: _Reading, row: dict[str, Any], place: str) -> Example | No
     worded = [one for one in flat if isinstance(one, str) and _writable(one)]
     kept = tuple(dict.fromkeys(own for one in worded if (own := as_rationale(one))))
     group = row.get(columns.group) if columns.group else next(iter(texts.values()))
+    if not _writable(str(group)):
+        report.drop("its group has characters that UTF-8 cannot write", place)
+        return None
     part = row.get("split")
     return Example(
         {name: str(text).strip() for name, text in texts.items()},

@@ -38,6 +38,8 @@ class TaskShares:
         Examples of the other shares that were taken out because a text of the test is theirs too.
     repeated
         Examples beside the test that were taken out because an earlier one has the same texts.
+    contradicted
+        Those of them that have another label than that one.
     """
 
     teaching: list[Example]
@@ -47,6 +49,7 @@ class TaskShares:
     test: list[Example]
     removed: int = 0
     repeated: int = 0
+    contradicted: int = 0
 
     def __post_init__(self) -> None:
         seen: dict[str, str] = {}
@@ -96,9 +99,8 @@ def share_out_task(
     DataError
         If there are too few groups, one class alone, or a label of the test that nothing teaches.
     """
-    if task.symmetric:
-        both = by_shared_text([*examples, *(test or [])])
-        examples, test = both[: len(examples)], None if test is None else both[len(examples) :]
+    both = (by_shared_text if task.symmetric else _in_one_spelling)([*examples, *(test or [])])
+    examples, test = both[: len(examples)], None if test is None else both[len(examples) :]
     parts = USUAL if shares is None else shares
     if set(parts) != set(USUAL) or any(share <= 0 for share in parts.values()) or not 0 < test_share < 1:
         raise ConfigError("shares are numbers above 0 for each purpose", where="shares", expected=", ".join(USUAL))
@@ -115,10 +117,24 @@ def share_out_task(
     removed = len(others) - len(rest)
     # the same text again would make two pairs of one prompt
     once = list({(_texts(task, one), one.choices): one for one in reversed(rest)}.values())[::-1]
+    kept = {(_texts(task, one), one.choices): one.label for one in once}
+    contradicted = sum(kept[_texts(task, one), one.choices] != one.label for one in rest)
     found = _divided(task, once, parts, most, seed + 1, removed)
-    made = TaskShares(**found, test=list(test), removed=removed, repeated=len(rest) - len(once))
+    repeated = len(rest) - len(once)
+    made = TaskShares(**found, test=list(test), removed=removed, repeated=repeated, contradicted=contradicted)
     _check(task, made)
     return made
+
+
+def _in_one_spelling(examples: Sequence[Example]) -> list[Example]:
+    """Return examples whose groups have one name where their names differ in case, blanks or forms of a letter alone.
+
+    That is the first of these names, so that groups of one name keep it, and with it their place in a draw.
+    """
+    names: dict[str, str] = {}
+    for name in sorted({one.group for one in examples}):
+        names.setdefault(_compared(name), name)
+    return [replace(one, group=names[_compared(one.group)]) for one in examples]
 
 
 def by_shared_text(examples: Sequence[Example]) -> list[Example]:
@@ -165,9 +181,12 @@ def _divided(
 
 def _texts(task: Task | None, example: Example) -> tuple[str, ...]:
     """Return texts as they are compared: case, blanks and forms of one letter do not count, nor order if symmetric."""
-    texts = (unicodedata.normalize("NFKC", text).casefold() for text in example.texts.values())
-    plain = tuple(" ".join(text.split()) for text in texts)
+    plain = tuple(map(_compared, example.texts.values()))
     return tuple(sorted(plain)) if task is not None and task.symmetric else plain
+
+
+def _compared(text: str) -> str:
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
 def _groups(examples: Sequence[Example], seed: int) -> list[str]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 import string
+import unicodedata
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -11,6 +13,10 @@ from assay.errors import ConfigError
 
 #: How the last line of an answer begins.
 MARK = "Answer:"
+#: The same as models write it that were not taught it: in bold, quoted, with another colon.
+_MARKED = re.compile(r"[\s*_#>`\"'-]*answer[\s*_`\"']*[:\uff1a](.*)", re.I | re.S)
+#: What may stand around a label.
+_AROUND = " \t*_`\"'\u201c\u201d\u2018\u2019\u00ab\u00bb()[]{}.,;!\u3002"
 
 #: ``classes``: the same labels for all examples; ``ordinal``: classes that are numbers, in order; ``choices``: every
 #: example has its own.
@@ -151,9 +157,14 @@ def as_rationale(text: str) -> str:
     Else a rationale would give a label of its own, and the answer two.
     """
     kept = " ".join(text.split())
-    while kept.lower().startswith(MARK.lower()):
-        kept = kept[len(MARK) :].strip()
+    while found := _MARKED.match(kept):
+        kept = found[1].strip()
     return kept
+
+
+def begins_as_answer(line: str) -> bool:
+    """Tell whether a line begins like the last line of an answer."""
+    return _MARKED.match(line) is not None
 
 
 def answer(label: str, rationale: str = "") -> str:
@@ -166,7 +177,8 @@ def read_answer(text: str, choices: tuple[str, ...]) -> Answer:
     """Read the label from the last line of a text.
 
     The whole of what stands behind the mark must be a label, so ``entail`` is not ``entailment`` and a label may begin
-    another; case and a final full stop do not count. Earlier lines of the same form must say the same.
+    another; case, and emphasis, quotes, brackets and marks around it do not count, and a number may be written
+    otherwise. Earlier lines of the same form must say the same.
 
     Parameters
     ----------
@@ -176,15 +188,15 @@ def read_answer(text: str, choices: tuple[str, ...]) -> Answer:
         Labels that there are.
     """
     lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
-    marked = [line[len(MARK) :].strip() for line in lines if line.lower().startswith(MARK.lower())]
-    if not lines or not lines[-1].lower().startswith(MARK.lower()):
+    marked = [_MARKED.match(line) for line in lines]
+    if not lines or marked[-1] is None:
         return Answer(None, text.strip(), "no last line")
-    rationale = "\n".join(line for line in lines[:-1] if not line.lower().startswith(MARK.lower()))
-    found = [_choice(each, choices) for each in marked]
-    if found[-1] is None:
-        return Answer(None, rationale, "unknown label")
-    if len(set(found)) > 1:
+    rationale = "\n".join(line for line, mark in zip(lines, marked, strict=True) if mark is None)
+    found = [_choice(mark[1], choices) for mark in marked if mark is not None]
+    if len(set(found) - {None}) > 1:
         return Answer(None, rationale, "two labels")
+    if None in found:
+        return Answer(None, rationale, "unknown label")
     return Answer(found[-1], rationale)
 
 
@@ -210,13 +222,18 @@ def check_choices(choices: tuple[str, ...], where: str) -> None:
 
 
 def _choice(written: str, choices: tuple[str, ...]) -> str | None:
-    found = [label for label in choices if plain(label) == plain(written)]
-    return found[0] if found else None
+    for tried in (written, written.strip(_AROUND)):
+        found = [label for label in choices if plain(label) == plain(tried)]
+        if found:
+            return found[0]
+    numbers = [_number(label) for label in choices]
+    value = None if None in numbers else _number(written.strip(_AROUND))
+    return choices[numbers.index(value)] if value is not None and value in numbers else None
 
 
 def plain(label: str) -> str:
-    """Return what of a label counts: case, blanks and a final full stop do not."""
-    return " ".join(label.casefold().split()).removesuffix(".").strip()
+    """Return what of a label counts: case, blanks, ways to store a letter and a final full stop do not."""
+    return " ".join(unicodedata.normalize("NFC", label).casefold().split()).removesuffix(".").strip()
 
 
 def _check_template(template: str, where: str) -> None:
