@@ -34,6 +34,7 @@ from assay.output import write_atomic, write_json
 CYCLES = 96
 SEEDS = {"trec.words": (2, 3, 4, 5), "sst2.words": (1, 2, 3, 4, 5), "trec.minilm": (1, 2)}
 ARMS = ("rlhf", "rllr", "verifier")
+JUDGED = ("sft", "sft_more", *ARMS)
 CONTRASTS = (("rllr", "sft"), ("rllr", "sft_more"), ("rllr", "rlhf"), ("verifier", "sft"), ("verifier", "rllr"))
 CELLS = [f"{which}.{seed}" for which, many in SEEDS.items() for seed in many]
 
@@ -74,7 +75,8 @@ def _told(many: Cells, short: dict[str, dict[str, Any]]) -> dict[str, Any]:
     both = [(cell, short[cell["cell"]]) for cell in many if cell["cell"] in short]
     return {
         "seeds": len(many),
-        "accuracy": {arm: float(right_of(many, arm).mean()) for arm in ("sft", "sft_more", *ARMS)},
+        "accuracy": {arm: float(right_of(many, arm).mean()) for arm in JUDGED},
+        "unread": {arm: float(np.mean([cell["arms"][arm]["unread"] for cell in many])) for arm in JUDGED},
         "in both": {
             "seeds": len(both),
             "begin alike": all(long["right"]["sft"] == cell["right"]["sft"] for long, cell in both),
@@ -99,12 +101,11 @@ def _of(cells: Cells) -> dict[str, dict[str, float]]:
 
 def _page(study: str, docstring: str, result: dict[str, Any]) -> str:
     lines = [*page_head(study, docstring, result), "## Verdicts", "", *verdict_table(result["verdicts"]), ""]
-    arms = ("sft", "sft_more", *ARMS)
-    lines += ["## Accuracy after 96 cycles", "", f"| policy, task | seeds | {' | '.join(arms)} |"]
-    lines.append("|---" * (len(arms) + 2) + "|")
+    lines += ["## Accuracy after 96 cycles (answers without a label), %", ""]
+    lines += [f"| policy, task | seeds | {' | '.join(JUDGED)} |", "|---" * (len(JUDGED) + 2) + "|"]
     each = [(f"{kind}, {task}", own) for kind, tasks in result["policies"].items() for task, own in tasks.items()]
     for name, own in each:
-        shares = " | ".join(f"{100 * own['accuracy'][arm]:.1f} %" for arm in arms)
+        shares = " | ".join(f"{100 * own['accuracy'][arm]:.1f} ({100 * own['unread'][arm]:.1f})" for arm in JUDGED)
         lines.append(f"| {name} | {own['seeds']} | {shares} |")
     lines += ["", "## 24 and 96 cycles, the same seeds", ""]
     lines += ["| policy, task, seeds | arm | cycles | points over `sft` | reward, first and last 4 cycles | nats |"]
