@@ -22,7 +22,7 @@ _HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[\w.-]+(?::(?P<split>.+))?$")
 _LOCAL_SPLIT = re.compile(r"^(?P<folder>.+):(?P<split>[\w.-]+)$")
 _SPLIT_NAME = re.compile(
     r"(?<![A-Za-z0-9])(train|test|validation|valid|val|dev|eval|held_?out|holdout)(?:ing|set)?(?:_[A-Za-z]+)*"
-    r"(?![A-Za-z])",
+    r"\d*(?![A-Za-z])",
     re.I,
 )
 #: Ends of names of tables that are not read.

@@ -97,7 +97,7 @@ def learn_tasks(settings: CurriculumSettings) -> dict[str, Any]:
         return {"dry_run": True, "tasks": list(folders)}
     _begin(settings, place)
     told: dict[str, Any] = {"tasks": list(folders), "order": settings.order, "transfer": None}
-    told["before"] = _judged(settings, named, settings.backbone, place / "before", named.choosing)
+    told["before"] = _judged(settings, named, settings.backbone, place / "before")
     if settings.order == "joint":
         told["stages"] = [_joint(settings, named, place)]
     else:
@@ -161,12 +161,12 @@ def _learning(
     settings: CurriculumSettings, named: _Tasks, tasks: list[str], backbone: str, out: Path, cycles: int
 ) -> OnlineSettings:
     """Build the settings of one run, of one task or of all at once."""
-    named_rewards = {task: settings.rewards.get(task, BY_LABEL) for task in tasks}
-    reward: dict[str, Any] = {"routes": named_rewards}
-    if set(named_rewards.values()) == {BY_LABEL}:
+    routes = {task: settings.rewards.get(task, BY_LABEL) for task in tasks}
+    reward: dict[str, Any] = {"routes": routes}
+    if set(routes.values()) == {BY_LABEL}:
         reward = {"verifier": {"kind": "label"}}
     elif len(tasks) == 1:
-        reward = {"model": named_rewards[tasks[0]]}
+        reward = {"model": routes[tasks[0]]}
     prompts = Path(named.folders[tasks[0]]).expanduser() if len(tasks) == 1 else out.parent
     values: dict[str, Any] = {"data": str(prompts / "prompts.jsonl"), "out": str(out), "backbone": backbone}
     values |= {"method": settings.method, "cycles": cycles, "test_share": 0.0, "reward": reward, "seed": settings.seed}
@@ -184,10 +184,10 @@ def _learned(
 
 
 def _judged(
-    settings: CurriculumSettings, named: _Tasks, policy: str, place: Path, apart: np.ndarray
+    settings: CurriculumSettings, named: _Tasks, policy: str, place: Path, *, choosing: bool = False
 ) -> dict[str, float]:
-    """Return task -> accuracy of a policy on the test examples of all tasks but of groups that are kept apart."""
-    found, left_out = {}, np.union1d(named.seen, apart)
+    """Return task -> accuracy of a policy on the test examples of all tasks that judge, or that choose the order."""
+    found, left_out = {}, np.union1d(named.seen, named.judging if choosing else named.choosing)
     for task, folder in named.folders.items():
         out = place / task
         values: dict[str, Any] = {"policy": policy, "data": folder, "out": str(out), "seed": settings.seed}
@@ -203,13 +203,13 @@ def _judged(
 
 def _measured(settings: CurriculumSettings, named: _Tasks, place: Path) -> tuple[dict[str, Any], list[str]]:
     """Learn each task alone for a while, and return what that does to all, and the order that it speaks for."""
-    before = _judged(settings, named, settings.backbone, place / "alone_judged" / "before", named.judging)
+    before = _judged(settings, named, settings.backbone, place / "alone_judged" / "before", choosing=True)
     after = {}
     for task in named.folders:
         out = place / "alone" / task
         say(f"{task} alone, to measure what it does to the others")
         _learned(settings, named, [task], settings.backbone, out, settings.measured)
-        after[task] = _judged(settings, named, str(out), place / "alone_judged" / task, named.judging)
+        after[task] = _judged(settings, named, str(out), place / "alone_judged" / task, choosing=True)
     names = list(named.folders)
     transfer = backward_transfer(names, before, after)
     order = best_order(transfer)
@@ -232,10 +232,7 @@ def _in_order(settings: CurriculumSettings, named: _Tasks, order: list[str], pla
         _learned(settings, named, [task], policy, out, settings.cycles)
         policy = str(out)
         stages.append(
-            {
-                "learned": [task],
-                "accuracy": _judged(settings, named, policy, place / f"{number}_{task}_judged", named.choosing),
-            }
+            {"learned": [task], "accuracy": _judged(settings, named, policy, place / f"{number}_{task}_judged")}
         )
     return stages
 
@@ -250,4 +247,4 @@ def _joint(settings: CurriculumSettings, named: _Tasks, place: Path) -> dict[str
     out, tasks = place / "joint", list(named.folders)
     say(f"{', '.join(tasks)} at once")
     _learned(settings, named, tasks, settings.backbone, out, settings.cycles * len(tasks))
-    return {"learned": tasks, "accuracy": _judged(settings, named, str(out), place / "joint_judged", named.choosing)}
+    return {"learned": tasks, "accuracy": _judged(settings, named, str(out), place / "joint_judged")}

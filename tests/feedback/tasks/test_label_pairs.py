@@ -92,7 +92,7 @@ def test_lengths_are_told_as_pairs_are_weighted() -> None:
         np.mean([(1 + np.sign(len(a) - len(b))) / 2 for a, b in (row["responses"] for row in unequal)])
     )
     assert told.longer < 0.5  # red, the shortest, is right twice as often
-    assert any("labels by side: blue " in line for line in told.lines())
+    assert any("labels by side, better/worse: blue " in line for line in told.lines())
 
 
 def test_wrong_labels_by_rule() -> None:

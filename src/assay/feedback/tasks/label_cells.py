@@ -153,14 +153,15 @@ def first_choice(answers: Sequence[tuple[int, int]], where: str, *, known: int |
     starts = (0, 1) if known is None else (known,)
     fits = [start for start in starts if all(start <= number < start + many for number, many in answers)]
     if not fits:
-        wrong = next((n, many) for n, many in answers if any(not s <= n < s + many for s in starts))
+        # what no start allows is more telling than what one of them does not
+        number, many = min(answers, key=lambda own: sum(start <= own[0] < start + own[1] for start in starts))
         raise DataError(
             "numbers of answers count neither from 0 nor from 1"
             if known is None
             else f"numbers of answers do not count from {known}, as in the other part of the set",
             where=where,
             expected=" or ".join(f"{start} for the first choice in all rows" for start in starts),
-            got=f"{wrong[0]} among {wrong[1]} choices" + ("" if known is not None else ", beside the others"),
+            got=f"{number} among {many} choices" + ("" if known is not None else ", beside the others"),
             remedy="write answers as texts, or leave out the rows that have none (empty or -1)",
         )
     return fits[0] if len(fits) == 1 else None

@@ -62,8 +62,8 @@ class PairReport:
             f"better one is longer in {100 * self.longer:.0f} %"
         )
         if self.better:
-            sides = (sorted({*self.better, *self.worse}), self.better, self.worse)
-            told.append(f"  labels by side: {', '.join(f'{n} {sides[1][n]:.0f}/{sides[2][n]:.0f}' for n in sides[0])}")
+            each = (f"{n} {self.better[n]:.0f}/{self.worse[n]:.0f}" for n in sorted({*self.better, *self.worse}))
+            told.append(f"  labels by side, better/worse: {', '.join(each)}")
         return told + ([] if self.follows is None else [f"  {self.follows.line()}"])
 
     def to_dict(self) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from assay.errors import ConfigError
 #: How the last line of an answer begins.
 MARK = "Answer:"
 #: The same as models write it that were not taught it: in bold, quoted, with another colon.
-_MARKED = re.compile(r"[\s*_#>`\"'-]*answer[\s*_`\"']*[:\uff1a](.*)", re.I | re.S)
+_MARKED = re.compile(r"[\s*_#>`\"'-]*answer[\s*_`\"']*[:\uff1a](.*)", re.I)
 #: What may stand around a label.
 _AROUND = " \t*_`\"'\u201c\u201d\u2018\u2019\u00ab\u00bb()[]{}.,;!\u3002"
 
